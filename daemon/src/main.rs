@@ -1,0 +1,3 @@
+//! `spotterd`: see `spotterd --help`.
+
+fn main() {}

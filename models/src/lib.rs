@@ -1,0 +1,23 @@
+//! What a Spotter model bundle is: the contract between the trainer, which writes bundles, and the
+//! daemon, which runs them.
+//!
+//! Everything that must be the same on both sides lives here and nowhere else: the tokenizer, the
+//! preprocessing, the manifest, the folded towers and the probe that proves a machine computes what
+//! the exporter computed. Nothing here knows of cameras, brokers or training.
+
+pub mod assets;
+pub mod bundle;
+pub mod embedding;
+pub mod error;
+pub mod manifest;
+pub mod preprocess;
+pub mod probe;
+pub mod rgb;
+#[cfg(feature = "ort")]
+pub mod session;
+pub mod tokenize;
+pub mod towers;
+
+pub use embedding::{Embedding, Generation};
+pub use error::{Error, Kind, Result};
+pub use rgb::{Rgb, RgbView};

@@ -1,0 +1,172 @@
+//! ONNX Runtime: the library, a session, and the two towers of a bundle.
+//!
+//! The library is opened at run time, so one binary runs with the library of a Jetson image and with
+//! a current one. A provider that was asked for and cannot run is an error, never a silent fall-back
+//! to the CPU.
+
+use std::path::{Path, PathBuf};
+
+use ort::{
+    environment::Environment,
+    ep::{self, ExecutionProvider as _},
+    session::{Session, builder::GraphOptimizationLevel},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// File name of the library that `make setup` installs.
+pub const LIBRARY: &str = "libonnxruntime.so.1.32.0";
+
+/// What runs a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    /// The processor: runs everywhere.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU through CUDA.
+    Cuda,
+    /// An NVIDIA GPU through TensorRT, which builds an engine first.
+    TensorRt,
+}
+
+impl std::fmt::Display for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Provider::Cpu => "cpu",
+            Provider::Cuda => "cuda",
+            Provider::TensorRt => "tensorrt",
+        })
+    }
+}
+
+/// How a session is opened.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// What runs it.
+    pub provider: Provider,
+    /// Threads inside one operator, at least 1.
+    pub threads: usize,
+    /// Whether the graph is optimised as far as the library can. Only a benchmark's peer says no.
+    pub optimise: bool,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self { provider: Provider::Cpu, threads: 1, optimise: true }
+    }
+}
+
+/// The loaded library. Cheap to clone; the library stays for the life of the process.
+#[derive(Clone)]
+pub struct Runtime {
+    environment: Environment,
+    library: PathBuf,
+}
+
+impl Runtime {
+    /// Loads the library: the one named, else `ORT_DYLIB_PATH`, else where packages and `make setup`
+    /// put it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] that says where it looked, or what the library lacks.
+    pub fn load(library: Option<&Path>) -> Result<Self> {
+        let library = match library {
+            Some(path) => path.to_path_buf(),
+            None => find_library()?,
+        };
+        let environment = ort::environment::init_from(&library)
+            .map_err(|error| unavailable(&library, error))?
+            .with_telemetry(false)
+            .build()
+            .map_err(|error| unavailable(&library, error))?;
+        Ok(Self { environment, library })
+    }
+
+    /// The library's path.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// Whether the library holds this provider; says nothing of the hardware.
+    pub fn offers(&self, provider: Provider) -> bool {
+        match provider {
+            Provider::Cpu => true,
+            Provider::Cuda => ep::CUDA::is_available().unwrap_or(false),
+            Provider::TensorRt => ep::TensorRT::is_available().unwrap_or(false),
+        }
+    }
+
+    /// Opens a model from the bytes of its file; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the bytes are no model this library can run,
+    /// [`Error::Unavailable`] where the provider cannot run here.
+    pub fn open(&self, name: &Path, bytes: &[u8], options: &SessionOptions) -> Result<Session> {
+        let setup = |error: ort::Error<()>| Error::internal("ONNX Runtime session", error);
+        let mut builder = Session::builder(&self.environment)
+            .map_err(setup)?
+            .with_intra_threads(options.threads.max(1))
+            .map_err(|error| setup(error.into()))?
+            // A waiting thread that spins takes the core that another camera needs: with a second
+            // busy core it doubled the latency.
+            .with_intra_op_spinning(false)
+            .map_err(|error| setup(error.into()))?
+            .with_inter_threads(1)
+            .map_err(|error| setup(error.into()))?
+            .with_optimization_level(if options.optimise {
+                GraphOptimizationLevel::All
+            } else {
+                GraphOptimizationLevel::Level1
+            })
+            .map_err(|error| setup(error.into()))?;
+        if options.provider != Provider::Cpu {
+            let dispatch = match options.provider {
+                Provider::TensorRt => ep::TensorRT::default().build(),
+                _ => ep::CUDA::default().build(),
+            };
+            builder = builder
+                .with_execution_providers([dispatch.error_on_failure()])
+                .map_err(|error| Error::Unavailable {
+                    what: format!("execution provider {}", options.provider),
+                    reason: format!(
+                        "{error}; choose `provider = \"cpu\"` or install a library that has it"
+                    ),
+                })?
+                .with_disable_cpu_fallback()
+                .map_err(|error| setup(error.into()))?;
+        }
+        builder.commit_from_memory(bytes).map_err(|error| {
+            Error::corrupt(name, format!("ONNX Runtime cannot open this model: {error}"))
+        })
+    }
+}
+
+fn unavailable(library: &Path, error: impl std::fmt::Display) -> Error {
+    Error::Unavailable {
+        what: format!("ONNX Runtime library {}", library.display()),
+        reason: format!("{error}; run `make setup` or name the library in the configuration"),
+    }
+}
+
+/// Looks where a package, `make setup` or the user may have put the library.
+fn find_library() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("ORT_DYLIB_PATH") {
+        return Ok(PathBuf::from(path));
+    }
+    let mut places = vec![
+        PathBuf::from("/usr/lib/spotter").join(LIBRARY),
+        PathBuf::from("/usr/lib/spotter/libonnxruntime.so"),
+    ];
+    if let Some(cache) = crate::assets::cache_dir() {
+        places.push(cache.join("onnxruntime-1.32.0").join(LIBRARY));
+    }
+    places.iter().find(|path| path.is_file()).cloned().ok_or_else(|| Error::Unavailable {
+        what: "the ONNX Runtime library".into(),
+        reason: format!(
+            "not found at {}; run `make setup` or set ORT_DYLIB_PATH",
+            places.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+        ),
+    })
+}

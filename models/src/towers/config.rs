@@ -1,0 +1,176 @@
+//! The shapes of a two-tower model.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Shapes and constants of a CSKT model (arXiv 2309.09496): a CLIP ViT with bidirectional prompts
+/// and parallel adapters. Zero `prompts` or bottlenecks mean that the part is absent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Width of the vision tower, for example 768.
+    pub vision_width: usize,
+    /// Blocks of the vision tower.
+    pub vision_layers: usize,
+    /// Attention heads of the vision tower.
+    pub vision_heads: usize,
+    /// Side of a square patch in pixels; also the stride.
+    pub patch: usize,
+    /// Height of the input in pixels, a multiple of `patch`.
+    pub height: usize,
+    /// Width of the input in pixels, a multiple of `patch`.
+    pub width: usize,
+    /// Width of the text tower, for example 512.
+    pub text_width: usize,
+    /// Blocks of the text tower.
+    pub text_layers: usize,
+    /// Attention heads of the text tower.
+    pub text_heads: usize,
+    /// Number of token ids; the two largest are start and end of text.
+    pub vocab: usize,
+    /// Positions of the text tower, 77 for CLIP.
+    pub context: usize,
+    /// Size of the common embedding.
+    pub embed: usize,
+    /// Prompts per direction and block; each tower sees twice as many. 0: no prompts.
+    pub prompts: usize,
+    /// Width of the vision adapters' bottleneck. 0: no adapters.
+    pub vision_bottleneck: usize,
+    /// Width of the text adapters' bottleneck. 0: no adapters.
+    pub text_bottleneck: usize,
+    /// Scale of the vision adapters' output, 0.1 in the paper.
+    pub vision_scale: f32,
+    /// Scale of the text adapters' output, 4.0 in the paper.
+    pub text_scale: f32,
+    /// Where the token table is reduced: the token id of each of its rows, ascending, without the
+    /// last row, which stands for every id that is not listed. `None`: a row for each id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_ids: Option<Vec<u32>>,
+}
+
+impl Config {
+    /// CSKT on CLIP ViT-B/16 at 384x128, as published.
+    pub fn vit_b16() -> Self {
+        Self {
+            vision_width: 768,
+            vision_layers: 12,
+            vision_heads: 12,
+            patch: 16,
+            height: 384,
+            width: 128,
+            text_width: 512,
+            text_layers: 12,
+            text_heads: 8,
+            vocab: 49_408,
+            context: 77,
+            embed: 512,
+            prompts: 4,
+            vision_bottleneck: 96,
+            text_bottleneck: 64,
+            vision_scale: 0.1,
+            text_scale: 4.0,
+            token_ids: None,
+        }
+    }
+
+    /// Checks that the numbers fit together.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] that names the first setting that does not fit.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |name: &str, reason: String| Err(Error::mismatch(name, reason));
+        let positive = [
+            ("vision_width", self.vision_width),
+            ("vision_layers", self.vision_layers),
+            ("vision_heads", self.vision_heads),
+            ("patch", self.patch),
+            ("height", self.height),
+            ("width", self.width),
+            ("text_width", self.text_width),
+            ("text_layers", self.text_layers),
+            ("text_heads", self.text_heads),
+            ("embed", self.embed),
+        ];
+        // Far above any model that exists; keeps a hostile manifest from asking for terabytes.
+        const LARGEST: usize = 1 << 20;
+        for (name, value) in positive {
+            if value == 0 || value > LARGEST {
+                return wrong(name, format!("{value} is not between 1 and {LARGEST}"));
+            }
+        }
+        for (name, side) in [("height", self.height), ("width", self.width)] {
+            if side % self.patch != 0 {
+                return wrong(name, format!("{side} is no multiple of the patch {}", self.patch));
+            }
+        }
+        for (name, width, heads) in [
+            ("vision_heads", self.vision_width, self.vision_heads),
+            ("text_heads", self.text_width, self.text_heads),
+        ] {
+            if width % heads != 0 {
+                return wrong(
+                    name,
+                    format!("a width of {width} does not split into {heads} heads"),
+                );
+            }
+        }
+        if self.vocab < 3 || self.vocab > LARGEST {
+            return wrong("vocab", format!("{} is not between 3 and {LARGEST}", self.vocab));
+        }
+        if self.context > LARGEST || self.word_limit() == 0 {
+            return wrong("context", format!("{} positions leave no room for words", self.context));
+        }
+        for (name, scale) in [("vision_scale", self.vision_scale), ("text_scale", self.text_scale)]
+        {
+            if !scale.is_finite() {
+                return wrong(name, format!("{scale} is no finite number"));
+            }
+        }
+        if let Some(ids) = &self.token_ids {
+            let ascending = ids.windows(2).all(|pair| pair[0] < pair[1]);
+            if !ascending || ids.last().is_none_or(|&last| last as usize >= self.vocab) {
+                return wrong(
+                    "token_ids",
+                    format!("must be ascending ids below the vocabulary of {}", self.vocab),
+                );
+            }
+            for special in [self.start_of_text(), self.end_of_text()] {
+                if ids.binary_search(&special).is_err() {
+                    return wrong("token_ids", format!("the special id {special} is missing"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Prompt positions a tower sees in every block: own and transferred.
+    pub fn prompt_tokens(&self) -> usize {
+        2 * self.prompts
+    }
+
+    /// Words (BPE tokens) a text can hold: 67 for CLIP's 77 positions and eight prompts.
+    pub fn word_limit(&self) -> usize {
+        self.context.saturating_sub(2 + self.prompt_tokens())
+    }
+
+    /// Patches of a picture.
+    pub fn patches(&self) -> usize {
+        (self.height / self.patch) * (self.width / self.patch)
+    }
+
+    /// Rows of the token table.
+    pub fn token_rows(&self) -> usize {
+        self.token_ids.as_ref().map_or(self.vocab, |ids| ids.len() + 1)
+    }
+
+    /// The id that starts every text.
+    pub fn start_of_text(&self) -> u32 {
+        (self.vocab - 2) as u32
+    }
+
+    /// The id that ends every text: the largest, which is how its position is found.
+    pub fn end_of_text(&self) -> u32 {
+        (self.vocab - 1) as u32
+    }
+}
