@@ -1,0 +1,49 @@
+# Spotter: the commands people type. CI calls the same ones.
+#
+#   make demo    sets everything up and shows the pipeline at work on a bundled clip
+#   make test    sets everything up, lints, runs every test
+#   make bench   measures this machine
+
+.PHONY: help setup build demo test lint deny unit reconnect bench clean
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# One profile and one selection of packages everywhere, so that everything is compiled once.
+BUILD := --release --workspace --locked
+
+help:
+	@sed -n 's/^#   make/make/p' Makefile
+
+setup:
+	@scripts/setup
+
+build: setup
+	$(CARGO) build $(BUILD) --bins
+
+demo: build
+	@scripts/demo
+
+test: setup lint unit
+
+lint: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy $(BUILD) --all-targets -- -D warnings
+
+# The link boundaries and licences of deny.toml; needs cargo-deny. `make test` checks the boundaries
+# and licences by a test of its own.
+deny:
+	$(CARGO) deny --workspace check bans licenses sources
+
+unit: setup
+	$(CARGO) test $(BUILD)
+
+# The long form of the reconnection test: 20 outages of 1 to 20 s, about 6 minutes.
+reconnect: build
+	SPOTTER_RECONNECT_FULL=1 $(CARGO) test $(BUILD) --test reconnect -- --nocapture
+
+bench: build
+	target/release/spotterd bench embed
+	target/release/spotterd bench pipeline
+
+clean:
+	$(CARGO) clean
