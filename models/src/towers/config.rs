@@ -94,15 +94,43 @@ impl Config {
         ];
         // Far above any model that exists; keeps a hostile manifest from asking for terabytes.
         const LARGEST: usize = 1 << 20;
+        const MOST_LAYERS: usize = 1 << 10;
+        const MOST_POSITIONS: usize = 1 << 14;
         for (name, value) in positive {
             if value == 0 || value > LARGEST {
                 return wrong(name, format!("{value} is not between 1 and {LARGEST}"));
+            }
+        }
+        for (name, value, most) in [
+            ("vision_layers", self.vision_layers, MOST_LAYERS),
+            ("text_layers", self.text_layers, MOST_LAYERS),
+            ("prompts", self.prompts, MOST_POSITIONS),
+            ("context", self.context, MOST_POSITIONS),
+            ("vision_bottleneck", self.vision_bottleneck, LARGEST),
+            ("text_bottleneck", self.text_bottleneck, LARGEST),
+        ] {
+            if value > most {
+                return wrong(name, format!("{value} is above {most}"));
             }
         }
         for (name, side) in [("height", self.height), ("width", self.width)] {
             if side % self.patch != 0 {
                 return wrong(name, format!("{side} is no multiple of the patch {}", self.patch));
             }
+        }
+        if self.patches() > MOST_POSITIONS {
+            return wrong(
+                "patch",
+                format!("{} patches are above {MOST_POSITIONS}", self.patches()),
+            );
+        }
+        if self.prompts > 0 && self.vision_layers != self.text_layers {
+            return wrong(
+                "prompts",
+                "prompts couple the towers block by block, so that both must \
+                                     have as many layers"
+                    .into(),
+            );
         }
         for (name, width, heads) in [
             ("vision_heads", self.vision_width, self.vision_heads),
@@ -118,7 +146,7 @@ impl Config {
         if self.vocab < 3 || self.vocab > LARGEST {
             return wrong("vocab", format!("{} is not between 3 and {LARGEST}", self.vocab));
         }
-        if self.context > LARGEST || self.word_limit() == 0 {
+        if self.word_limit() == 0 {
             return wrong("context", format!("{} positions leave no room for words", self.context));
         }
         for (name, scale) in [("vision_scale", self.vision_scale), ("text_scale", self.text_scale)]
@@ -162,6 +190,26 @@ impl Config {
     /// Rows of the token table.
     pub fn token_rows(&self) -> usize {
         self.token_ids.as_ref().map_or(self.vocab, |ids| ids.len() + 1)
+    }
+
+    /// The row of a token id in the token table; unknown ids share the last row.
+    pub fn token_row(&self, id: u32) -> usize {
+        match &self.token_ids {
+            Some(ids) => ids.binary_search(&id).unwrap_or(ids.len()),
+            None => id as usize,
+        }
+    }
+
+    /// Where the token table is reduced: the row of every id of the vocabulary.
+    pub(super) fn rows_of_ids(&self) -> Option<Vec<i64>> {
+        let ids = self.token_ids.as_ref()?;
+        let mut rows = vec![ids.len() as i64; self.vocab];
+        for (row, &id) in ids.iter().enumerate() {
+            if let Some(entry) = rows.get_mut(id as usize) {
+                *entry = row as i64;
+            }
+        }
+        Some(rows)
     }
 
     /// The id that starts every text.

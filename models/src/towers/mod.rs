@@ -1,5 +1,28 @@
 //! The two towers: weights in, folded ONNX graphs out.
+//!
+//! `weights` reads and checks tensors, `layout` says which ones a model has, `fold` holds the
+//! algebra that removes what no input can change, `folded` and `unfolded` write the graphs. Nothing
+//! here runs a model; a picture or text never comes in.
 
+mod block;
 mod config;
+mod fold;
+mod folded;
+mod graph;
+pub mod layout;
+mod onnx;
+pub mod positions;
+mod random;
+mod tensor;
+mod unfolded;
+mod weights;
 
 pub use config::Config;
+pub use folded::{folded_text, folded_vision};
+pub use random::random;
+pub use tensor::Tensor;
+pub use unfolded::{unfolded_text, unfolded_vision};
+pub use weights::Weights;
+
+/// What is added to a score that must not count: `exp` of it is zero, and half precision holds it.
+const MASKED: f32 = -30_000.0;

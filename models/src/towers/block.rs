@@ -1,0 +1,222 @@
+//! The tensors of one transformer block and of its prompts, as the weight files hold them.
+
+use super::layout::{Side, TEXT_PROMPTS, VISION_PROMPTS};
+use super::{Config, Weights};
+use crate::Result;
+
+/// Scale and shift of a normalisation.
+#[derive(Clone, Copy)]
+pub(super) struct Affine<'a> {
+    pub(super) weight: &'a [f32],
+    pub(super) bias: &'a [f32],
+}
+
+impl<'a> Affine<'a> {
+    pub(super) fn read(weights: &'a Weights, prefix: &str, width: usize) -> Result<Self> {
+        Ok(Self {
+            weight: weights.get(&format!("{prefix}.weight"), &[width])?,
+            bias: weights.get(&format!("{prefix}.bias"), &[width])?,
+        })
+    }
+
+    /// Normalises a row, then scales and shifts it.
+    pub(super) fn apply(&self, row: &[f64]) -> Vec<f64> {
+        let mut row = normalised(row);
+        for ((value, weight), bias) in row.iter_mut().zip(self.weight).zip(self.bias) {
+            *value = *value * f64::from(*weight) + f64::from(*bias);
+        }
+        row
+    }
+}
+
+/// A matrix with a row of weights for each output, and a bias.
+#[derive(Clone, Copy)]
+pub(super) struct Linear<'a> {
+    pub(super) weight: &'a [f32],
+    pub(super) bias: &'a [f32],
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+}
+
+impl<'a> Linear<'a> {
+    fn read(weights: &'a Weights, prefix: &str, outputs: usize, inputs: usize) -> Result<Self> {
+        Self::named(
+            weights,
+            [&format!("{prefix}.weight"), &format!("{prefix}.bias")],
+            outputs,
+            inputs,
+        )
+    }
+
+    fn named(
+        weights: &'a Weights,
+        [weight, bias]: [&str; 2],
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Self> {
+        let weight = weights.get(weight, &[outputs, inputs])?;
+        Ok(Self { weight, bias: weights.get(bias, &[outputs])?, inputs, outputs })
+    }
+
+    /// The part that computes `count` outputs from `first` on.
+    pub(super) fn outputs(&self, first: usize, count: usize) -> Linear<'a> {
+        Linear {
+            weight: &self.weight[first * self.inputs..(first + count) * self.inputs],
+            bias: &self.bias[first..first + count],
+            inputs: self.inputs,
+            outputs: count,
+        }
+    }
+
+    /// The weights with a row for each input, which is how ONNX multiplies.
+    pub(super) fn transposed(&self) -> Vec<f32> {
+        let mut transposed = vec![0f32; self.weight.len()];
+        for (output, row) in self.weight.chunks_exact(self.inputs).enumerate() {
+            for (input, value) in row.iter().enumerate() {
+                transposed[input * self.outputs + output] = *value;
+            }
+        }
+        transposed
+    }
+
+    fn apply(&self, row: &[f32]) -> Vec<f64> {
+        let rows = self.weight.chunks_exact(self.inputs);
+        rows.zip(self.bias)
+            .map(|(weights, bias)| {
+                let products = weights.iter().zip(row).map(|(w, x)| f64::from(*w) * f64::from(*x));
+                products.sum::<f64>() + f64::from(*bias)
+            })
+            .collect()
+    }
+}
+
+/// The bottleneck beside an MLP.
+#[derive(Clone, Copy)]
+pub(super) struct Adapter<'a> {
+    pub(super) ln: Affine<'a>,
+    pub(super) down: Linear<'a>,
+    pub(super) up: Linear<'a>,
+    pub(super) scale: f32,
+}
+
+/// One block of a tower.
+pub(super) struct Block<'a> {
+    pub(super) width: usize,
+    pub(super) heads: usize,
+    pub(super) ln_1: Affine<'a>,
+    /// Queries, keys and values, `width` outputs each.
+    pub(super) attention: Linear<'a>,
+    pub(super) projection: Linear<'a>,
+    pub(super) ln_2: Affine<'a>,
+    pub(super) expansion: Linear<'a>,
+    pub(super) contraction: Linear<'a>,
+    pub(super) adapter: Option<Adapter<'a>>,
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn read(
+        weights: &'a Weights,
+        config: &Config,
+        side: Side,
+        index: usize,
+    ) -> Result<Self> {
+        let (prefix, width) = (side.block_prefix(index), side.width(config));
+        let named = |part: &str| format!("{prefix}.{part}");
+        let attention = [&*named("attn.in_proj_weight"), &*named("attn.in_proj_bias")];
+        Ok(Self {
+            width,
+            heads: side.heads(config),
+            ln_1: Affine::read(weights, &named("ln_1"), width)?,
+            attention: Linear::named(weights, attention, 3 * width, width)?,
+            projection: Linear::read(weights, &named("attn.out_proj"), width, width)?,
+            ln_2: Affine::read(weights, &named("ln_2"), width)?,
+            expansion: Linear::read(weights, &named("mlp.c_fc"), 4 * width, width)?,
+            contraction: Linear::read(weights, &named("mlp.c_proj"), width, 4 * width)?,
+            adapter: match side.bottleneck(config) {
+                0 => None,
+                bottleneck => {
+                    let prefix = side.adapter_prefix(index);
+                    let named = |part: &str| format!("{prefix}.{part}");
+                    Some(Adapter {
+                        ln: Affine::read(weights, &named("ln"), width)?,
+                        down: Linear::read(weights, &named("down"), bottleneck, width)?,
+                        up: Linear::read(weights, &named("up"), width, bottleneck)?,
+                        scale: side.scale(config),
+                    })
+                }
+            },
+        })
+    }
+
+    pub(super) fn queries(&self) -> Linear<'a> {
+        self.attention.outputs(0, self.width)
+    }
+
+    pub(super) fn keys(&self) -> Linear<'a> {
+        self.attention.outputs(self.width, self.width)
+    }
+
+    pub(super) fn values(&self) -> Linear<'a> {
+        self.attention.outputs(2 * self.width, self.width)
+    }
+
+    /// Width of one attention head.
+    pub(super) fn head_width(&self) -> usize {
+        self.width / self.heads
+    }
+}
+
+/// The rows of a block's prompts as they enter it, without positions: for vision the transferred
+/// ones first, for text the own ones first. Empty where the model has no prompts.
+pub(super) fn prompts(
+    weights: &Weights,
+    config: &Config,
+    side: Side,
+    block: usize,
+) -> Result<Vec<Vec<f64>>> {
+    let count = config.prompts;
+    if count == 0 {
+        return Ok(vec![]);
+    }
+    let own = |side: Side| -> Result<Vec<&[f32]>> {
+        let (name, width) = match side {
+            Side::Vision => (VISION_PROMPTS, config.vision_width),
+            Side::Text => (TEXT_PROMPTS, config.text_width),
+        };
+        let all = weights.get(name, &[side.layers(config), count, width])?;
+        Ok(all.chunks_exact(width).skip(block * count).take(count).collect())
+    };
+    let (other, coupling) = match side {
+        Side::Vision => (Side::Text, "bpt.text_to_vision"),
+        Side::Text => (Side::Vision, "bpt.vision_to_text"),
+    };
+    let coupling = Linear::read(
+        weights,
+        &format!("{coupling}.{block}"),
+        side.width(config),
+        other.width(config),
+    )?;
+    let kept = own(side)?.into_iter().map(wide);
+    let transferred = own(other)?.into_iter().map(|row| coupling.apply(row));
+    Ok(match side {
+        Side::Vision => transferred.chain(kept).collect(),
+        Side::Text => kept.chain(transferred).collect(),
+    })
+}
+
+/// A row in double precision, in which the folding computes.
+pub(super) fn wide(row: &[f32]) -> Vec<f64> {
+    row.iter().map(|value| f64::from(*value)).collect()
+}
+
+/// A row with zero mean and unit variance, as `LayerNormalization` computes it before scale and
+/// shift.
+pub(super) fn normalised(row: &[f64]) -> Vec<f64> {
+    /// CLIP's.
+    const EPSILON: f64 = 1e-5;
+    let count = row.len() as f64;
+    let mean = row.iter().sum::<f64>() / count;
+    let variance = row.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+    let scale = 1.0 / (variance + EPSILON).sqrt();
+    row.iter().map(|value| (value - mean) * scale).collect()
+}

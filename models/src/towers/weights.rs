@@ -1,0 +1,305 @@
+//! A model's tensors: read from safetensors files, checked against a configuration, written back.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use super::layout::{TOKEN_TABLE, VISION_POSITIONS, tensors};
+use super::positions::{self, Grid};
+use super::{Config, Tensor};
+use crate::{Error, Result};
+
+/// Tensors that complete CLIP files hold and towers do not need.
+const TOLERATED: [&str; 5] =
+    ["logit_scale", "logit_bias", "input_resolution", "context_length", "vocab_size"];
+/// How many names an error message lists.
+const LISTED: usize = 5;
+
+/// Named tensors of 32-bit floats.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Weights {
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Weights {
+    /// Reads safetensors files and merges them: a frozen base and trained adapters, say. F16 and
+    /// BF16 become F32; entries of other types are left out, unless a model needs them.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file cannot be read, [`Error::Corrupt`] where it is no safetensors file
+    /// or holds a tensor that an earlier file has too.
+    pub fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
+        let mut weights = Self::default();
+        for path in paths {
+            let path = path.as_ref();
+            let bytes = std::fs::read(path).map_err(Error::io(path))?;
+            for (name, tensor) in Self::from_bytes(path, &bytes)?.tensors {
+                if weights.tensors.contains_key(&name) {
+                    return Err(Error::corrupt(
+                        path,
+                        format!("tensor {name} is in an earlier file too; name each file once"),
+                    ));
+                }
+                weights.tensors.insert(name, tensor);
+            }
+        }
+        Ok(weights)
+    }
+
+    /// Reads the bytes of one safetensors file; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the bytes are cut short or no safetensors file.
+    pub fn from_bytes(name: &Path, bytes: &[u8]) -> Result<Self> {
+        let file = SafeTensors::deserialize(bytes).map_err(|error| {
+            Error::corrupt(
+                name,
+                format!("no complete safetensors file: {error}; copy or download it again"),
+            )
+        })?;
+        let mut tensors = BTreeMap::new();
+        for (tensor, view) in file.iter() {
+            if let Some(values) = floats(&view) {
+                tensors.insert(tensor.to_owned(), Tensor::new(view.shape(), values)?);
+            } else if !TOLERATED.contains(&tensor) {
+                return Err(Error::corrupt(
+                    name,
+                    format!(
+                        "tensor {tensor} is of type {}; F32, F16, BF16 can be read",
+                        view.dtype()
+                    ),
+                ));
+            }
+        }
+        Ok(Self { tensors })
+    }
+
+    /// Writes one safetensors file, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let entries = self.tensors.iter().map(|(name, tensor)| (name, Little(tensor)));
+        safetensors::serialize_to_file(entries, None, path).map_err(|error| match error {
+            safetensors::SafeTensorError::IoError(source) => Error::io(path)(source),
+            error => Error::internal(format!("writing {}", path.display()), error),
+        })
+    }
+
+    /// Adds a tensor or replaces the one of that name, which is returned.
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Option<Tensor> {
+        self.tensors.insert(name.into(), tensor)
+    }
+
+    /// The tensor of that name.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        self.tensors.get(name)
+    }
+
+    /// All tensors, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// The values of a tensor that must have this shape.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] that names the tensor, where it is missing or of another shape.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<&[f32]> {
+        let tensor = self
+            .tensors
+            .get(name)
+            .ok_or_else(|| Error::mismatch(name, "this tensor is missing from the weights"))?;
+        if tensor.shape() != shape {
+            let advice = match name {
+                VISION_POSITIONS => "; a table of a square grid can be interpolated",
+                _ => "",
+            };
+            return Err(Error::mismatch(
+                name,
+                format!("the shape is {:?} instead of {shape:?}{advice}", tensor.shape()),
+            ));
+        }
+        Ok(tensor.values())
+    }
+
+    /// Checks that every tensor that `config` asks for is there, of the right shape and finite.
+    /// Returns the names of tensors that nothing asks for, which do no harm but may tell that the
+    /// configuration is another model's.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] that names the tensors.
+    pub fn check(&self, config: &Config) -> Result<Vec<String>> {
+        config.validate()?;
+        let specs = tensors(config);
+        let missing = specs.iter().map(|spec| spec.name.as_str());
+        let missing: Vec<_> = missing.filter(|name| !self.tensors.contains_key(*name)).collect();
+        if !missing.is_empty() {
+            let mut names = missing[..missing.len().min(LISTED)].join(", ");
+            if missing.len() > LISTED {
+                names += &format!(" and {} more", missing.len() - LISTED);
+            }
+            return Err(Error::mismatch("weights", format!("missing from them: {names}")));
+        }
+        for spec in &specs {
+            let values = self.get(&spec.name, &spec.shape)?;
+            if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+                return Err(Error::mismatch(
+                    &spec.name,
+                    format!("value {index} is {}; the training diverged", values[index]),
+                ));
+            }
+        }
+        let needed: std::collections::HashSet<_> =
+            specs.iter().map(|spec| spec.name.as_str()).collect();
+        let unexpected = self
+            .tensors
+            .keys()
+            .filter(|name| !needed.contains(name.as_str()) && !TOLERATED.contains(&name.as_str()));
+        Ok(unexpected.cloned().collect())
+    }
+
+    /// Interpolates the vision tower's position table where it is that of another, square grid than
+    /// `config`'s; leaves it where it fits.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where the table is missing or its grid cannot be told.
+    pub fn fit_positions(&mut self, config: &Config) -> Result<()> {
+        config.validate()?;
+        let shape = [config.patches() + 1, config.vision_width];
+        let Some(table) = self.tensors.get(VISION_POSITIONS).filter(|t| t.shape() != shape) else {
+            return self.get(VISION_POSITIONS, &shape).map(|_| ());
+        };
+        let grid = match *table.shape() {
+            [rows, width] if width == config.vision_width => Grid::square_of(rows),
+            _ => None,
+        };
+        let Some(grid) = grid else {
+            return Err(Error::mismatch(
+                VISION_POSITIONS,
+                format!("the shape {:?} is neither {shape:?} nor a square grid", table.shape()),
+            ));
+        };
+        let target =
+            Grid { rows: config.height / config.patch, columns: config.width / config.patch };
+        let table = positions::interpolate(table, grid, target)?;
+        self.tensors.insert(VISION_POSITIONS.into(), table);
+        Ok(())
+    }
+
+    /// Keeps the rows of `ids` and of the special ids in a full token table; one more row, the mean
+    /// of those that are dropped, stands for every other id. Returns the weights and the
+    /// configuration that belongs to them.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] where the table is missing or already reduced, [`Error::Invalid`] where
+    /// an id is outside the vocabulary.
+    pub fn reduce_vocabulary(mut self, config: &Config, ids: &[u32]) -> Result<(Self, Config)> {
+        config.validate()?;
+        if config.token_ids.is_some() {
+            return Err(Error::mismatch(TOKEN_TABLE, "the vocabulary is already reduced"));
+        }
+        let width = config.text_width;
+        let table = self.get(TOKEN_TABLE, &[config.vocab, width])?;
+        let mut kept = ids.to_vec();
+        kept.extend([config.start_of_text(), config.end_of_text()]);
+        kept.sort_unstable();
+        kept.dedup();
+        if let Some(id) = kept.iter().find(|&&id| id as usize >= config.vocab) {
+            return Err(Error::invalid(
+                "token ids",
+                format!("{id} is not below the vocabulary's size of {}", config.vocab),
+            ));
+        }
+        let mut values = Vec::with_capacity((kept.len() + 1) * width);
+        let mut dropped = vec![0f64; width];
+        let mut next = kept.iter().peekable();
+        for (id, row) in table.chunks_exact(width).enumerate() {
+            if next.next_if(|&&kept| kept as usize == id).is_some() {
+                values.extend_from_slice(row);
+            } else {
+                dropped.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
+            }
+        }
+        let count = (config.vocab - kept.len()).max(1) as f64;
+        values.extend(dropped.iter().map(|sum| (sum / count) as f32));
+        self.insert(TOKEN_TABLE, Tensor::new([kept.len() + 1, width], values)?);
+        Ok((self, Config { token_ids: Some(kept), ..config.clone() }))
+    }
+}
+
+/// What safetensors writes of a tensor.
+struct Little<'a>(&'a Tensor);
+
+impl safetensors::View for Little<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        self.0.values().iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        size_of_val(self.0.values())
+    }
+}
+
+/// The values as f32; `None` for types that hold no weights.
+fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    let data = view.data();
+    let halves = || data.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]]));
+    match view.dtype() {
+        Dtype::F32 => Some(
+            data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        ),
+        Dtype::F16 => Some(halves().map(half_to_float).collect()),
+        Dtype::BF16 => Some(halves().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect()),
+        _ => None,
+    }
+}
+
+/// IEEE 754 half precision.
+fn half_to_float(bits: u16) -> f32 {
+    /// The value of the lowest bit of the smallest halves.
+    const SMALLEST: f32 = 1.0 / (1 << 24) as f32;
+    let sign = u32::from(bits & 0x8000) << 16;
+    let exponent = u32::from(bits >> 10) & 0x1f;
+    let fraction = u32::from(bits & 0x3ff);
+    let magnitude = match exponent {
+        0 => (fraction as f32 * SMALLEST).to_bits(),
+        0x1f => 0x7f80_0000 | (fraction << 13),
+        // 112 is the difference of the two formats' exponent biases.
+        _ => ((exponent + 112) << 23) | (fraction << 13),
+    };
+    f32::from_bits(sign | magnitude)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_become_floats() {
+        let cases = [
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0001, 5.960_464_5e-8),
+            (0x03ff, 6.097_555e-5),
+            (0x0400, 6.103_515_6e-5),
+            (0x3555, 0.333_251_95),
+            (0x7c00, f32::INFINITY),
+        ];
+        for (bits, value) in cases {
+            assert_eq!(half_to_float(bits), value, "{bits:#x}");
+        }
+        assert!(half_to_float(0x7e00).is_nan());
+        assert!(half_to_float(0x8000).is_sign_negative());
+    }
+}
