@@ -166,7 +166,7 @@ impl Linker {
         let name = caps.structure(0).map(|media| media.name().to_string()).unwrap_or_default();
         let is_video = name.starts_with("video/") || name.starts_with("image/");
         if !is_video || self.claimed.swap(true, Ordering::SeqCst) {
-            return Ok(());
+            return self.discard(pad);
         }
         if name == "video/x-raw" {
             *lock(&self.stream) = Some(Stream { codec: None, decoder: None });
@@ -227,6 +227,19 @@ impl Linker {
         let entry = next.static_pad("sink").ok_or_else(|| self.internal("no entry"))?;
         pad.link(&entry).map_err(|error| self.internal(error))?;
         Ok(())
+    }
+
+    /// Lets a stream that nobody wants flow into nothing: left unlinked, it stops a file that holds no
+    /// other with an error about links.
+    fn discard(&self, pad: &gst::Pad) -> Result<(), Reason> {
+        let Some(pipeline) = self.pipeline.upgrade() else { return Ok(()) };
+        let nothing = self.make("fakesink")?;
+        nothing.set_property("sync", false);
+        nothing.set_property("async", false);
+        pipeline.add(&nothing).map_err(|error| self.internal(error))?;
+        let entry = nothing.static_pad("sink").ok_or_else(|| self.internal("no entry"))?;
+        pad.link(&entry).map_err(|error| self.internal(error))?;
+        nothing.sync_state_with_parent().map_err(|error| self.internal(error))
     }
 
     fn unsupported(&self, codec: &str) -> Reason {

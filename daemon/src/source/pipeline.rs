@@ -240,6 +240,13 @@ impl Pipeline {
                 gst::MessageView::Error(error) if self.outcome.is_none() => {
                     self.outcome = Some(Outcome::Failed(self.reason_of(error)));
                 }
+                gst::MessageView::StreamCollection(found) if self.outcome.is_none() => {
+                    if !holds_video(&found.stream_collection()) {
+                        let problem = "it holds no video stream".to_string();
+                        let reason = Reason::NotAVideo { place: self.spec.place(), problem };
+                        self.outcome = Some(Outcome::Failed(reason));
+                    }
+                }
                 gst::MessageView::Warning(warning) => {
                     self.warnings += 1;
                     tracing::trace!(camera = %self.camera, "{}", warning.error());
@@ -315,6 +322,16 @@ impl Drop for Pipeline {
         // Messages hold references to elements; nobody reads them any more.
         self.bus.set_flushing(true);
     }
+}
+
+/// Whether a file that was looked through holds any video; one of unknown content may.
+fn holds_video(streams: &gst::StreamCollection) -> bool {
+    let known = gst::StreamType::AUDIO | gst::StreamType::TEXT | gst::StreamType::CONTAINER;
+    streams.is_empty()
+        || streams.iter().any(|stream| {
+            let kind = stream.stream_type();
+            kind.contains(gst::StreamType::VIDEO) || !kind.intersects(known)
+        })
 }
 
 /// A frame's time in its stream: running time, which edit lists and start offsets do not disturb.
