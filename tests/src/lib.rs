@@ -1,1 +1,5 @@
 //! What the end-to-end tests share.
+
+pub mod clip;
+pub mod rtsp;
+pub mod watch;

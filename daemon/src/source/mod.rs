@@ -18,6 +18,7 @@ pub mod reader;
 pub mod reason;
 pub mod slot;
 pub mod spec;
+pub mod supervise;
 pub mod timeline;
 
 pub use decoder::{Codec, DecoderChoice};
@@ -26,3 +27,4 @@ pub use reader::Reader;
 pub use reason::{Reason, Retry};
 pub use slot::{Signal, Slot};
 pub use spec::{Fps, FrameSize, Pace, RtspUrl, SourceSpec, Transport};
+pub use supervise::{Rules, Setup, Status, Supervisor};

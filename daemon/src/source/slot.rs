@@ -80,6 +80,11 @@ impl<T> Slot<T> {
         self.signal.raise();
     }
 
+    /// The signal that its puts raise.
+    pub fn signal(&self) -> &Arc<Signal> {
+        &self.signal
+    }
+
     /// Takes the value, if there is one.
     pub fn take(&self) -> Option<T> {
         lock(&self.value).take()
