@@ -1,1 +1,6 @@
 //! What the end-to-end tests share.
+
+pub mod census;
+pub mod clip;
+pub mod rtsp;
+pub mod watch;

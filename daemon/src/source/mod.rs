@@ -1,6 +1,30 @@
-//! Sources.
+//! DECODE: cameras and recordings in, frames out.
+//!
+//! One supervised pipeline a source. Its frames keep the decoder's own format and memory; pixels are
+//! converted when and where a later stage asks for them. Nothing here waits for a consumer: the newest
+//! frame wins, and what is lost is counted. Called by `run` (many live sources) and by `replay` (one
+//! file, every frame).
 
-/// Why there are no frames.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("unknown")]
-pub struct Reason;
+pub mod backoff;
+pub mod decoder;
+pub mod device;
+mod elements;
+mod fault;
+mod knock;
+mod link;
+pub mod pipeline;
+pub mod pixels;
+pub mod reader;
+pub mod reason;
+pub mod slot;
+pub mod spec;
+pub mod supervise;
+pub mod timeline;
+
+pub use decoder::{Codec, DecoderChoice};
+pub use pipeline::{Pipeline, Pulled};
+pub use reader::Reader;
+pub use reason::{Reason, Retry};
+pub use slot::{Signal, Slot};
+pub use spec::{Fps, FrameSize, Pace, RtspUrl, SourceSpec, Transport};
+pub use supervise::{Rules, Setup, Status, Supervisor};

@@ -1,0 +1,490 @@
+//! Keeps one source going: connects, watches, and connects again for ever.
+//!
+//! Each source has a thread of its own, so that one camera's trouble never touches another. It never
+//! waits for a consumer, never mends a pipeline (it builds the next one), and never gives up on a
+//! source that can come back; a file that is played once ends.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use rand::{SeedableRng, rngs::SmallRng};
+
+use super::{
+    backoff::Backoff,
+    decoder::{Codec, DecoderChoice},
+    pipeline::{Lower, Opening, Pipeline, Pulled},
+    reason::{Reason, Retry},
+    slot::Slot,
+    spec::{SourceSpec, Transport},
+    timeline::{Gap, Timeline},
+};
+use crate::{
+    clock::{Clock, Mono, Stop},
+    error::{Error, Result},
+    frame::{CameraId, Frame},
+};
+
+/// Longest time between two looks at the clock and at requests to stop.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Span over which the shown frame rate is measured.
+const RATE_SPAN: Duration = Duration::from_secs(2);
+
+/// A source that gave frames for this long counts as well: the next wait is the shortest again.
+const STABLE: Duration = Duration::from_secs(5);
+
+/// How patient the supervision is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Without a frame for this long a source is connected anew.
+    pub stall: Duration,
+    /// How long one step of connecting may take.
+    pub connect: Duration,
+    /// Longest wait before another attempt after trouble that may pass any moment. 3 s, so that
+    /// frames flow within 5 s of a server's return.
+    pub soon: Duration,
+    /// The same for trouble that somebody must mend, such as a refused password: 60 s, so that the
+    /// camera does not lock the account.
+    pub rarely: Duration,
+    /// Of the attempts that fail in the same way, each how-manieth is logged.
+    pub log_every: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            stall: Duration::from_secs(10),
+            connect: Duration::from_secs(5),
+            soon: Duration::from_secs(3),
+            rarely: Duration::from_secs(60),
+            log_every: 200,
+        }
+    }
+}
+
+/// How a source is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Status {
+    /// Its first connection is being made.
+    Connecting,
+    /// Frames flow.
+    Streaming {
+        /// Since when.
+        since: Mono,
+        /// Frames a second over the last two seconds; 0 until they have passed.
+        fps: f32,
+        /// Width and height in pixels.
+        size: (u32, u32),
+        /// `None` where frames come undecoded.
+        codec: Option<Codec>,
+        /// The decoder's element.
+        decoder: Option<String>,
+    },
+    /// No frames; it is tried again, unless it is a file that is played once.
+    Down {
+        /// Why.
+        reason: Reason,
+        /// Since when.
+        since: Mono,
+        /// Attempts that failed since.
+        attempts: u64,
+    },
+    /// A file that is played once is over, or somebody asked to stop.
+    Ended,
+}
+
+/// What a source counted since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames that left the decoder.
+    pub decoded: u64,
+    /// Frames lost between decoder and slot; the slot counts those that nobody took in time.
+    pub late: u64,
+    /// Warnings: data that could not be decoded, packets that were lost.
+    pub warnings: u64,
+    /// Pipelines that failed.
+    pub failures: u64,
+    /// Times that frames flowed again after they had stopped.
+    pub reconnects: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    decoded: AtomicU64,
+    late: AtomicU64,
+    warnings: AtomicU64,
+    failures: AtomicU64,
+    reconnects: AtomicU64,
+}
+
+/// What a source needs to be started.
+pub struct Setup {
+    /// Whose frames these are.
+    pub camera: CameraId,
+    /// Where they come from.
+    pub spec: SourceSpec,
+    /// What decodes them.
+    pub decoder: DecoderChoice,
+    /// How patient the supervision is.
+    pub rules: Rules,
+    /// The time of stalls and waits.
+    pub clock: Arc<dyn Clock>,
+    /// Ends this source; may be shared with others.
+    pub stop: Arc<Stop>,
+    /// Where frames go.
+    pub slot: Arc<Slot<Frame>>,
+}
+
+/// What the thread and its owner share.
+struct Shared {
+    status: ArcSwap<Status>,
+    counters: Counters,
+    halt: Stop,
+}
+
+/// A running source. Dropping it stops it and waits until its thread is gone.
+pub struct Supervisor {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Supervisor {
+    /// Starts a source. Returns at once; look at [`Supervisor::status`].
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where the system gives no thread.
+    pub fn spawn(setup: Setup) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            status: ArcSwap::from_pointee(Status::Connecting),
+            counters: Counters::default(),
+            halt: Stop::default(),
+        });
+        let gap = if setup.spec.is_live() { Gap::Clock } else { Gap::Frame };
+        let worker = Worker {
+            shared: shared.clone(),
+            timeline: Timeline::new(gap),
+            backoff: Backoff::default(),
+            rng: SmallRng::from_os_rng(),
+            lower: Lower::default(),
+            streamed: false,
+            setup,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("source-{}", worker.setup.camera))
+            .spawn(move || worker.run())
+            .map_err(|error| Error::internal("thread of a source", error))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// How it is now.
+    pub fn status(&self) -> Arc<Status> {
+        self.shared.status.load_full()
+    }
+
+    /// What it counted so far.
+    pub fn counts(&self) -> Counts {
+        let counters = &self.shared.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counts {
+            decoded: read(&counters.decoded),
+            late: read(&counters.late),
+            warnings: read(&counters.warnings),
+            failures: read(&counters.failures),
+            reconnects: read(&counters.reconnects),
+        }
+    }
+
+    /// Asks this source, and no other, to stop, without waiting for it.
+    pub fn halt(&self) {
+        self.shared.halt.ask();
+    }
+
+    /// Whether its thread is done: stopped, or a file that is over.
+    pub fn is_finished(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.halt();
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("The thread of a source panicked.");
+        }
+    }
+}
+
+/// How an attempt ended.
+enum Over {
+    Stopped,
+    Ended,
+    Failed(Reason),
+}
+
+/// Lives in the source's thread.
+struct Worker {
+    setup: Setup,
+    shared: Arc<Shared>,
+    timeline: Timeline,
+    backoff: Backoff,
+    rng: SmallRng,
+    lower: Lower,
+    /// Whether there ever was a frame.
+    streamed: bool,
+}
+
+impl Worker {
+    fn run(mut self) {
+        while !self.stopping() {
+            let over = self.attempt();
+            self.timeline.restart();
+            let (repeat, once) = match &self.setup.spec {
+                SourceSpec::File { repeat, .. } => (*repeat, !*repeat),
+                _ => (false, false),
+            };
+            let reason = match over {
+                Over::Stopped => break,
+                Over::Ended if repeat => continue,
+                Over::Ended if once => break,
+                Over::Ended => Reason::Ended { place: self.setup.spec.place() },
+                Over::Failed(reason) => reason,
+            };
+            self.fail(&reason);
+            if once {
+                // The reason stays to be read: nothing will change it.
+                self.setup.slot.signal().raise();
+                return;
+            }
+            self.choose_transport(&reason);
+            self.wait(&reason);
+        }
+        self.shared.status.store(Arc::new(Status::Ended));
+        tracing::info!(camera = %self.setup.camera, "Source ended.");
+        self.setup.slot.signal().raise();
+    }
+
+    fn stopping(&self) -> bool {
+        self.shared.halt.asked() || self.setup.stop.asked()
+    }
+
+    /// One pipeline from its opening to its end.
+    fn attempt(&mut self) -> Over {
+        let opening = Opening {
+            camera: &self.setup.camera,
+            spec: &self.setup.spec,
+            decoder: &self.setup.decoder,
+            lower: self.lower,
+            connect_timeout: self.setup.rules.connect,
+        };
+        let mut pipeline = match Pipeline::open(&opening, self.setup.clock.clone()) {
+            Ok(pipeline) => pipeline,
+            Err(reason) => return Over::Failed(reason),
+        };
+        let opened = self.setup.clock.now();
+        let mut flow: Option<Flow> = None;
+        let over = loop {
+            if self.stopping() {
+                break Over::Stopped;
+            }
+            match pipeline.pull(&mut self.timeline, TICK) {
+                Pulled::Frame(frame) => {
+                    self.note_frame(&mut flow, &frame, &pipeline);
+                    self.setup.slot.put(frame);
+                }
+                Pulled::Ended => break Over::Ended,
+                Pulled::Failed(reason) => break Over::Failed(reason),
+                Pulled::Nothing => {
+                    let last = flow.as_ref().map(|flow| flow.last);
+                    if let Some(reason) = self.stalled(opened, last) {
+                        break Over::Failed(reason);
+                    }
+                }
+            }
+            if let Some(flow) = &mut flow {
+                self.shared.counters.add(&mut flow.counted, pipeline.counts());
+            }
+        };
+        let mut counted = flow.map(|flow| flow.counted).unwrap_or_default();
+        self.shared.counters.add(&mut counted, pipeline.counts());
+        over
+    }
+
+    /// The reason to give up on a pipeline that gives nothing.
+    fn stalled(&self, opened: Mono, last: Option<Mono>) -> Option<Reason> {
+        let after = self.setup.rules.stall;
+        if self.setup.clock.now().since(last.unwrap_or(opened)) < after {
+            return None;
+        }
+        let place = self.setup.spec.place();
+        Some(match last {
+            None => Reason::Timeout { place, after },
+            Some(_) => Reason::Stalled { place, after },
+        })
+    }
+
+    /// Keeps the status true: at the first frame, at each change, and as the rate is measured.
+    fn note_frame(&mut self, flow: &mut Option<Flow>, frame: &Frame, pipeline: &Pipeline) {
+        let now = frame.decoded_at;
+        let size = (frame.width, frame.height);
+        let Some(flow) = flow else {
+            let begun = flow.insert(Flow::begin(now, size, pipeline));
+            self.announce(begun, "Stream opened.");
+            if std::mem::replace(&mut self.streamed, true) && self.setup.spec.is_live() {
+                self.shared.counters.reconnects.fetch_add(1, Ordering::Relaxed);
+            }
+            return;
+        };
+        flow.last = now;
+        flow.in_span += 1;
+        if now.since(flow.since) >= STABLE {
+            self.backoff.reset();
+        }
+        if flow.size != size {
+            flow.size = size;
+            self.announce(flow, "Stream changed its size.");
+        } else if now.since(flow.span_start) >= RATE_SPAN {
+            flow.measure(now);
+            self.shared.status.store(Arc::new(flow.status()));
+        }
+    }
+
+    fn announce(&self, flow: &Flow, what: &'static str) {
+        let before = self.shared.status.swap(Arc::new(flow.status()));
+        // A file that repeats opens again and again: that is no news.
+        let again = matches!(&*before, Status::Streaming { size, codec, decoder, .. }
+            if *size == flow.size && *codec == flow.codec && *decoder == flow.decoder);
+        if again {
+            return;
+        }
+        let (width, height) = flow.size;
+        tracing::info!(
+            camera = %self.setup.camera,
+            codec = flow.codec.map(|codec| codec.to_string()),
+            decoder = flow.decoder,
+            width,
+            height,
+            "{what}"
+        );
+    }
+
+    /// Publishes and logs a failure: the first, each change, and then rarely.
+    fn fail(&mut self, reason: &Reason) {
+        self.shared.counters.failures.fetch_add(1, Ordering::Relaxed);
+        let before = self.shared.status.load_full();
+        let (since, attempts, news) = match &*before {
+            Status::Down { reason: old, since, attempts } => {
+                let attempts = attempts.saturating_add(1);
+                let due = attempts.is_multiple_of(self.setup.rules.log_every.max(1));
+                (*since, attempts, due || old.word() != reason.word())
+            }
+            _ => (self.setup.clock.now(), 1, true),
+        };
+        let down = Status::Down { reason: reason.clone(), since, attempts };
+        self.shared.status.store(Arc::new(down));
+        if !news {
+            return;
+        }
+        let camera = &self.setup.camera;
+        let word = reason.word();
+        match reason.retry() {
+            Retry::Rarely => {
+                tracing::error!(%camera, reason = word, attempts, "No frames: {reason}.");
+            }
+            Retry::Soon | Retry::Now => {
+                tracing::warn!(%camera, reason = word, attempts, "No frames: {reason}.");
+            }
+        }
+    }
+
+    /// With transport `auto` the other way is tried after trouble that it may avoid, and TCP again
+    /// after any trouble with UDP.
+    fn choose_transport(&mut self, reason: &Reason) {
+        let SourceSpec::Rtsp { transport: Transport::Auto, .. } = self.setup.spec else { return };
+        self.lower = match self.lower {
+            Lower::Tcp if reason.blames_transport() => Lower::Udp,
+            _ => Lower::Tcp,
+        };
+    }
+
+    /// Waits before the next attempt, by the injected clock, or until somebody asks to stop.
+    fn wait(&mut self, reason: &Reason) {
+        let cap = match reason.retry() {
+            Retry::Now if self.backoff.failures() == 0 => Duration::ZERO,
+            Retry::Now | Retry::Soon => self.setup.rules.soon,
+            Retry::Rarely => self.setup.rules.rarely,
+        };
+        let until = self.setup.clock.now() + self.backoff.next(cap, &mut self.rng);
+        loop {
+            let left = until.since(self.setup.clock.now());
+            if left.is_zero() || self.stopping() || self.shared.halt.wait(left.min(TICK)) {
+                return;
+            }
+        }
+    }
+}
+
+/// What is known of the frames of one pipeline.
+struct Flow {
+    since: Mono,
+    last: Mono,
+    size: (u32, u32),
+    codec: Option<Codec>,
+    decoder: Option<String>,
+    fps: f32,
+    span_start: Mono,
+    in_span: u32,
+    counted: super::pipeline::Counts,
+}
+
+impl Flow {
+    fn begin(now: Mono, size: (u32, u32), pipeline: &Pipeline) -> Self {
+        let stream = pipeline.stream();
+        Self {
+            since: now,
+            last: now,
+            size,
+            codec: stream.as_ref().and_then(|stream| stream.codec),
+            decoder: stream.and_then(|stream| stream.decoder),
+            fps: 0.0,
+            span_start: now,
+            in_span: 0,
+            counted: super::pipeline::Counts::default(),
+        }
+    }
+
+    fn measure(&mut self, now: Mono) {
+        self.fps = self.in_span as f32 / now.since(self.span_start).as_secs_f32();
+        self.span_start = now;
+        self.in_span = 0;
+    }
+
+    fn status(&self) -> Status {
+        Status::Streaming {
+            since: self.since,
+            fps: self.fps,
+            size: self.size,
+            codec: self.codec,
+            decoder: self.decoder.clone(),
+        }
+    }
+}
+
+impl Counters {
+    /// Adds what a pipeline counted since `counted`.
+    fn add(&self, counted: &mut super::pipeline::Counts, now: super::pipeline::Counts) {
+        let add = |counter: &AtomicU64, before: u64, now: u64| {
+            counter.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
+        };
+        add(&self.decoded, counted.decoded, now.decoded);
+        add(&self.late, counted.late, now.late);
+        add(&self.warnings, counted.warnings, now.warnings);
+        *counted = now;
+    }
+}
