@@ -168,6 +168,20 @@ fn an_empty_text_is_only_its_start_and_end() -> Result<()> {
 }
 
 #[test]
+fn texts_that_no_tower_can_read_are_errors() -> Result<()> {
+    let (tiny, weights) = tiny()?;
+    let longest = tiny.config.word_limit() + 2;
+    for model in [folded_text(&weights, &tiny.config)?, unfolded_text(&weights, &tiny.config)?] {
+        let mut tower = Tower::open(&model)?;
+        let too_long = ids(&tiny.config, &tiny.captions, longest + 1);
+        assert!(tower.embed_ids(too_long).is_err());
+        assert!(tower.embed_ids((vec![1, 3], vec![510, 512, 511])).is_err());
+        assert!(tower.embed_ids((vec![1, 3], vec![510, 5, 511])).is_ok());
+    }
+    Ok(())
+}
+
+#[test]
 fn the_batch_size_does_not_change_an_embedding() -> Result<()> {
     let (tiny, weights) = tiny()?;
     let config = &tiny.config;

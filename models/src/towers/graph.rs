@@ -11,6 +11,7 @@ use super::onnx::{
     Attribute, Constant, Dimension, GraphProto, Model, Node, OperatorSet, Shape, TensorType,
     TypeProto, ValueInfo,
 };
+use super::tensor::little_endian;
 use crate::{Error, Result};
 
 /// The operator set: the first with `LayerNormalization`.
@@ -86,8 +87,7 @@ impl Graph {
 
     /// A constant of numbers.
     pub(super) fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.constant(name, Element::F32, shape, bytes)
+        self.constant(name, Element::F32, shape, little_endian(values))
     }
 
     /// A vector of whole numbers; equal ones are one constant.
