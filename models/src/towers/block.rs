@@ -68,12 +68,19 @@ impl<'a> Linear<'a> {
         }
     }
 
-    /// The weights with a row for each input, which is how ONNX multiplies.
-    pub(super) fn transposed(&self) -> Vec<f32> {
+    /// The weights with a row for each input, which is how ONNX multiplies, each passed through
+    /// `change` with the number of its input.
+    pub(super) fn transposed(&self, change: impl Fn(usize, f32) -> f32) -> Vec<f32> {
+        /// Rows at a time: as many floats as a cache line holds, or every write would miss.
+        const TILE: usize = 16;
         let mut transposed = vec![0f32; self.weight.len()];
-        for (output, row) in self.weight.chunks_exact(self.inputs).enumerate() {
-            for (input, value) in row.iter().enumerate() {
-                transposed[input * self.outputs + output] = *value;
+        for (tile, rows) in self.weight.chunks(TILE * self.inputs).enumerate() {
+            for input in 0..self.inputs {
+                let start = input * self.outputs + tile * TILE;
+                let rows = rows.chunks_exact(self.inputs);
+                for (place, row) in transposed[start..].iter_mut().zip(rows) {
+                    *place = change(input, row[input]);
+                }
             }
         }
         transposed

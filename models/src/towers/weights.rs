@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::layout::{TOKEN_TABLE, VISION_POSITIONS, tensors};
 use super::positions::{self, Grid};
+use super::tensor::little_endian;
 use super::{Config, Tensor};
 use crate::{Error, Result};
 
@@ -147,7 +148,10 @@ impl Weights {
             if let Some(index) = values.iter().position(|value| !value.is_finite()) {
                 return Err(Error::mismatch(
                     &spec.name,
-                    format!("value {index} is {}; the training diverged", values[index]),
+                    format!(
+                        "value {index} is {}; the training diverged or the file is damaged",
+                        values[index]
+                    ),
                 ));
             }
         }
@@ -242,7 +246,7 @@ impl safetensors::View for Little<'_> {
     }
 
     fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        self.0.values().iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into()
+        little_endian(self.0.values()).into()
     }
 
     fn data_len(&self) -> usize {
