@@ -67,6 +67,7 @@ fn ids(config: &Config, texts: &[Vec<i64>], length: usize) -> (Vec<usize>, Vec<i
 }
 
 /// A process has one.
+#[expect(clippy::unwrap_used, reason = "without the library no test here can run")]
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::load(None).unwrap());
 
 /// A tower in ONNX Runtime.
@@ -423,5 +424,51 @@ fn random_weights_are_those_of_their_seed() -> Result<()> {
     assert_ne!(weights, random(&config, 6)?);
     let absurd = Config { vision_width: 1 << 20, text_width: 1 << 20, ..config };
     assert!(random(&absurd, 5).is_err());
+    Ok(())
+}
+
+/// Milliseconds of `rounds` runs of each tower in turn, so that what else the machine does meets
+/// both; the median is what counts.
+fn race(towers: [&mut Tower; 2], run: impl Fn(&mut Tower) -> Result<Vec<f32>>) -> Result<[f64; 2]> {
+    const ROUNDS: usize = 15;
+    let mut times = [vec![], vec![]];
+    let [first, second] = towers;
+    for _ in 0..ROUNDS {
+        for (tower, times) in [&mut *first, &mut *second].into_iter().zip(&mut times) {
+            #[expect(clippy::disallowed_methods, reason = "measures the processor, not a schedule")]
+            let start = std::time::Instant::now();
+            run(tower)?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+    }
+    Ok(times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[ROUNDS / 2]
+    }))
+}
+
+/// `cargo test --release --workspace --test towers -- --ignored --nocapture`
+#[test]
+#[ignore = "measures speed, which a busy machine spoils"]
+fn folding_pays() -> Result<()> {
+    let config = Config::vit_b16();
+    let weights = random(&config, 1)?;
+    let (shape, pixels) = noise(&config, 1);
+    let mut folded = Tower::open(&folded_vision(&weights, &config)?)?;
+    let mut unfolded = Tower::open(&unfolded_vision(&weights, &config)?)?;
+    let [fast, slow] =
+        race([&mut folded, &mut unfolded], |tower| tower.embed_pixels(&shape, &pixels))?;
+    println!("vision: {fast:.1} ms folded, {slow:.1} ms unfolded, {:.2}x", slow / fast);
+    assert!(slow / fast >= 1.08);
+
+    let mut folded = Tower::open(&folded_text(&weights, &config)?)?;
+    let mut unfolded = Tower::open(&unfolded_text(&weights, &config)?)?;
+    for words in [5, 24, 67] {
+        let text = ids(&config, &[(0..words).map(|word| 320 + word).collect()], 0);
+        let [fast, slow] =
+            race([&mut folded, &mut unfolded], |tower| tower.embed_ids(text.clone()))?;
+        println!("{words} words: {fast:.1} ms folded, {slow:.1} ms unfolded, {:.2}x", slow / fast);
+        assert!(slow / fast >= 1.08);
+    }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The tensors of one transformer block and of its prompts, as the weight files hold them.
 
 use super::layout::{Side, TEXT_PROMPTS, VISION_PROMPTS};
-use super::{Config, Weights};
+use super::{Config, NORM_EPSILON, Weights};
 use crate::Result;
 
 /// Scale and shift of a normalisation.
@@ -219,11 +219,9 @@ pub(super) fn wide(row: &[f32]) -> Vec<f64> {
 /// A row with zero mean and unit variance, as `LayerNormalization` computes it before scale and
 /// shift.
 pub(super) fn normalised(row: &[f64]) -> Vec<f64> {
-    /// CLIP's.
-    const EPSILON: f64 = 1e-5;
     let count = row.len() as f64;
     let mean = row.iter().sum::<f64>() / count;
     let variance = row.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
-    let scale = 1.0 / (variance + EPSILON).sqrt();
+    let scale = 1.0 / (variance + f64::from(NORM_EPSILON)).sqrt();
     row.iter().map(|value| (value - mean) * scale).collect()
 }

@@ -148,6 +148,8 @@ impl Tower {
         Ok(graph.concat(&[&class, &patches], 1))
     }
 
+    /// Embeds the words and prepares the masks. The first id, the start of the text, is not read:
+    /// it is part of the constants.
     fn words(&mut self, weights: &Weights, config: &Config, ids: &Value) -> Result<Words> {
         let (width, most) = (config.text_width, config.word_limit() + 1);
         let prefix = 1 + config.prompt_tokens();

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 
+use super::NORM_EPSILON;
 use super::onnx::{
     Attribute, Constant, Dimension, GraphProto, Model, Node, OperatorSet, Shape, TensorType,
     TypeProto, ValueInfo,
@@ -20,8 +21,6 @@ const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 /// What a protobuf message can hold, with or without external data.
 const LARGEST_MODEL_BYTES: usize = i32::MAX as usize;
-/// CLIP's.
-const NORM_EPSILON: f32 = 1e-5;
 
 /// Element types of ONNX that occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -28,3 +28,6 @@ pub use weights::Weights;
 
 /// What is added to a score that must not count: `exp` of it is zero, and half precision holds it.
 const MASKED: f32 = -30_000.0;
+
+/// What CLIP's normalisations add to the variance.
+const NORM_EPSILON: f32 = 1e-5;
