@@ -109,8 +109,8 @@ fn read(outputs: &SessionOutputs<'_>, name: &str) -> Result<Found> {
     Ok(decode(labels, boxes, scores))
 }
 
-/// Picks the persons out of the model's three outputs: `labels` \[n\], `boxes` \[n * 4\] as x1 y1 x2
-/// y2 in pixels of the frame, `scores` \[n\]. Never fails; a list that is shorter ends all.
+/// Picks the persons out of the model's three outputs: `labels` \[n\], `boxes` \[n * 4\] as x1 y1
+/// x2 y2 in pixels of the frame, `scores` \[n\]. Never fails; a list that is shorter ends all.
 pub fn decode(labels: &[i64], boxes: &[f32], scores: &[f32]) -> Found {
     let mut sieve = Sieve::new();
     let (corners, _) = boxes.as_chunks::<4>();

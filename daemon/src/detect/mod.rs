@@ -1,8 +1,9 @@
 //! Finds persons in a frame: a model in ONNX Runtime and the rules of its output layout.
 //!
-//! A detector says where persons are and how sure it is, nothing more: which of the boxes is believed
-//! is decided by [`crate::track`]. What a model writes is never trusted: boxes that are none are left
-//! out and counted. The detection stage opens one detector and calls it for every frame it takes.
+//! A detector says where persons are and how sure it is, nothing more: which of the boxes is
+//! believed is decided by [`crate::track`]. What a model writes is never trusted: boxes that are
+//! none are left out and counted. The detection stage opens one detector and calls it for every
+//! frame it takes.
 
 use std::path::Path;
 
@@ -18,7 +19,7 @@ use crate::{
 
 pub mod deimv2;
 mod picture;
-mod planes;
+pub mod planes;
 pub mod yolox;
 
 /// Boxes below this score are left out: the lowest that the tracker's second association can use.
@@ -31,8 +32,8 @@ pub const MAX_DETECTIONS: usize = 300;
 /// Sides of a model's input that are believed; others come from a broken file.
 const INPUT_SIDES: std::ops::RangeInclusive<i64> = 32..=2048;
 
-/// Boxes narrower or lower show nobody; a model that writes them writes dirt. Also keeps areas far from
-/// the smallest floats, so that ratios of them are numbers.
+/// Boxes narrower or lower show nobody; a model that writes them writes dirt. Also keeps areas far
+/// from the smallest floats, so that ratios of them are numbers.
 const MIN_SIDE_PX: f32 = 1.0;
 
 /// One person as the detector sees it.
@@ -101,8 +102,8 @@ pub trait Detector: Send {
     /// Finds the persons of a frame of `width` x `height` pixels.
     ///
     /// # Errors
-    /// Where the pixels cannot be had, or the model fails or writes tensors of another shape than at
-    /// the start. The detector can be used again.
+    /// Where the pixels cannot be had, or the model fails or writes tensors of another shape than
+    /// at the start. The detector can be used again.
     fn detect(&mut self, pixels: &dyn Pixels, width: u32, height: u32) -> Result<Found>;
 
     /// The model's layout.
@@ -112,8 +113,8 @@ pub trait Detector: Send {
     fn input_size(&self) -> (u32, u32);
 }
 
-/// Opens a detector from the bytes of its file. The layout is told by the model's inputs and outputs;
-/// `name` is what errors call it.
+/// Opens a detector from the bytes of its file. The layout is told by the model's inputs and
+/// outputs; `name` is what errors call it.
 ///
 /// # Errors
 /// Where the bytes are no model, or a model of something else, or the provider cannot run here; the
@@ -174,7 +175,8 @@ fn side(dimension: i64) -> Option<u32> {
     INPUT_SIDES.contains(&dimension).then(|| u32::try_from(dimension).ok())?
 }
 
-/// Runs a detector once on grey: what cannot run at all is found at the start, not at the first frame.
+/// Runs a detector once on grey: what cannot run at all is found at the start, not at the first
+/// frame.
 fn try_once(detector: &mut dyn Detector, name: &Path) -> Result<()> {
     let (width, height) = detector.input_size();
     let grey = vec![114; width as usize * height as usize * 3];

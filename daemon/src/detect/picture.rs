@@ -1,9 +1,9 @@
 //! Frames whose pixels lie in the processor's memory as RGB.
 //!
 //! Scaling is written here because the detectors feel every grey level: their golden outputs come
-//! from OpenCV's `INTER_LINEAR`, which cuts where others round. A library that rounds between columns
-//! and rows differed by one in a quarter of the places and moved a person's score by 0.055; exact
-//! arithmetic, rounded once, differed in an eighth and moved it by 0.04.
+//! from OpenCV's `INTER_LINEAR`, which cuts where others round. A library that rounds between
+//! columns and rows differed by one in a quarter of the places and moved a person's score by 0.055;
+//! exact arithmetic, rounded once, differed in an eighth and moved it by 0.04.
 
 use spotter_models::Rgb;
 
@@ -87,7 +87,7 @@ struct ScaledRow {
 
 impl ScaledRow {
     fn new(len: usize) -> Self {
-        Self { source: None, values: Vec::with_capacity(len) }
+        Self { source: None, values: vec![0; len] }
     }
 
     /// Computes a row, unless it is there already.
@@ -96,19 +96,15 @@ impl ScaledRow {
             return;
         }
         self.source = Some(source);
-        self.values.clear();
         let (pixels, _) = picture.view().row(source).as_chunks::<3>();
-        for column in columns {
+        let (values, _) = self.values.as_chunks_mut::<3>();
+        for (column, value) in columns.iter().zip(values) {
             let (low, high) = (pixels[column.low as usize], pixels[column.high as usize]);
             let [low_weight, high_weight] = column.weights.map(i32::from);
-            let blend = |low: u8, high: u8| {
-                ((i32::from(low) * low_weight + i32::from(high) * high_weight) >> 4) as i16
-            };
-            self.values.extend_from_slice(&[
-                blend(low[0], high[0]),
-                blend(low[1], high[1]),
-                blend(low[2], high[2]),
-            ]);
+            for ((value, low), high) in value.iter_mut().zip(low).zip(high) {
+                let sum = i32::from(low) * low_weight + i32::from(high) * high_weight;
+                *value = (sum >> 4) as i16;
+            }
         }
     }
 }

@@ -4,8 +4,10 @@ use spotter_models::Rgb;
 
 /// In which order the planes lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub enum Order {
+    /// Red first.
     Rgb,
+    /// Blue first.
     Bgr,
 }
 
@@ -13,7 +15,7 @@ pub(super) enum Order {
 /// divided by `divisor`. What lies beside and below the picture is left as it is.
 ///
 /// `planes` holds three planes of the same size; rows and columns that they lack are left out.
-pub(super) fn write(picture: &Rgb, order: Order, divisor: f32, width: usize, planes: &mut [f32]) {
+pub fn write(picture: &Rgb, order: Order, divisor: f32, width: usize, planes: &mut [f32]) {
     let (first, rest) = planes.split_at_mut(planes.len() / 3);
     let (second, third) = rest.split_at_mut(rest.len() / 2);
     let (red, blue) = match order {

@@ -1,8 +1,8 @@
 //! YOLOX, exported without its decoder: one row for each cell of three grids.
 //!
-//! Fed with the frame shrunk by one factor into the upper left corner of its input, BGR 0 to 255, the
-//! rest filled with grey 114. A row holds (x, y, w, h) relative to its cell, an objectness and 80
-//! class probabilities. Many cells answer for one person, so overlapping boxes are suppressed.
+//! Fed with the frame shrunk by one factor into the upper left corner of its input, BGR 0 to 255,
+//! the rest filled with grey 114. A row holds (x, y, w, h) relative to its cell, an objectness and
+//! 80 class probabilities. Many cells answer for one person, so overlapping boxes are suppressed.
 
 use std::path::Path;
 
@@ -149,8 +149,8 @@ impl Detector for Yolox {
 }
 
 /// Picks the persons out of the model's output: `rows` \[cells * 85\], relative to the cells of
-/// `grid`; boxes are divided by `factor`, which brings them to pixels of the frame. Never fails; rows
-/// that are missing or too many are left out.
+/// `grid`; boxes are divided by `factor`, which brings them to pixels of the frame. Never fails;
+/// rows that are missing or too many are left out.
 pub fn decode(rows: &[f32], grid: Grid, factor: f32) -> Found {
     let mut sieve = Sieve::new();
     let (rows, _) = rows.as_chunks::<ROW>();
