@@ -13,7 +13,12 @@ use ort::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Generation, Result, preprocess::Preprocess, towers::Config};
+
+mod tower;
+
+pub use crate::manifest::Precision;
+pub use tower::{TextTower, VisionTower};
 
 /// File name of the library that `make setup` installs.
 pub const LIBRARY: &str = "libonnxruntime.so.1.32.0";
@@ -141,6 +146,21 @@ impl Runtime {
             Error::corrupt(name, format!("ONNX Runtime cannot open this model: {error}"))
         })
     }
+}
+
+/// A tower's file and what it must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Model<'a> {
+    /// What errors call it.
+    pub name: &'a Path,
+    /// The ONNX file.
+    pub bytes: &'a [u8],
+    /// Shapes of the model.
+    pub config: &'a Config,
+    /// How its pictures are made.
+    pub preprocess: Preprocess,
+    /// The bundle that it belongs to, which tags its embeddings.
+    pub generation: Generation,
 }
 
 fn unavailable(library: &Path, error: impl std::fmt::Display) -> Error {
