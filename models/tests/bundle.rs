@@ -502,6 +502,16 @@ mod towers {
         Runtime::load(None).unwrap()
     }
 
+    #[test]
+    fn the_library_is_loaded_once() {
+        let first = runtime();
+        assert_eq!(runtime().library(), first.library());
+        assert_eq!(Runtime::load(Some(first.library())).unwrap().library(), first.library());
+        let error = Runtime::load(Some(Path::new("/nowhere/other.so"))).err().unwrap();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().contains("loaded already"), "{error}");
+    }
+
     fn recorded(runtime: &Runtime, seed: u64) -> Probe {
         let preprocess = Preprocess::clip(48, 16);
         Probe::record(runtime, &weights(seed), &config(), preprocess).unwrap()
