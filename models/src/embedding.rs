@@ -1,11 +1,50 @@
 //! Unit vectors in the common space of texts and pictures.
 
-use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 
-/// Which bundle computed something: the content hash of its manifest. Scores of two generations are
-/// never compared.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+use crate::{Digest, Error, Result, digest::parse_hex};
+
+/// Which bundle computed something: the content hash of its manifest, written as 32 hexadecimal
+/// digits in lower case. Scores of two generations are never compared.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Generation(pub [u8; 16]);
+
+impl Generation {
+    /// The generation of a manifest: the first half of the SHA-256 of its file.
+    pub fn of_manifest(bytes: &[u8]) -> Self {
+        let digest = Digest::of(bytes);
+        let (halves, _) = digest.bytes().as_chunks::<16>();
+        Self(halves.first().copied().unwrap_or_default())
+    }
+}
+
+impl std::str::FromStr for Generation {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        parse_hex(text).map(Self).ok_or_else(|| {
+            Error::invalid(
+                "generation",
+                format!("`{text}` is not 32 hexadecimal digits in lower case"),
+            )
+        })
+    }
+}
+
+impl TryFrom<String> for Generation {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Generation> for String {
+    fn from(generation: Generation) -> Self {
+        generation.to_string()
+    }
+}
 
 impl std::fmt::Display for Generation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -109,6 +148,16 @@ mod tests {
         assert!((a.cosine(&a).unwrap() - 1.0).abs() < 1e-6);
         // 1*19 + 2*18 + … = 1330, and each squared length is 2470.
         assert!((a.cosine(&b).unwrap() - 1330.0 / 2470.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_generation_is_half_the_hash_of_its_manifest() {
+        let generation = Generation::of_manifest(b"abc");
+        assert_eq!(generation.to_string(), "ba7816bf8f01cfea414140de5dae2223");
+        assert_eq!("ba7816bf8f01cfea414140de5dae2223".parse::<Generation>().unwrap(), generation);
+        for wrong in ["", "../../etc", "BA7816BF8F01CFEA414140DE5DAE2223", "ba7816bf8f01cfea"] {
+            assert!(wrong.parse::<Generation>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 pub mod assets;
 pub mod bundle;
+pub mod digest;
 pub mod embedding;
 pub mod error;
 pub mod manifest;
@@ -18,6 +19,7 @@ pub mod session;
 pub mod tokenize;
 pub mod towers;
 
+pub use digest::Digest;
 pub use embedding::{Embedding, Generation};
 pub use error::{Error, Kind, Result};
 pub use rgb::{Rgb, RgbView};

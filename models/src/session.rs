@@ -4,7 +4,10 @@
 //! a current one. A provider that was asked for and cannot run is an error, never a silent fall-back
 //! to the CPU.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
 
 use ort::{
     environment::Environment,
@@ -13,7 +16,12 @@ use ort::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::{Error, Generation, Result, preprocess::Preprocess, towers::Config};
+
+mod tower;
+
+pub use crate::manifest::Precision;
+pub use tower::{TextTower, VisionTower};
 
 /// File name of the library that `make setup` installs.
 pub const LIBRARY: &str = "libonnxruntime.so.1.32.0";
@@ -67,11 +75,28 @@ pub struct Runtime {
 
 impl Runtime {
     /// Loads the library: the one named, else `ORT_DYLIB_PATH`, else where packages and `make setup`
-    /// put it.
+    /// put it. Later calls give the one that is loaded.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] that says where it looked, or what the library lacks.
+    /// [`Error::Unavailable`] that says where it looked, or what the library lacks;
+    /// [`Error::Invalid`] where another library is named than the one that is loaded.
     pub fn load(library: Option<&Path>) -> Result<Self> {
+        // ONNX Runtime allows one environment in a process, and it stays until the end.
+        static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
+        // Nothing panics while it is held; a poisoned lock would still hold a whole value.
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*loaded {
+            return match library {
+                Some(named) if named != runtime.library => Err(Error::invalid(
+                    format!("ONNX Runtime library {}", named.display()),
+                    format!(
+                        "{} is loaded already, and a process can hold only one",
+                        runtime.library.display()
+                    ),
+                )),
+                _ => Ok(runtime.clone()),
+            };
+        }
         let library = match library {
             Some(path) => path.to_path_buf(),
             None => find_library()?,
@@ -81,7 +106,7 @@ impl Runtime {
             .with_telemetry(false)
             .build()
             .map_err(|error| unavailable(&library, error))?;
-        Ok(Self { environment, library })
+        Ok(loaded.insert(Self { environment, library }).clone())
     }
 
     /// The library's path.
@@ -141,6 +166,21 @@ impl Runtime {
             Error::corrupt(name, format!("ONNX Runtime cannot open this model: {error}"))
         })
     }
+}
+
+/// A tower's file and what it must be.
+#[derive(Clone, Copy, Debug)]
+pub struct Model<'a> {
+    /// What errors call it.
+    pub name: &'a Path,
+    /// The ONNX file.
+    pub bytes: &'a [u8],
+    /// Shapes of the model.
+    pub config: &'a Config,
+    /// How its pictures are made.
+    pub preprocess: Preprocess,
+    /// The bundle that it belongs to, which tags its embeddings.
+    pub generation: Generation,
 }
 
 fn unavailable(library: &Path, error: impl std::fmt::Display) -> Error {

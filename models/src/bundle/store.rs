@@ -1,0 +1,324 @@
+//! Generations of a bundle side by side, one of them current.
+//!
+//! ```text
+//! ROOT/generations/<id>/   bundles; a name with a dot is unfinished or half removed
+//! ROOT/current             symbolic link to generations/<id>
+//! ROOT/history             ids in the order of their promotion, the last one current or about to be
+//! ```
+//! Every step is one rename, so a crash leaves the state before or after it. What a crash leaves
+//! besides is removed by the next change.
+
+use std::{
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Bundle,
+    aside::{self, Aside},
+    folder::Folder,
+    read_manifest,
+};
+use crate::{
+    Error, Generation, Result,
+    manifest::{self, Manifest},
+};
+
+/// Name of the link to the current generation.
+pub(super) const CURRENT: &str = "current";
+
+/// Name of the folder that holds the bundles.
+pub(super) const GENERATIONS: &str = "generations";
+
+const HISTORY: &str = "history";
+
+/// Promotions that are remembered; older ones cannot be rolled back to in one step each.
+const MOST_HISTORY: usize = 64;
+
+/// A folder with generations of a bundle. Opening it reads nothing.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// One generation in a store, as [`Store::list`] sees it.
+#[derive(Debug)]
+pub struct Installed {
+    /// Its identity and the name of its folder.
+    pub generation: Generation,
+    /// Whether `current` points at it.
+    pub current: bool,
+    /// Its manifest, or why it is none. Its other files were not looked at.
+    pub manifest: Result<Manifest>,
+}
+
+impl Store {
+    /// The store in a folder, which the first [`Store::install`] makes.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Copies a bundle into the store, verified, and returns its generation. Does not promote it.
+    ///
+    /// Installing what is there already changes nothing; where the copy in the store is damaged, it
+    /// is replaced.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`]; [`Error::Unavailable`] where the store cannot be written or another
+    /// process is changing it; [`Error::Io`].
+    pub fn install(&self, source: &Path) -> Result<Generation> {
+        let bundle = Bundle::open(source)?;
+        let generations = self.root.join(GENERATIONS);
+        std::fs::create_dir_all(&generations).map_err(aside::writing(&generations))?;
+        let _change = self.begin_change()?;
+        let generation = bundle.generation();
+        if self.open(generation).is_ok() {
+            return Ok(generation);
+        }
+        let aside = Aside::create(generations.join(".installing"))?;
+        for name in bundle.manifest().files.keys() {
+            aside.file(name, |file| {
+                bundle.stream(name, |part| std::io::Write::write_all(file, part))
+            })?;
+        }
+        aside.bytes(manifest::FILE, &bundle.manifest_bytes)?;
+        aside.finish(&self.folder_of(generation))?;
+        Ok(generation)
+    }
+
+    /// Makes a generation the current one, after verifying it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is not installed, [`Error::Corrupt`] where it is damaged,
+    /// [`Error::Unavailable`] and [`Error::Io`] as [`Store::install`].
+    pub fn promote(&self, generation: Generation) -> Result<()> {
+        self.open(generation)?;
+        let _change = self.begin_change()?;
+        let current = self.current()?;
+        if current == Some(generation) {
+            return Ok(());
+        }
+        // The history first: if the switch below does not happen, `previous` still finds the
+        // predecessor of what is current then.
+        let mut history = self.history()?;
+        if let Some(end) = current.and_then(|id| history.iter().position(|other| *other == id)) {
+            history.truncate(end + 1);
+        }
+        history.retain(|other| *other != generation);
+        history.push(generation);
+        let forgotten = history.len().saturating_sub(MOST_HISTORY);
+        let lines: String = history.iter().skip(forgotten).map(|id| format!("{id}\n")).collect();
+        aside::replace_file(&self.root.join(HISTORY), lines.as_bytes())?;
+        self.switch(generation)
+    }
+
+    /// Goes back to the generation that was current before, and returns it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there is none, otherwise as [`Store::promote`].
+    pub fn rollback(&self) -> Result<Generation> {
+        let _change = self.begin_change()?;
+        let previous = self.previous()?.ok_or_else(|| {
+            Error::invalid(
+                format!("store {}", self.root.display()),
+                "holds no generation that was current before; promote one by its id",
+            )
+        })?;
+        self.open(previous)?;
+        self.switch(previous)?;
+        Ok(previous)
+    }
+
+    /// What is installed, sorted by id. A damaged manifest is an entry, not an error.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::Corrupt`] where `current` is no link to a generation.
+    pub fn list(&self) -> Result<Vec<Installed>> {
+        let current = self.current()?;
+        let mut installed: Vec<Installed> = self
+            .ids()?
+            .into_iter()
+            .map(|generation| Installed {
+                generation,
+                current: current == Some(generation),
+                manifest: Folder::open(&self.folder_of(generation))
+                    .and_then(|folder| read_manifest(&folder))
+                    .map(|(manifest, _)| manifest),
+            })
+            .collect();
+        installed.sort_by_key(|entry| entry.generation);
+        Ok(installed)
+    }
+
+    /// Removes all but the current generation, the one that [`Store::rollback`] would go back to,
+    /// and the `keep` others that were installed last. Returns what was removed.
+    ///
+    /// # Errors
+    /// As [`Store::install`].
+    pub fn prune(&self, keep: usize) -> Result<Vec<Generation>> {
+        let _change = self.begin_change()?;
+        let kept = [self.current()?, self.previous()?];
+        let mut others = Vec::new();
+        for generation in self.ids()? {
+            if !kept.contains(&Some(generation)) {
+                let path = self.folder_of(generation);
+                let installed = path.metadata().and_then(|status| status.modified());
+                others.push((installed.map_err(Error::io(&path))?, generation));
+            }
+        }
+        others.sort_unstable();
+        let excess = others.len().saturating_sub(keep);
+        let mut removed = Vec::new();
+        for (_, generation) in others.into_iter().take(excess) {
+            // Renamed first: nobody sees a bundle that is half gone.
+            let path = self.folder_of(generation);
+            let hidden = self.root.join(GENERATIONS).join(format!(".removing-{generation}"));
+            std::fs::rename(&path, &hidden).map_err(aside::writing(&path))?;
+            aside::sync_parent(&path)?;
+            aside::remove(&hidden)?;
+            removed.push(generation);
+        }
+        Ok(removed)
+    }
+
+    /// The generation that `current` points at.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where `current` is something else than a link to a generation,
+    /// [`Error::Io`].
+    pub fn current(&self) -> Result<Option<Generation>> {
+        let link = self.root.join(CURRENT);
+        let target = match std::fs::read_link(&link) {
+            Ok(target) => target,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+                return Err(Error::corrupt(&link, "is no symbolic link; remove it and promote"));
+            }
+            Err(error) => return Err(Error::io(&link)(error)),
+        };
+        // Only this form, so that the link cannot lead out of the store.
+        target
+            .to_str()
+            .and_then(|target| target.strip_prefix(GENERATIONS)?.strip_prefix('/'))
+            .and_then(|id| id.parse().ok())
+            .map(Some)
+            .ok_or_else(|| {
+                Error::corrupt(
+                    &link,
+                    format!(
+                        "points at `{}`, which is no generation; promote one by its id",
+                        manifest::printable(&target.to_string_lossy())
+                    ),
+                )
+            })
+    }
+
+    /// Opens and verifies an installed generation.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is not installed, otherwise as [`Bundle::open`].
+    pub fn open(&self, generation: Generation) -> Result<Bundle> {
+        let path = self.folder_of(generation);
+        let status = path.symlink_metadata();
+        if status.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            return Err(Error::invalid(
+                format!("generation {generation}"),
+                format!("is not installed in {}; install it first", self.root.display()),
+            ));
+        }
+        if !status.map_err(Error::io(&path))?.is_dir() {
+            return Err(Error::corrupt(&path, "is no folder; remove it and install again"));
+        }
+        let bundle = Bundle::open_folder(&path)?;
+        if bundle.generation() != generation {
+            return Err(Error::corrupt(
+                path.join(manifest::FILE),
+                format!("is that of {}; install the bundle again", bundle.generation()),
+            ));
+        }
+        Ok(bundle)
+    }
+
+    /// What rollback goes back to: the last promoted before the current one that is still here.
+    fn previous(&self) -> Result<Option<Generation>> {
+        let Some(current) = self.current()? else {
+            return Ok(None);
+        };
+        let history = self.history()?;
+        let Some(at) = history.iter().position(|id| *id == current) else {
+            return Ok(None);
+        };
+        Ok(history
+            .into_iter()
+            .take(at)
+            .rev()
+            .find(|id| self.folder_of(*id).symlink_metadata().is_ok()))
+    }
+
+    fn switch(&self, generation: Generation) -> Result<()> {
+        let target = Path::new(GENERATIONS).join(generation.to_string());
+        aside::replace_link(&self.root.join(CURRENT), &target)
+    }
+
+    fn folder_of(&self, generation: Generation) -> PathBuf {
+        self.root.join(GENERATIONS).join(generation.to_string())
+    }
+
+    /// Ids in the order of promotion, each once. Lines that are no id are skipped: the history only
+    /// serves rollback, and a damaged one must not stand in the way of a promotion.
+    fn history(&self) -> Result<Vec<Generation>> {
+        // A generation has 32 digits and a line end.
+        const MOST_BYTES: u64 = MOST_HISTORY as u64 * 33;
+        let path = self.root.join(HISTORY);
+        let mut bytes = Vec::new();
+        match File::open(&path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes)) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io(&path)(error)),
+        }
+        let mut history: Vec<Generation> = Vec::new();
+        for id in String::from_utf8_lossy(&bytes).lines().filter_map(|line| line.parse().ok()) {
+            if !history.contains(&id) {
+                history.push(id);
+            }
+        }
+        Ok(history)
+    }
+
+    /// Ids of the folders in `generations`; other names are none of ours and left alone.
+    fn ids(&self) -> Result<Vec<Generation>> {
+        let path = self.root.join(GENERATIONS);
+        let mut ids = Vec::new();
+        for entry in std::fs::read_dir(&path).map_err(Error::io(&path))? {
+            let entry = entry.map_err(Error::io(&path))?;
+            ids.extend(entry.file_name().to_str().and_then(|name| name.parse::<Generation>().ok()));
+        }
+        Ok(ids)
+    }
+
+    /// Locks the store against other writers and removes what a crash left. Dropping the file ends
+    /// the change.
+    fn begin_change(&self) -> Result<File> {
+        let root = File::open(&self.root).map_err(Error::io(&self.root))?;
+        if !aside::lock(&root, &self.root)? {
+            return Err(Error::Unavailable {
+                what: format!("store {}", self.root.display()),
+                reason: "another process is changing it; try again when that has ended".into(),
+            });
+        }
+        let generations = self.root.join(GENERATIONS);
+        for entry in std::fs::read_dir(&generations).map_err(Error::io(&generations))? {
+            let entry = entry.map_err(Error::io(&generations))?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                aside::remove(&entry.path())?;
+            }
+        }
+        Ok(root)
+    }
+}

@@ -1,0 +1,102 @@
+//! Making a bundle from weights.
+
+use std::{collections::BTreeMap, path::Path};
+
+use crate::{
+    Digest, Error, Generation, Result,
+    bundle::aside::{self, Aside},
+    manifest::{
+        self, FileRecord, Licence, Lineage, MAX_FILE_BYTES, Manifest, Precision, TokenizerRecord,
+    },
+    preprocess::Preprocess,
+    probe::Probe,
+    towers::{Config, Weights, folded_text, folded_vision},
+};
+
+/// What a bundle is made from.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    /// What people call it.
+    pub name: String,
+    /// Now, RFC 3339; given, because this crate has no clock.
+    pub created_at: String,
+    /// The bundle it was trained from.
+    pub parent: Option<Generation>,
+    /// Hashes of the weights' files.
+    pub lineage: Lineage,
+    /// Terms of use.
+    pub licence: Licence,
+    /// What its evaluation measured.
+    pub evaluation: serde_json::Map<String, serde_json::Value>,
+    /// The weights of both towers.
+    pub weights: &'a Weights,
+    /// Their shapes.
+    pub config: &'a Config,
+    /// How crops become inputs.
+    pub preprocess: Preprocess,
+    /// Golden inputs and outputs of these weights.
+    pub probe: &'a Probe,
+}
+
+/// Writes a bundle into the new folder `dir`, which appears complete and on disk, or not at all.
+///
+/// # Errors
+/// [`Error::Invalid`] where `dir` exists, [`Error::Mismatch`] where the parts of the draft do not fit
+/// together, [`Error::Unavailable`] where `dir` cannot be written, [`Error::Io`].
+pub fn write(dir: &Path, draft: &Draft<'_>) -> Result<Generation> {
+    if dir.symlink_metadata().is_ok() {
+        return Err(Error::invalid(
+            format!("bundle folder {}", dir.display()),
+            "exists already; choose a new name or remove it",
+        ));
+    }
+    // Before minutes of folding: most mistakes show without the files.
+    draft.probe.check_shapes(draft.config)?;
+    manifest_of(draft, placeholder_files())?.validate()?;
+    let aside = Aside::create(aside::beside(dir)?)?;
+    let mut files = BTreeMap::new();
+    let mut add = |name: String, bytes: Vec<u8>| -> Result<()> {
+        let length = bytes.len() as u64;
+        if length > MAX_FILE_BYTES {
+            return Err(Error::invalid(name, format!("{length} bytes are too many for ONNX")));
+        }
+        aside.bytes(&name, &bytes)?;
+        files.insert(name, FileRecord { sha256: Digest::of(&bytes), bytes: length });
+        Ok(())
+    };
+    // One after the other: at full size each tower has hundreds of megabytes.
+    add(Precision::F32.vision_file(), folded_vision(draft.weights, draft.config)?)?;
+    add(Precision::F32.text_file(), folded_text(draft.weights, draft.config)?)?;
+    add(manifest::PROBE_FILE.into(), draft.probe.to_bytes()?)?;
+    let bytes = manifest_of(draft, files)?.to_bytes()?;
+    aside.bytes(manifest::FILE, &bytes)?;
+    aside.finish(dir)?;
+    Ok(Generation::of_manifest(&bytes))
+}
+
+fn manifest_of(draft: &Draft<'_>, files: BTreeMap<String, FileRecord>) -> Result<Manifest> {
+    Ok(Manifest {
+        schema: manifest::SCHEMA,
+        name: draft.name.clone(),
+        created_at: draft.created_at.clone(),
+        parent: draft.parent,
+        lineage: draft.lineage.clone(),
+        config: draft.config.clone(),
+        preprocess: draft.preprocess,
+        tokenizer: TokenizerRecord::clip()?,
+        precisions: vec![Precision::F32],
+        files,
+        licence: draft.licence.clone(),
+        evaluation: draft.evaluation.clone(),
+        probe: manifest::PROBE_FILE.into(),
+    })
+}
+
+/// Records of the right names, to check the rest of a manifest before the files exist.
+fn placeholder_files() -> BTreeMap<String, FileRecord> {
+    let record = FileRecord { sha256: Digest::of(&[]), bytes: 1 };
+    [Precision::F32.vision_file(), Precision::F32.text_file(), manifest::PROBE_FILE.into()]
+        .into_iter()
+        .map(|name| (name, record.clone()))
+        .collect()
+}
