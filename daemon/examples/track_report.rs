@@ -46,13 +46,14 @@ fn main() -> anyhow::Result<()> {
 
 fn line(what: &str, report: &Report) -> String {
     format!(
-        "{what}: {} visits, {} tracks ({} false, {} mixed), {} switches, {} fragments, recall {:.3}, \
-         precision {:.4}, slowest {:.2} s",
+        "{what}: {} visits, {} tracks ({} false, {} mixed), {} switches ({} lasting), {} \
+         fragments, recall {:.3}, precision {:.4}, slowest {:.2} s",
         report.visits,
         report.tracks,
         report.false_tracks,
         report.mixed,
         report.switches,
+        report.lasting,
         report.fragments,
         scene::ratio(report.shown),
         scene::ratio(report.sound),

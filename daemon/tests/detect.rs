@@ -1,5 +1,12 @@
 //! The detectors against what the original runtime gave for the same pictures.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

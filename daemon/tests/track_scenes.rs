@@ -49,6 +49,7 @@ fn at_five_a_second_at_most_one_switch_in_ten_tracks() {
     let report = follow(3);
     shows_persons(&report);
     assert!(report.switches * 10 <= report.tracks, "{} switches", report.switches);
+    assert!(report.lasting * 20 <= report.tracks, "{} lasting", report.lasting);
     assert!(report.mixed * 10 <= report.tracks, "{} mixed", report.mixed);
 }
 

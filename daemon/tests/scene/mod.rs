@@ -1,5 +1,12 @@
 //! A rendered street scene with its truth, and how well a tracker followed it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use spotterd::{
@@ -85,6 +92,8 @@ pub struct Report {
     pub false_tracks: usize,
     /// A visit's track became another.
     pub switches: usize,
+    /// Of these, those after which the new track stays for a second or more.
+    pub lasting: usize,
     /// A visit's track went missing for a processed frame or more, and something came later.
     pub fragments: usize,
     /// Tracks that showed more than one person for two boxes or more.
@@ -108,6 +117,7 @@ impl Report {
         self.false_tracks += other.false_tracks;
         self.mixed += other.mixed;
         self.switches += other.switches;
+        self.lasting += other.lasting;
         self.fragments += other.fragments;
         self.shown = (self.shown.0 + other.shown.0, self.shown.1 + other.shown.1);
         self.sound = (self.sound.0 + other.sound.0, self.sound.1 + other.sound.1);
@@ -161,7 +171,7 @@ impl Scene {
             let any: Vec<BBox> = detections.iter().map(|d| d.bbox).collect();
             book.frame(self, number, &frame.persons, &confirmed, &any);
         }
-        book.close(step)
+        book.close(step, self.truth.fps)
     }
 
     /// Which appearance of a person a frame belongs to.
@@ -219,11 +229,14 @@ fn count(
     }
 }
 
+/// A frame in which a person could be seen, and the track that showed the person.
+type Sight = (usize, Option<TrackId>);
+
 /// Which track showed a visit, frame by frame.
 #[derive(Default)]
 struct Book {
     report: Report,
-    visits: BTreeMap<(u32, usize), Vec<(usize, Option<TrackId>)>>,
+    visits: BTreeMap<(u32, usize), Vec<Sight>>,
     /// Boxes of a track that showed a person, by person, and that showed nobody.
     tracks: BTreeMap<TrackId, (BTreeMap<u32, usize>, usize)>,
 }
@@ -261,12 +274,13 @@ impl Book {
         }
     }
 
-    fn close(mut self, step: usize) -> Report {
+    fn close(mut self, step: usize, fps: f64) -> Report {
         let report = &mut self.report;
         for (visit, seen) in &self.visits {
             let matched: Vec<(usize, TrackId)> =
                 seen.iter().filter_map(|&(frame, track)| Some((frame, track?))).collect();
             report.visits += usize::from(!matched.is_empty());
+            report.lasting += lasting_switches(&matched, fps);
             for pair in matched.windows(2) {
                 let gap = pair[1].0 - pair[0].0;
                 report.fragments += usize::from(gap > step);
@@ -279,7 +293,7 @@ impl Book {
                 }
             }
             if let (Some(first), Some(confirmed)) = (seen.first(), matched.first()) {
-                let waited = (confirmed.0 - first.0) as f64 / 15.0;
+                let waited = (confirmed.0 - first.0) as f64 / fps;
                 report.slowest = report.slowest.max(waited);
             }
         }
@@ -296,4 +310,14 @@ impl Book {
         }
         self.report
     }
+}
+
+/// How often the track changes, not counting tracks that show the person for less than a second.
+fn lasting_switches(matched: &[(usize, TrackId)], fps: f64) -> usize {
+    let runs: Vec<TrackId> = matched
+        .chunk_by(|a, b| a.1 == b.1)
+        .filter(|run| (run[run.len() - 1].0 - run[0].0) as f64 >= fps)
+        .map(|run| run[0].1)
+        .collect();
+    runs.windows(2).filter(|pair| pair[0] != pair[1]).count()
 }
