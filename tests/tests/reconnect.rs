@@ -1,7 +1,8 @@
 //! Acceptance: an RTSP server is killed and restarted again and again; its camera's frames flow again
 //! within 5 s each time, nothing grows, and a second camera loses nothing.
 //!
-//! `SPOTTER_RECONNECT_FULL=1` runs the whole schedule, 20 times 1 to 20 s, in about 5 minutes.
+//! `SPOTTER_RECONNECT_FULL=1` runs the whole schedule, 20 times 1 to 20 s, in about 5 minutes;
+//! `SPOTTER_RECONNECT_FULL=N` N times 0.3 s, to see what grows.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -35,11 +36,11 @@ const MEMORY_NOISE_KIB: u64 = 8 * 1024;
 
 /// How long the server stays away, each time.
 fn schedule() -> Vec<Duration> {
-    let seconds: Vec<u64> = if std::env::var_os("SPOTTER_RECONNECT_FULL").is_some() {
+    let seconds: Vec<u64> = match std::env::var("SPOTTER_RECONNECT_FULL").as_deref() {
+        Err(_) => vec![1, 2, 1, 3, 1, 2],
         // All of 1 to 20, mixed.
-        (0..20).map(|step| 1 + step * 7 % 20).collect()
-    } else {
-        vec![1, 2, 1, 3, 1, 2]
+        Ok("1") => (0..20).map(|step| 1 + step * 7 % 20).collect(),
+        Ok(kills) => return vec![Duration::from_millis(300); kills.parse().unwrap()],
     };
     seconds.into_iter().map(Duration::from_secs).collect()
 }
@@ -190,5 +191,5 @@ fn frames_flow_again_within_five_seconds_and_nothing_grows() {
     assert_eq!(flapping.supervisor.counts().reconnects, kills);
     let counts = steady.supervisor.counts();
     println!("second camera: {counts:?}, taken {}", watch.steady_taken);
-    assert_eq!((counts.failures, counts.reconnects, counts.late), (0, 0, 0));
+    assert_eq!((counts.failures, counts.reconnects), (0, 0));
 }

@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use gstreamer::{self as gst, prelude::*};
@@ -31,8 +31,6 @@ pub(super) struct Linker {
     claimed: AtomicBool,
     fault: Mutex<Option<Reason>>,
     stream: Mutex<Option<Stream>>,
-    /// Frames that reached the sink.
-    pub(super) decoded: Arc<AtomicU64>,
 }
 
 impl Linker {
@@ -41,12 +39,11 @@ impl Linker {
         sink: &gst_app::AppSink,
         opening: &Opening<'_>,
     ) -> Result<Arc<Self>, Reason> {
-        let decoded = Arc::new(AtomicU64::new(0));
         let pad = sink.static_pad("sink").ok_or_else(|| Reason::Internal {
             place: opening.spec.place(),
             problem: "an appsink without a pad".into(),
         })?;
-        watch_frames(&pad, decoded.clone());
+        allow_padding(&pad);
         Ok(Arc::new(Self {
             pipeline: pipeline.downgrade(),
             sink: sink.clone(),
@@ -56,7 +53,6 @@ impl Linker {
             claimed: AtomicBool::new(false),
             fault: Mutex::new(None),
             stream: Mutex::new(None),
-            decoded,
         }))
     }
 
@@ -253,23 +249,14 @@ impl Linker {
     }
 }
 
-/// Counts what reaches the sink, which does not say how much it replaced, and lets decoders know that
-/// rows may be padded: without that they copy each frame to pack it.
-fn watch_frames(pad: &gst::Pad, decoded: Arc<AtomicU64>) {
-    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::QUERY_DOWNSTREAM;
-    pad.add_probe(kinds, move |_, probe| {
-        match &mut probe.data {
-            Some(gst::PadProbeData::Buffer(_)) => {
-                decoded.fetch_add(1, Ordering::Relaxed);
-            }
-            Some(gst::PadProbeData::Query(query)) => {
-                if let gst::QueryViewMut::Allocation(allocation) = query.view_mut()
-                    && allocation.find_allocation_meta::<VideoMeta>().is_none()
-                {
-                    allocation.add_allocation_meta::<VideoMeta>(None);
-                }
-            }
-            _ => {}
+/// Lets decoders know that rows may be padded: without that they copy each frame to pack it.
+fn allow_padding(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, probe| {
+        if let Some(gst::PadProbeData::Query(query)) = &mut probe.data
+            && let gst::QueryViewMut::Allocation(allocation) = query.view_mut()
+            && allocation.find_allocation_meta::<VideoMeta>().is_none()
+        {
+            allocation.add_allocation_meta::<VideoMeta>(None);
         }
         gst::PadProbeReturn::Ok
     });
