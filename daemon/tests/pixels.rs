@@ -182,9 +182,6 @@ fn what_conversion_costs() {
             let rect = PixelRect { x: 401, y: 203, width: 120, height: 300 };
             black_box(pixels.region(rect).unwrap());
         });
-        time("whole frame to RGB", &mut || {
-            black_box(pixels.scaled(1280, 720).unwrap());
-        });
         let whole = pixels.scaled(1280, 720).unwrap();
         let mut resizer = fast_image_resize::Resizer::new();
         let options = fast_image_resize::ResizeOptions::new().resize_alg(
@@ -197,8 +194,8 @@ fn what_conversion_costs() {
             resizer.resize(&from.unwrap(), &mut to, &options).unwrap();
             black_box(to);
         });
-        let to_bgrx = |width: u32, height: u32| {
-            let output = VideoInfo::builder(VideoFormat::Bgrx, width, height).build().unwrap();
+        let to = |format: VideoFormat, width: u32, height: u32| {
+            let output = VideoInfo::builder(format, width, height).build().unwrap();
             let mut config = VideoConverterConfig::new();
             config.set_resampler_method(VideoResamplerMethod::Linear);
             let converter = VideoConverter::new(&info, &output, Some(config)).unwrap();
@@ -212,8 +209,10 @@ fn what_conversion_costs() {
                 black_box(&to);
             }
         };
-        time("one VideoConverter to BGRx 416x416", &mut to_bgrx(416, 416));
-        time("one VideoConverter to BGRx 1280x720", &mut to_bgrx(1280, 720));
+        let (rgb, bgrx) = (VideoFormat::Rgb, VideoFormat::Bgrx);
+        time("one VideoConverter to RGB 416x416", &mut to(rgb, 416, 416));
+        time("one VideoConverter to RGB 1280x720", &mut to(rgb, 1280, 720));
+        time("one VideoConverter to BGRx 1280x720", &mut to(bgrx, 1280, 720));
         let plane = fast_image_resize::PixelType::U8;
         let luma = vec![7; 1280 * 720];
         let chroma = vec![7; 640 * 360];

@@ -1,14 +1,20 @@
 //! Pixels of a frame in system memory, converted only when and where they are asked for.
 //!
 //! A person's crop is converted alone: 0.11 ms for 120x300 of a 1280x720 frame, half of it building the
-//! converter, where the whole frame to RGB costs 1.3 ms (I420) to 1.9 ms (NV12).
+//! converter, where the whole frame to RGB costs 1.2 ms (I420) to 1.8 ms (NV12).
 //!
-//! A detector's input is the whole frame, and there the order matters. 1280x720 I420 to RGB 416x416:
-//! one `VideoConverter` that scales and converts 2.3 ms; to RGB and then `fast_image_resize` 1.8 ms; each
-//! plane scaled and then converted 1.6 ms; **to BGRx, which GStreamer has a vector path for, then
-//! `fast_image_resize` and packing 1.4 ms** (NV12: 2.2, 2.4, -, 2.0 ms). So that is done.
+//! A detector's input is the whole frame, and there the order matters. From 1280x720 to RGB 416x416, I420
+//! and NV12, in milliseconds:
 //!
-//! Measured on one of two cores of a busy x86-64 build machine, best of 60: `cargo test --release
+//! | way | I420 | NV12 |
+//! |---|---|---|
+//! | one `VideoConverter` that scales and converts | 2.3 | 2.2 |
+//! | `VideoConverter` to RGB, then `fast_image_resize` | 1.8 | 2.3 |
+//! | each plane by `fast_image_resize`, then `VideoConverter` | 1.6 | not tried |
+//! | `VideoConverter` to BGRx, `fast_image_resize`, packing (this module) | 1.4 | 2.1 |
+//!
+//! I420 is what software decoders give, and GStreamer has a vector path from it to BGRx. Measured on an
+//! x86-64 build machine with two busy cores, on one of them, best of 60: `cargo test --release
 //! --workspace --test pixels -- --ignored --nocapture`.
 
 use std::sync::{Arc, Mutex, PoisonError};
