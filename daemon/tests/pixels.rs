@@ -1,5 +1,7 @@
 //! Pixels of frames: right colours from every format, wherever the rectangle lies, by both ways.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
+
 use std::{hint::black_box, time::Duration};
 
 use gstreamer as gst;

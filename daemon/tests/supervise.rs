@@ -1,5 +1,7 @@
 //! Supervision of sources that need no server: time is moved by hand where it matters.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
+
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},

@@ -1,5 +1,7 @@
 //! RTSP as cameras speak it, and as they should not.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
+
 use std::{
     io::{Read, Write},
     net::TcpListener,

@@ -229,12 +229,12 @@ impl Pipeline {
                 gst::MessageView::Error(error) if self.outcome.is_none() => {
                     self.outcome = Some(Outcome::Failed(self.reason_of(error)));
                 }
-                gst::MessageView::StreamCollection(found) if self.outcome.is_none() => {
-                    if !holds_video(&found.stream_collection()) {
-                        let problem = "it holds no video stream".to_string();
-                        let reason = Reason::NotAVideo { place: self.spec.place(), problem };
-                        self.outcome = Some(Outcome::Failed(reason));
-                    }
+                gst::MessageView::StreamCollection(found)
+                    if self.outcome.is_none() && !holds_video(&found.stream_collection()) =>
+                {
+                    let problem = "it holds no video stream".to_string();
+                    let reason = Reason::NotAVideo { place: self.spec.place(), problem };
+                    self.outcome = Some(Outcome::Failed(reason));
                 }
                 gst::MessageView::Warning(warning) => {
                     self.warnings += 1;
