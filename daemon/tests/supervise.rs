@@ -6,7 +6,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -65,6 +65,30 @@ impl Source {
             Status::Down { reason, attempts, .. } => Some((reason.word(), *attempts)),
             _ => None,
         })
+    }
+}
+
+/// What was logged by all tests of this file: sources log from threads of their own.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Collects the log from now on.
+fn collect_log() {
+    let writer = || LogWriter;
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    // Only this process's first test sets it.
+    let _set = tracing::subscriber::set_global_default(subscriber);
+}
+
+struct LogWriter;
+
+impl std::io::Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOG.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -136,6 +160,7 @@ fn a_file_that_is_played_once_keeps_its_reason_and_is_not_tried_again() {
 
 #[test]
 fn waits_run_on_the_injected_clock_and_a_source_that_comes_back_is_taken() {
+    collect_log();
     let folder = tempfile::tempdir().unwrap();
     let video = second_of_video(folder.path());
     let later = folder.path().join("later.mp4");
@@ -155,6 +180,10 @@ fn waits_run_on_the_injected_clock_and_a_source_that_comes_back_is_taken() {
         source.slot.take()
     });
     assert!(matches!(*source.supervisor.status(), Status::Streaming { .. }));
+    let log = String::from_utf8(LOG.lock().unwrap().clone()).unwrap();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("later.mp4")).collect();
+    assert_eq!(lines.len(), 1, "a failure is told once, not at each attempt: {lines:?}");
+    assert!(lines[0].contains("reason=\"missing\"") && lines[0].contains("camera=gate"), "{log}");
 }
 
 #[test]

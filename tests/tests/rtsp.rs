@@ -88,6 +88,16 @@ fn h264_comes_by_tcp_and_by_udp() {
 }
 
 #[test]
+fn auto_finds_the_transport_that_a_camera_has() {
+    let server = server(&["--udp-only"]);
+    let tcp = watch(rtsp(&server.url("/gate"), Transport::Tcp));
+    assert_eq!(tcp.down(LONG).unwrap(), "transport");
+    let auto = watch(rtsp(&server.url("/gate"), Transport::Auto));
+    expect_frames(&auto);
+    assert_eq!(auto.supervisor.counts().failures, 1, "TCP was tried first");
+}
+
+#[test]
 fn h265_and_mjpeg_come_too() {
     for (name, codec) in [("h265", Codec::H265), ("mjpeg", Codec::Mjpeg)] {
         let server = server(&["--codec", name]);

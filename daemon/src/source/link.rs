@@ -28,6 +28,9 @@ pub(super) struct Linker {
     /// A file may use every core for one stream; of many cameras each has one thread, because frame
     /// threads delay each frame by as many frames as there are threads.
     single_thread: bool,
+    /// Whether an RTSP server described a video.
+    offered: AtomicBool,
+    /// Whether a stream was found to be decoded, or refused.
     claimed: AtomicBool,
     fault: Mutex<Option<Reason>>,
     stream: Mutex<Option<Stream>>,
@@ -50,6 +53,7 @@ impl Linker {
             choice: opening.decoder.clone(),
             place: opening.spec.place(),
             single_thread: !opening.spec.is_lossless(),
+            offered: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
             fault: Mutex::new(None),
             stream: Mutex::new(None),
@@ -61,6 +65,11 @@ impl Linker {
         lock(&self.stream).clone()
     }
 
+    /// Whether an RTSP server described a video.
+    pub(super) fn offered(&self) -> bool {
+        self.offered.load(Ordering::SeqCst)
+    }
+
     /// The reason for the error that was posted last, if it was ours.
     pub(super) fn take_fault(&self) -> Option<Reason> {
         lock(&self.fault).take()
@@ -69,6 +78,7 @@ impl Linker {
     /// Takes the first video of an RTSP session; sound and metadata are not even asked for.
     pub(super) fn watch_rtsp(self: &Arc<Self>, source: &gst::Element) {
         let chosen = Mutex::new(None);
+        let linker = self.clone();
         source.connect("select-stream", false, move |values| {
             let number = values.get(1).and_then(|value| value.get::<u32>().ok());
             let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok());
@@ -78,6 +88,7 @@ impl Linker {
             let mut chosen = lock(&chosen);
             let take = video && (chosen.is_none() || *chosen == number);
             if take {
+                linker.offered.store(true, Ordering::SeqCst);
                 *chosen = number;
             }
             Some(take.to_value())

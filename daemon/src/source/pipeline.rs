@@ -248,12 +248,12 @@ impl Pipeline {
     /// Our own reason where the linker found one, else what GStreamer's error means.
     fn reason_of(&self, error: &gst::message::Error) -> Reason {
         self.linker.take_fault().unwrap_or_else(|| {
-            fault::translate(
-                &fault::Failure::of(error),
-                &self.spec,
-                self.lower,
-                self.connect_timeout,
-            )
+            let attempt = fault::Attempt {
+                lower: self.lower,
+                waited: self.connect_timeout,
+                video_offered: self.linker.offered(),
+            };
+            fault::translate(&fault::Failure::of(error), &self.spec, &attempt)
         })
     }
 
