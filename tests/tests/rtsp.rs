@@ -217,6 +217,35 @@ fn statuses_of_a_server_are_understood() {
 }
 
 #[test]
+fn a_server_that_describes_only_sound_is_no_camera() {
+    fn sound_only(mut stream: std::net::TcpStream) {
+        let mut request = [0; 2048];
+        while let Ok(count) = stream.read(&mut request)
+            && count > 0
+        {
+            let text = String::from_utf8_lossy(&request[..count]).to_string();
+            let sequence = text.lines().find(|line| line.starts_with("CSeq")).unwrap_or("CSeq: 1");
+            let described = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=sound\r\nt=0 0\r\n\
+                             m=audio 0 RTP/AVP 0\r\na=control:track1\r\n";
+            let reply = if text.starts_with("DESCRIBE") {
+                let length = described.len();
+                format!(
+                    "RTSP/1.0 200 OK\r\n{sequence}\r\nContent-Type: application/sdp\r\n\
+                     Content-Length: {length}\r\n\r\n{described}"
+                )
+            } else {
+                format!("RTSP/1.0 200 OK\r\n{sequence}\r\nPublic: DESCRIBE, SETUP, PLAY\r\n\r\n")
+            };
+            if stream.write_all(reply.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+    let url = format!("rtsp://127.0.0.1:{}/x", listener(sound_only));
+    assert_eq!(watch(rtsp(&url, Transport::Auto)).down(LONG).unwrap(), "not_a_video");
+}
+
+#[test]
 fn a_decoder_that_cannot_run_is_an_error_and_no_fall_back() {
     let server = server(&[]);
     for name in ["nvv4l2decoder", "avdec_h265"] {
