@@ -27,6 +27,18 @@ pub struct Serving {
     pub credentials: Option<(String, String)>,
     /// The port, 0 for any that is free.
     pub port: u16,
+    /// How media may travel.
+    pub transports: Transports,
+}
+
+/// How media may travel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transports {
+    /// As the client wants.
+    #[default]
+    Any,
+    /// In datagrams only, as some old cameras.
+    UdpOnly,
 }
 
 /// Serves until the process ends; prints `listening PORT` when it can be connected to.
@@ -45,6 +57,9 @@ pub fn serve(serving: Serving) -> Result<()> {
     let mounts = server.mount_points().context("a server without mount points")?;
     for (path, clip) in serving.mounts {
         let factory = factory(Arc::new(clip));
+        if serving.transports == Transports::UdpOnly {
+            factory.set_protocols(server::gst_rtsp::RTSPLowerTrans::UDP);
+        }
         if serving.credentials.is_some() {
             factory.add_role_from_structure(&allowed("viewer"));
         }

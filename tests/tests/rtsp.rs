@@ -1,5 +1,7 @@
 //! RTSP as cameras speak it, and as they should not.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
+
 use std::{
     io::{Read, Write},
     net::TcpListener,
@@ -83,6 +85,16 @@ fn h264_comes_by_tcp_and_by_udp() {
         let measured = |status: &Status| matches!(status, Status::Streaming { fps, .. } if (8.0..12.0).contains(fps));
         watched.status(LONG, measured).unwrap();
     }
+}
+
+#[test]
+fn auto_finds_the_transport_that_a_camera_has() {
+    let server = server(&["--udp-only"]);
+    let tcp = watch(rtsp(&server.url("/gate"), Transport::Tcp));
+    assert_eq!(tcp.down(LONG).unwrap(), "transport");
+    let auto = watch(rtsp(&server.url("/gate"), Transport::Auto));
+    expect_frames(&auto);
+    assert_eq!(auto.supervisor.counts().failures, 1, "TCP was tried first");
 }
 
 #[test]
@@ -202,6 +214,35 @@ fn statuses_of_a_server_are_understood() {
         let url = format!("rtsp://127.0.0.1:{}/x", listener(serve));
         assert_eq!(watch(rtsp(&url, Transport::Auto)).down(LONG).unwrap(), word);
     }
+}
+
+#[test]
+fn a_server_that_describes_only_sound_is_no_camera() {
+    fn sound_only(mut stream: std::net::TcpStream) {
+        let mut request = [0; 2048];
+        while let Ok(count) = stream.read(&mut request)
+            && count > 0
+        {
+            let text = String::from_utf8_lossy(&request[..count]).to_string();
+            let sequence = text.lines().find(|line| line.starts_with("CSeq")).unwrap_or("CSeq: 1");
+            let described = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=sound\r\nt=0 0\r\n\
+                             m=audio 0 RTP/AVP 0\r\na=control:track1\r\n";
+            let reply = if text.starts_with("DESCRIBE") {
+                let length = described.len();
+                format!(
+                    "RTSP/1.0 200 OK\r\n{sequence}\r\nContent-Type: application/sdp\r\n\
+                     Content-Length: {length}\r\n\r\n{described}"
+                )
+            } else {
+                format!("RTSP/1.0 200 OK\r\n{sequence}\r\nPublic: DESCRIBE, SETUP, PLAY\r\n\r\n")
+            };
+            if stream.write_all(reply.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+    let url = format!("rtsp://127.0.0.1:{}/x", listener(sound_only));
+    assert_eq!(watch(rtsp(&url, Transport::Auto)).down(LONG).unwrap(), "not_a_video");
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Running {
         let fail = |error: gst::glib::Error| Error::internal("device converter", error);
         let description = format!(
             "appsrc name=in is-live=false format=time max-buffers=1 ! {} ! \
-             video/x-raw,format=RGBA,width={width},height={height},pixel-aspect-ratio=1/1 ! \
+             video/x-raw,format=BGRx,width={width},height={height},pixel-aspect-ratio=1/1 ! \
              appsink name=out sync=false max-buffers=1",
             converter.description(rect, frame)
         );
@@ -108,7 +108,7 @@ impl Running {
         }
         let frame = gstreamer_video::VideoFrameRef::from_buffer_ref_readable(buffer, &info)
             .map_err(|error| fail(error.to_string()))?;
-        super::pixels::pack_rgba(&frame)
+        super::pixels::pack_padded(&frame)
     }
 
     /// What the pipeline says about a frame that did not come out.

@@ -20,11 +20,15 @@ const REORDER_MS: u32 = 200;
 const GOODBYE: Duration = Duration::from_millis(100);
 
 /// The sink that frames are pulled from.
+///
+/// It never drops: the owner pulls at once and does nothing slow, and what the consumer is too slow for
+/// is replaced, and counted, in the slot. A sink that drops for live sources as well loses one of two
+/// frames that arrive together, which TCP does to every stream, and does not say how many it lost.
 pub(super) fn sink(spec: &SourceSpec) -> gst_app::AppSink {
     let paced = matches!(spec, SourceSpec::File { pace: Pace::RealTime, .. });
     let sink = gst_app::AppSink::builder()
         .max_buffers(1)
-        .drop(!spec.is_lossless())
+        .drop(false)
         .sync(paced)
         .enable_last_sample(false)
         .wait_on_eos(false)

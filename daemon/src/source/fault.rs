@@ -44,20 +44,29 @@ impl Failure {
     }
 }
 
+/// What is known of the attempt that failed.
+pub(super) struct Attempt {
+    /// The transport of an RTSP stream with transport `auto`.
+    pub(super) lower: Lower,
+    /// How long connecting could take.
+    pub(super) waited: Duration,
+    /// Whether an RTSP server described a video.
+    pub(super) video_offered: bool,
+}
+
 /// The reason that an error stands for. May connect to a camera once more to find out; bounded.
-pub(super) fn translate(
-    failure: &Failure,
-    spec: &SourceSpec,
-    lower: Lower,
-    waited: Duration,
-) -> Reason {
+pub(super) fn translate(failure: &Failure, spec: &SourceSpec, attempt: &Attempt) -> Reason {
     match spec {
         SourceSpec::Rtsp { url, transport, credentials_file } => {
             if let Some(reason) = by_status(failure, spec.place(), credentials_file.is_some()) {
                 return reason;
             }
             if lacks_transport(failure) {
-                let udp = *transport == Transport::Udp || lower == Lower::Udp;
+                if !attempt.video_offered {
+                    let problem = "the server describes no video stream".to_string();
+                    return Reason::NotAVideo { place: spec.place(), problem };
+                }
+                let udp = *transport == Transport::Udp || attempt.lower == Lower::Udp;
                 let asked = if udp { "udp" } else { "tcp" };
                 return Reason::Transport { place: spec.place(), asked };
             }
@@ -69,7 +78,7 @@ pub(super) fn translate(
             match knock::diagnose(url) {
                 Some(reason) => reason,
                 None if note.contains("imeout") || note.contains("UDP packets") => {
-                    Reason::Timeout { place, after: waited }
+                    Reason::Timeout { place, after: attempt.waited }
                 }
                 None if note.contains("Parse error") => {
                     Reason::Garbage { place, problem: note.to_string() }
@@ -106,10 +115,10 @@ fn auth(place: String, status: u16, with_credentials: bool) -> Reason {
     Reason::Auth { place, status, advice }
 }
 
+/// Whether nothing of what the server describes could be set up. Streams that we do not want were left
+/// out before, so the transport is what remains.
 fn lacks_transport(failure: &Failure) -> bool {
-    failure.status() == Some(461)
-        || failure.note().contains("No supported transport")
-        || failure.note().contains("not supported by server")
+    failure.status() == Some(461) || failure.error.message().starts_with("No supported stream")
 }
 
 /// What is wrong with data, for files and for streams whose connection is fine.

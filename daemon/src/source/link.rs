@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use gstreamer::{self as gst, prelude::*};
@@ -28,11 +28,12 @@ pub(super) struct Linker {
     /// A file may use every core for one stream; of many cameras each has one thread, because frame
     /// threads delay each frame by as many frames as there are threads.
     single_thread: bool,
+    /// Whether an RTSP server described a video.
+    offered: AtomicBool,
+    /// Whether a stream was found to be decoded, or refused.
     claimed: AtomicBool,
     fault: Mutex<Option<Reason>>,
     stream: Mutex<Option<Stream>>,
-    /// Frames that reached the sink.
-    pub(super) decoded: Arc<AtomicU64>,
 }
 
 impl Linker {
@@ -41,28 +42,32 @@ impl Linker {
         sink: &gst_app::AppSink,
         opening: &Opening<'_>,
     ) -> Result<Arc<Self>, Reason> {
-        let decoded = Arc::new(AtomicU64::new(0));
         let pad = sink.static_pad("sink").ok_or_else(|| Reason::Internal {
             place: opening.spec.place(),
             problem: "an appsink without a pad".into(),
         })?;
-        watch_frames(&pad, decoded.clone());
+        allow_padding(&pad);
         Ok(Arc::new(Self {
             pipeline: pipeline.downgrade(),
             sink: sink.clone(),
             choice: opening.decoder.clone(),
             place: opening.spec.place(),
             single_thread: !opening.spec.is_lossless(),
+            offered: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
             fault: Mutex::new(None),
             stream: Mutex::new(None),
-            decoded,
         }))
     }
 
     /// What the stream turned out to be.
     pub(super) fn stream(&self) -> Option<Stream> {
         lock(&self.stream).clone()
+    }
+
+    /// Whether an RTSP server described a video.
+    pub(super) fn offered(&self) -> bool {
+        self.offered.load(Ordering::SeqCst)
     }
 
     /// The reason for the error that was posted last, if it was ours.
@@ -73,6 +78,7 @@ impl Linker {
     /// Takes the first video of an RTSP session; sound and metadata are not even asked for.
     pub(super) fn watch_rtsp(self: &Arc<Self>, source: &gst::Element) {
         let chosen = Mutex::new(None);
+        let linker = self.clone();
         source.connect("select-stream", false, move |values| {
             let number = values.get(1).and_then(|value| value.get::<u32>().ok());
             let caps = values.get(2).and_then(|value| value.get::<gst::Caps>().ok());
@@ -82,6 +88,7 @@ impl Linker {
             let mut chosen = lock(&chosen);
             let take = video && (chosen.is_none() || *chosen == number);
             if take {
+                linker.offered.store(true, Ordering::SeqCst);
                 *chosen = number;
             }
             Some(take.to_value())
@@ -253,23 +260,14 @@ impl Linker {
     }
 }
 
-/// Counts what reaches the sink, which does not say how much it replaced, and lets decoders know that
-/// rows may be padded: without that they copy each frame to pack it.
-fn watch_frames(pad: &gst::Pad, decoded: Arc<AtomicU64>) {
-    let kinds = gst::PadProbeType::BUFFER | gst::PadProbeType::QUERY_DOWNSTREAM;
-    pad.add_probe(kinds, move |_, probe| {
-        match &mut probe.data {
-            Some(gst::PadProbeData::Buffer(_)) => {
-                decoded.fetch_add(1, Ordering::Relaxed);
-            }
-            Some(gst::PadProbeData::Query(query)) => {
-                if let gst::QueryViewMut::Allocation(allocation) = query.view_mut()
-                    && allocation.find_allocation_meta::<VideoMeta>().is_none()
-                {
-                    allocation.add_allocation_meta::<VideoMeta>(None);
-                }
-            }
-            _ => {}
+/// Lets decoders know that rows may be padded: without that they copy each frame to pack it.
+fn allow_padding(pad: &gst::Pad) {
+    pad.add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, probe| {
+        if let Some(gst::PadProbeData::Query(query)) = &mut probe.data
+            && let gst::QueryViewMut::Allocation(allocation) = query.view_mut()
+            && allocation.find_allocation_meta::<VideoMeta>().is_none()
+        {
+            allocation.add_allocation_meta::<VideoMeta>(None);
         }
         gst::PadProbeReturn::Ok
     });

@@ -5,10 +5,7 @@
 //! out to hold ([`super::link`]). A pipeline that failed is thrown away and built anew, because an
 //! element's state after an error is nobody's promise.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use gstreamer::{self as gst, prelude::*};
 use gstreamer_app as gst_app;
@@ -85,8 +82,6 @@ pub enum Lower {
 pub struct Counts {
     /// Frames that left the decoder.
     pub decoded: u64,
-    /// Frames that were replaced by newer ones before they were pulled.
-    pub late: u64,
     /// Warnings: data that could not be decoded, packets that were lost.
     pub warnings: u64,
 }
@@ -106,7 +101,6 @@ pub struct Pipeline {
     device: Arc<DeviceConverter>,
     format: Option<(gst::Caps, VideoInfo)>,
     pulled: u64,
-    late: u64,
     warnings: u64,
     outcome: Option<Outcome>,
 }
@@ -149,7 +143,6 @@ impl Pipeline {
             device: DeviceConverter::new(Converter::Jetson),
             format: None,
             pulled: 0,
-            late: 0,
             warnings: 0,
             outcome: None,
             pipeline,
@@ -203,11 +196,7 @@ impl Pipeline {
 
     /// What happened so far.
     pub fn counts(&self) -> Counts {
-        Counts {
-            decoded: self.linker.decoded.load(Ordering::Relaxed),
-            late: self.late,
-            warnings: self.warnings,
-        }
+        Counts { decoded: self.pulled, warnings: self.warnings }
     }
 
     /// The end of something that never gave a frame is no end but a source without video.
@@ -240,12 +229,12 @@ impl Pipeline {
                 gst::MessageView::Error(error) if self.outcome.is_none() => {
                     self.outcome = Some(Outcome::Failed(self.reason_of(error)));
                 }
-                gst::MessageView::StreamCollection(found) if self.outcome.is_none() => {
-                    if !holds_video(&found.stream_collection()) {
-                        let problem = "it holds no video stream".to_string();
-                        let reason = Reason::NotAVideo { place: self.spec.place(), problem };
-                        self.outcome = Some(Outcome::Failed(reason));
-                    }
+                gst::MessageView::StreamCollection(found)
+                    if self.outcome.is_none() && !holds_video(&found.stream_collection()) =>
+                {
+                    let problem = "it holds no video stream".to_string();
+                    let reason = Reason::NotAVideo { place: self.spec.place(), problem };
+                    self.outcome = Some(Outcome::Failed(reason));
                 }
                 gst::MessageView::Warning(warning) => {
                     self.warnings += 1;
@@ -259,12 +248,12 @@ impl Pipeline {
     /// Our own reason where the linker found one, else what GStreamer's error means.
     fn reason_of(&self, error: &gst::message::Error) -> Reason {
         self.linker.take_fault().unwrap_or_else(|| {
-            fault::translate(
-                &fault::Failure::of(error),
-                &self.spec,
-                self.lower,
-                self.connect_timeout,
-            )
+            let attempt = fault::Attempt {
+                lower: self.lower,
+                waited: self.connect_timeout,
+                video_offered: self.linker.offered(),
+            };
+            fault::translate(&fault::Failure::of(error), &self.spec, &attempt)
         })
     }
 
@@ -284,9 +273,9 @@ impl Pipeline {
                 info
             }
         };
-        let missed = self.count_pulled();
+        self.pulled += 1;
         let decoded_at = self.clock.now();
-        let (seq, pts) = timeline.stamp(stream_time(sample, &buffer), decoded_at, missed);
+        let (seq, pts) = timeline.stamp(stream_time(sample, &buffer), decoded_at);
         let (width, height) = (info.width(), info.height());
         let pixels: Box<dyn Pixels> = if elements::is_mappable(caps) {
             Box::new(SystemPixels::new(info, buffer, self.converters.clone()))
@@ -295,22 +284,6 @@ impl Pipeline {
             Box::new(DevicePixels::new(caps.to_owned(), buffer, (width, height), device))
         };
         Ok(Frame { camera: self.camera.clone(), seq, pts, decoded_at, width, height, pixels })
-    }
-
-    /// Counts one pulled frame and returns how many were replaced in the sink before it.
-    ///
-    /// One frame that the sink holds at this moment is not lost but cannot be told from a lost one, so
-    /// the count may stay one short.
-    fn count_pulled(&mut self) -> u64 {
-        self.pulled += 1;
-        if self.spec.is_lossless() {
-            return 0;
-        }
-        let decoded = self.linker.decoded.load(Ordering::Relaxed);
-        let late = decoded.saturating_sub(self.pulled).saturating_sub(1);
-        let missed = late.saturating_sub(self.late);
-        self.late = self.late.max(late);
-        missed
     }
 }
 

@@ -103,10 +103,9 @@ pub enum Status {
 /// What a source counted since it was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Frames that left the decoder.
+    /// Frames that left the decoder. All of them reach the slot, which counts those that nobody took
+    /// in time.
     pub decoded: u64,
-    /// Frames lost between decoder and slot; the slot counts those that nobody took in time.
-    pub late: u64,
     /// Warnings: data that could not be decoded, packets that were lost.
     pub warnings: u64,
     /// Pipelines that failed.
@@ -118,7 +117,6 @@ pub struct Counts {
 #[derive(Default)]
 struct Counters {
     decoded: AtomicU64,
-    late: AtomicU64,
     warnings: AtomicU64,
     failures: AtomicU64,
     reconnects: AtomicU64,
@@ -194,7 +192,6 @@ impl Supervisor {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
             decoded: read(&counters.decoded),
-            late: read(&counters.late),
             warnings: read(&counters.warnings),
             failures: read(&counters.failures),
             reconnects: read(&counters.reconnects),
@@ -483,7 +480,6 @@ impl Counters {
             counter.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
         };
         add(&self.decoded, counted.decoded, now.decoded);
-        add(&self.late, counted.late, now.late);
         add(&self.warnings, counted.warnings, now.warnings);
         *counted = now;
     }
