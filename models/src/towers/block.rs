@@ -1,7 +1,7 @@
 //! The tensors of one transformer block and of its prompts, as the weight files hold them.
 
 use super::layout::{Side, TEXT_PROMPTS, VISION_PROMPTS};
-use super::{Config, Weights};
+use super::{Config, NORM_EPSILON, Weights};
 use crate::Result;
 
 /// Scale and shift of a normalisation.
@@ -68,12 +68,19 @@ impl<'a> Linear<'a> {
         }
     }
 
-    /// The weights with a row for each input, which is how ONNX multiplies.
-    pub(super) fn transposed(&self) -> Vec<f32> {
+    /// The weights with a row for each input, which is how ONNX multiplies, each passed through
+    /// `change` with the number of its input.
+    pub(super) fn transposed(&self, change: impl Fn(usize, f32) -> f32) -> Vec<f32> {
+        /// Rows at a time: as many floats as a cache line holds, or every write would miss.
+        const TILE: usize = 16;
         let mut transposed = vec![0f32; self.weight.len()];
-        for (output, row) in self.weight.chunks_exact(self.inputs).enumerate() {
-            for (input, value) in row.iter().enumerate() {
-                transposed[input * self.outputs + output] = *value;
+        for (tile, rows) in self.weight.chunks(TILE * self.inputs).enumerate() {
+            for input in 0..self.inputs {
+                let start = input * self.outputs + tile * TILE;
+                let rows = rows.chunks_exact(self.inputs);
+                for (place, row) in transposed[start..].iter_mut().zip(rows) {
+                    *place = change(input, row[input]);
+                }
             }
         }
         transposed
@@ -212,11 +219,9 @@ pub(super) fn wide(row: &[f32]) -> Vec<f64> {
 /// A row with zero mean and unit variance, as `LayerNormalization` computes it before scale and
 /// shift.
 pub(super) fn normalised(row: &[f64]) -> Vec<f64> {
-    /// CLIP's.
-    const EPSILON: f64 = 1e-5;
     let count = row.len() as f64;
     let mean = row.iter().sum::<f64>() / count;
     let variance = row.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
-    let scale = 1.0 / (variance + EPSILON).sqrt();
+    let scale = 1.0 / (variance + f64::from(NORM_EPSILON)).sqrt();
     row.iter().map(|value| (value - mean) * scale).collect()
 }

@@ -222,3 +222,51 @@ impl Config {
         (self.vocab - 1) as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_published_shapes_fit() {
+        let config = Config::vit_b16();
+        config.validate().unwrap();
+        assert_eq!((config.patches(), config.word_limit(), config.token_rows()), (192, 67, 49_408));
+    }
+
+    #[test]
+    fn absurd_numbers_are_refused_by_name() {
+        type Change = fn(&mut Config);
+        let cases: [(&str, Change); 15] = [
+            ("vision_width", |c| c.vision_width = 0),
+            ("text_width", |c| c.text_width = usize::MAX),
+            ("vision_layers", |c| c.vision_layers = 1 << 19),
+            ("prompts", |c| c.prompts = usize::MAX),
+            ("prompts", |c| c.text_layers = 11),
+            ("context", |c| c.context = 10),
+            ("context", |c| c.context = usize::MAX),
+            ("vision_bottleneck", |c| c.vision_bottleneck = usize::MAX),
+            ("height", |c| c.height = 385),
+            ("patch", |c| (c.patch, c.height, c.width) = (1, 1 << 20, 1 << 20)),
+            ("text_heads", |c| c.text_heads = 7),
+            ("vocab", |c| c.vocab = 2),
+            ("text_scale", |c| c.text_scale = f32::NAN),
+            ("token_ids", |c| c.token_ids = Some(vec![5, 5, 49_406, 49_407])),
+            ("token_ids", |c| c.token_ids = Some(vec![5, 49_407])),
+        ];
+        for (name, change) in cases {
+            let mut config = Config::vit_b16();
+            change(&mut config);
+            let message = config.validate().unwrap_err().to_string();
+            assert!(message.starts_with(&format!("{name}: ")), "{name}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_reduced_table_maps_every_id() {
+        let config = Config { vocab: 6, token_ids: Some(vec![1, 4, 5]), ..Config::vit_b16() };
+        config.validate().unwrap();
+        assert_eq!(config.rows_of_ids().unwrap(), [3, 0, 3, 3, 1, 2]);
+        assert_eq!([1, 2, 4].map(|id| config.token_row(id)), [0, 3, 1]);
+    }
+}

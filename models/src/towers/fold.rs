@@ -18,6 +18,23 @@ pub(super) struct Matrix {
 }
 
 impl Matrix {
+    /// The weights with a row for each output.
+    pub(super) fn transposed(&self) -> Vec<f32> {
+        let column = |output: usize| self.weight.iter().skip(output).step_by(self.outputs);
+        (0..self.outputs).flat_map(column).copied().collect()
+    }
+
+    /// The weights as one matrix `[inputs, outputs / heads]` for each head.
+    pub(super) fn by_head(&self, heads: usize) -> Vec<f32> {
+        let head = self.outputs / heads;
+        let rows = |number: usize| {
+            self.weight
+                .chunks_exact(self.outputs)
+                .flat_map(move |row| &row[number * head..][..head])
+        };
+        (0..heads).flat_map(rows).copied().collect()
+    }
+
     /// The product of a row and the matrix.
     fn apply(&self, row: &[f64]) -> Vec<f64> {
         let mut product = vec![0f64; self.outputs];
@@ -57,7 +74,6 @@ pub(super) struct FoldedBlock {
 /// Keys and values that are the same for every input, row by row.
 #[derive(Default)]
 pub(super) struct Prefix {
-    pub(super) rows: usize,
     pub(super) keys: Vec<f32>,
     pub(super) values: Vec<f32>,
 }
@@ -105,7 +121,7 @@ impl FoldedBlock {
 
     /// Keys and values of rows that do not depend on the input.
     pub(super) fn prefix(&self, rows: &[Vec<f64>]) -> Prefix {
-        let mut prefix = Prefix { rows: rows.len(), ..Prefix::default() };
+        let mut prefix = Prefix::default();
         for row in rows {
             let row = normalised(row);
             prefix.keys.extend(narrow(&self.key.apply(&row)));
@@ -132,21 +148,17 @@ impl FoldedBlock {
 /// the linear map reads it through `affine`.
 fn fold(linear: &Linear<'_>, affine: Option<Affine<'_>>, scale: f64) -> (Matrix, Vec<f64>) {
     let Linear { inputs, outputs, .. } = *linear;
-    let mut weight = vec![0f32; inputs * outputs];
-    let mut bias = Vec::with_capacity(outputs);
-    for (output, (row, own)) in linear.weight.chunks_exact(inputs).zip(linear.bias).enumerate() {
-        let mut sum = f64::from(*own);
-        for (input, value) in row.iter().enumerate() {
-            let value = f64::from(*value);
-            let (gain, shift) = match affine {
-                Some(affine) => (affine.weight[input], affine.bias[input]),
-                None => (1.0, 0.0),
-            };
-            weight[input * outputs + output] = (value * f64::from(gain) * scale) as f32;
-            sum += value * f64::from(shift);
-        }
-        bias.push(sum * scale);
-    }
+    let (gains, shifts) = match affine {
+        Some(affine) => (wide(affine.weight), wide(affine.bias)),
+        None => (vec![1.0; inputs], vec![0.0; inputs]),
+    };
+    let weight = linear.transposed(|input, value| (f64::from(value) * gains[input] * scale) as f32);
+    let rows = linear.weight.chunks_exact(inputs).zip(linear.bias);
+    let bias = rows.map(|(row, bias)| {
+        let shift: f64 = shifts.iter().zip(row).map(|(shift, w)| shift * f64::from(*w)).sum();
+        (shift + f64::from(*bias)) * scale
+    });
+    let bias = bias.collect();
     (Matrix { inputs, outputs, weight }, bias)
 }
 

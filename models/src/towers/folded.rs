@@ -4,9 +4,10 @@
 //! computes only the token that becomes the embedding; an adapter is part of its MLP. `unfolded`
 //! writes the same function the long way; tests hold the two against each other.
 
-use super::block::{self, Affine, Block, wide};
-use super::fold::{FoldedBlock, Matrix, Prefix, fold_projection, narrow};
-use super::graph::{Element, Graph, Size, Value};
+use super::block::{self, Affine, Block, normalised, wide};
+use super::contract::{Opening, close};
+use super::fold::{FoldedBlock, Matrix, fold_projection, narrow};
+use super::graph::{Graph, Value};
 use super::layout::{Side, TOKEN_TABLE, VISION_POSITIONS};
 use super::{Config, MASKED, Weights};
 use crate::Result;
@@ -18,27 +19,22 @@ use crate::Result;
 /// [`Error::Mismatch`](crate::Error::Mismatch) that names the tensor or setting that does not fit,
 /// [`Error::Invalid`](crate::Error::Invalid) where the file would exceed 2 GiB.
 pub fn folded_vision(weights: &Weights, config: &Config) -> Result<Vec<u8>> {
-    weights.check(config)?;
-    let mut graph = Graph::new("vision");
-    let (height, width) = (Size::Fixed(config.height), Size::Fixed(config.width));
-    let sizes = [Size::Named("N"), Size::Fixed(3), height, width];
-    let pixels = graph.input("pixels", Element::F32, &sizes);
-    let mut tower = Tower::new(graph, &pixels);
+    let Opening { graph, input, batch } = Opening::new(weights, config, Side::Vision)?;
+    let mut tower = Tower { graph, batch };
     let ln_pre = Affine::read(weights, "visual.ln_pre", config.vision_width)?;
-    let mut x = tower.patches(weights, config, &pixels, ln_pre)?;
+    let mut x = tower.patches(weights, config, &input, ln_pre)?;
     for index in 0..config.vision_layers {
         let folded = FoldedBlock::new(&Block::read(weights, config, Side::Vision, index)?);
         let mut rows = block::prompts(weights, config, Side::Vision, index)?;
         if index == 0 {
             rows = rows.iter().map(|row| ln_pre.apply(row)).collect();
         }
-        let prefix = folded.prefix(&rows);
         tower.graph.enter(format!("vision.{index}"));
         x = if index + 1 < config.vision_layers {
-            tower.block(&folded, &prefix, &x, None)
+            tower.block(&folded, &rows, &x, None)
         } else {
             let class = tower.graph.entry(&x, 0, config.vision_width);
-            tower.last_block(&folded, &prefix, &x, &class, None)
+            tower.last_block(&folded, &rows, [&x, &class], None)
         };
     }
     let ln_post = Affine::read(weights, "visual.ln_post", config.vision_width)?;
@@ -53,12 +49,10 @@ pub fn folded_vision(weights: &Weights, config: &Config) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`folded_vision`].
 pub fn folded_text(weights: &Weights, config: &Config) -> Result<Vec<u8>> {
-    weights.check(config)?;
-    let mut graph = Graph::new("text");
-    let ids = graph.input("ids", Element::I64, &[Size::Named("N"), Size::Named("L")]);
-    let mut tower = Tower::new(graph, &ids);
+    let Opening { graph, input, batch } = Opening::new(weights, config, Side::Text)?;
+    let mut tower = Tower { graph, batch };
     let mut start = start_of_text(weights, config)?;
-    let words = tower.words(weights, config, &ids)?;
+    let words = tower.words(weights, config, &input)?;
     let mut x = words.embedded.clone();
     for index in 0..config.text_layers {
         let folded = FoldedBlock::new(&Block::read(weights, config, Side::Text, index)?);
@@ -67,14 +61,13 @@ pub fn folded_text(weights: &Weights, config: &Config) -> Result<Vec<u8>> {
         if index == 0 {
             add_positions(weights, config, &mut rows[1..])?;
         }
-        let prefix = folded.prefix(&rows);
         folded.advance_alone(&mut start);
         tower.graph.enter(format!("text.{index}"));
         x = if index + 1 < config.text_layers {
-            tower.block(&folded, &prefix, &x, Some(&words.mask))
+            tower.block(&folded, &rows, &x, Some(&words.mask))
         } else {
             let last = tower.graph.row_of_each(&x, &words.end);
-            tower.last_block(&folded, &prefix, &x, &last, Some(&words.end_mask))
+            tower.last_block(&folded, &rows, [&x, &last], Some(&words.end_mask))
         };
     }
     let ln_final = Affine::read(weights, "ln_final", config.text_width)?;
@@ -110,7 +103,7 @@ struct Words {
     mask: Value,
     /// Where the end of the text is among the M: [N].
     end: Value,
-    /// The mask's row of the end of the text: [N,1,1,prefix+M].
+    /// The mask's row of the end of the text: [N,1,prefix+M].
     end_mask: Value,
 }
 
@@ -122,13 +115,6 @@ struct Tower {
 }
 
 impl Tower {
-    fn new(mut graph: Graph, input: &Value) -> Self {
-        let size = graph.size(input, 0);
-        let ones = graph.ints(&[1, 1]);
-        let batch = graph.concat(&[&size, &ones], 0);
-        Self { graph, batch }
-    }
-
     /// The class token and the patches as they enter the first block: [N,1+patches,width].
     fn patches(
         &mut self,
@@ -162,6 +148,8 @@ impl Tower {
         Ok(graph.concat(&[&class, &patches], 1))
     }
 
+    /// Embeds the words and prepares the masks. The first id, the start of the text, is not read:
+    /// it is part of the constants.
     fn words(&mut self, weights: &Weights, config: &Config, ids: &Value) -> Result<Words> {
         let (width, most) = (config.text_width, config.word_limit() + 1);
         let prefix = 1 + config.prompt_tokens();
@@ -193,7 +181,7 @@ impl Tower {
         let seen = graph.add(&count, &constant);
         let mask = graph.slice(&mask, &zero, &seen, 1);
         let end_mask = graph.rows(&mask, &end);
-        let end_mask = graph.reshape(&end_mask, &[0, 1, 1, -1]);
+        let end_mask = graph.reshape(&end_mask, &[0, 1, -1]);
         let mask = graph.slice(&mask, &zero, &count, 0);
         Ok(Words { embedded, mask, end, end_mask })
     }
@@ -202,83 +190,84 @@ impl Tower {
     fn block(
         &mut self,
         block: &FoldedBlock,
-        prefix: &Prefix,
+        rows: &[Vec<f64>],
         x: &Value,
         mask: Option<&Value>,
     ) -> Value {
-        let (heads, head) = (block.heads as i64, (block.width / block.heads) as i64);
-        let normal = self.graph.normalise(x, block.width);
+        let width = block.width;
+        let prefix = block.prefix(rows);
+        let normal = self.graph.normalise(x, width);
         let queries = self.linear("query", &normal, &block.query, &block.query_bias);
-        let queries = self.graph.reshape(&queries, &[0, 0, heads, head]);
-        let queries = self.graph.transpose(&queries, &[0, 2, 1, 3]);
-        let attended = self.attend(block, prefix, &normal, &queries, mask);
-        let attended = self.graph.transpose(&attended, &[0, 2, 1, 3]);
-        let attended = self.graph.reshape(&attended, &[0, 0, block.width as i64]);
+        let keys = self.multiply("key", &normal, &block.key);
+        let keys = self.prefixed("key", &prefix.keys, width, &keys);
+        let values = self.multiply("value", &normal, &block.value);
+        let values = self.prefixed("value", &prefix.values, width, &values);
+
+        let (graph, head) = (&mut self.graph, width / block.heads);
+        let [queries, keys, values] = [queries, keys, values]
+            .map(|all| graph.reshape(&all, &[0, 0, block.heads as i64, head as i64]));
+        let queries = graph.transpose(&queries, &[0, 2, 1, 3]);
+        let keys = graph.transpose(&keys, &[0, 2, 3, 1]);
+        let values = graph.transpose(&values, &[0, 2, 1, 3]);
+        let mut scores = graph.matmul(&queries, &keys);
+        if let Some(mask) = mask {
+            scores = graph.add(&scores, mask);
+        }
+        let shares = graph.softmax(&scores);
+        let attended = graph.matmul(&shares, &values);
+        let attended = graph.transpose(&attended, &[0, 2, 1, 3]);
+        let attended = graph.reshape(&attended, &[0, 0, width as i64]);
         self.after_attention(block, x, &attended)
     }
 
     /// The last block, for one token of each picture or text only, which is `own` [N,width] of `x`:
     /// [N,width].
+    ///
+    /// With one query a text or picture, `q . (n key)` is cheaper as `(q key^T) . n`, and
+    /// `shares . (n value)` as `(shares . n) value`: no other token needs a key or a value.
     fn last_block(
         &mut self,
         block: &FoldedBlock,
-        prefix: &Prefix,
-        x: &Value,
-        own: &Value,
+        rows: &[Vec<f64>],
+        [x, own]: [&Value; 2],
         mask: Option<&Value>,
     ) -> Value {
-        let (heads, head) = (block.heads as i64, (block.width / block.heads) as i64);
-        let normal = self.graph.normalise(x, block.width);
+        let (width, heads) = (block.width as i64, block.heads as i64);
+        let head = width / heads;
+        let rows: Vec<f64> = rows.iter().flat_map(|row| normalised(row)).collect();
+        let seen = self.graph.normalise(x, block.width);
+        let seen = self.prefixed("prefix", &narrow(&rows), block.width, &seen);
+
         let own_normal = self.graph.normalise(own, block.width);
         let query = self.linear("query", &own_normal, &block.query, &block.query_bias);
         let query = self.graph.reshape(&query, &[0, heads, 1, head]);
-        let attended = self.attend(block, prefix, &normal, &query, mask);
-        let attended = self.graph.reshape(&attended, &[0, block.width as i64]);
-        self.after_attention(block, own, &attended)
-    }
-
-    /// What the queries [N,heads,Q,head] find among prefix and `normal`: [N,heads,Q,head].
-    fn attend(
-        &mut self,
-        block: &FoldedBlock,
-        prefix: &Prefix,
-        normal: &Value,
-        queries: &Value,
-        mask: Option<&Value>,
-    ) -> Value {
-        let keys = self.prefixed("key", block, prefix, normal);
-        let keys = self.graph.transpose(&keys, &[0, 2, 3, 1]);
-        let values = self.prefixed("value", block, prefix, normal);
-        let values = self.graph.transpose(&values, &[0, 2, 1, 3]);
-        let mut scores = self.graph.matmul(queries, &keys);
+        let head_shape = [block.heads, head as usize, block.width];
+        let keys = self.graph.floats("key", &head_shape, &block.key.transposed());
+        let query = self.graph.matmul(&query, &keys);
+        let query = self.graph.reshape(&query, &[0, heads, width]);
+        let seen_by_column = self.graph.transpose(&seen, &[0, 2, 1]);
+        let mut scores = self.graph.matmul(&query, &seen_by_column);
         if let Some(mask) = mask {
             scores = self.graph.add(&scores, mask);
         }
         let shares = self.graph.softmax(&scores);
-        self.graph.matmul(&shares, &values)
+        let attended = self.graph.matmul(&shares, &seen);
+        let attended = self.graph.reshape(&attended, &[0, heads, 1, width]);
+        let head_shape = [block.heads, block.width, head as usize];
+        let values = self.graph.floats("value", &head_shape, &block.value.by_head(block.heads));
+        let attended = self.graph.matmul(&attended, &values);
+        let attended = self.graph.reshape(&attended, &[0, width]);
+        self.after_attention(block, own, &attended)
     }
 
-    /// Keys or values, the constant ones first: [N,prefix+T,heads,head].
-    fn prefixed(
-        &mut self,
-        name: &str,
-        block: &FoldedBlock,
-        prefix: &Prefix,
-        normal: &Value,
-    ) -> Value {
-        let (matrix, rows) = match name {
-            "key" => (&block.key, &prefix.keys),
-            _ => (&block.value, &prefix.values),
-        };
-        let weight = self.matrix(name, matrix);
-        let mut all = self.graph.matmul(normal, &weight);
-        if prefix.rows > 0 {
-            let constant = self.graph.floats(name, &[1, prefix.rows, block.width], rows);
-            let constant = self.graph.expand(&constant, &self.batch);
-            all = self.graph.concat(&[&constant, &all], 1);
+    /// `x` [N,T,width] after rows that are the same for every input: [N,rows+T,width].
+    fn prefixed(&mut self, name: &str, rows: &[f32], width: usize, x: &Value) -> Value {
+        if rows.is_empty() {
+            return x.clone();
         }
-        let (heads, head) = (block.heads as i64, (block.width / block.heads) as i64);
-        self.graph.reshape(&all, &[0, 0, heads, head])
+        let constant = self.graph.floats(name, &[1, rows.len() / width, width], rows);
+        let constant = self.graph.expand(&constant, &self.batch);
+        self.graph.concat(&[&constant, x], 1)
     }
 
     /// Projection, MLP and adapter.
@@ -305,14 +294,14 @@ impl Tower {
         graph.concat(&[&mlp, &adapter], -1)
     }
 
-    fn matrix(&mut self, name: &str, matrix: &Matrix) -> Value {
-        self.graph.floats(name, &[matrix.inputs, matrix.outputs], &matrix.weight)
+    fn multiply(&mut self, name: &str, x: &Value, matrix: &Matrix) -> Value {
+        let weight = self.graph.floats(name, &[matrix.inputs, matrix.outputs], &matrix.weight);
+        self.graph.matmul(x, &weight)
     }
 
     fn linear(&mut self, name: &str, x: &Value, matrix: &Matrix, bias: &[f32]) -> Value {
-        let weight = self.matrix(name, matrix);
+        let product = self.multiply(name, x, matrix);
         let bias = self.graph.floats(&format!("{name}.bias"), &[matrix.outputs], bias);
-        let product = self.graph.matmul(x, &weight);
         self.graph.add(&product, &bias)
     }
 
@@ -322,10 +311,7 @@ impl Tower {
         let (projection, bias) = fold_projection(projection, affine);
         let normal = self.graph.normalise(x, projection.inputs);
         let embedding = self.linear("projection", &normal, &projection, &bias);
-        let embedding = self.graph.unit_length(&embedding);
-        let sizes = [Size::Named("N"), Size::Fixed(projection.outputs)];
-        self.graph.output("embedding", &embedding, &sizes);
-        self.graph.finish()
+        close(self.graph, &embedding, projection.outputs)
     }
 }
 

@@ -7,10 +7,12 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 
+use super::NORM_EPSILON;
 use super::onnx::{
     Attribute, Constant, Dimension, GraphProto, Model, Node, OperatorSet, Shape, TensorType,
     TypeProto, ValueInfo,
 };
+use super::tensor::little_endian;
 use crate::{Error, Result};
 
 /// The operator set: the first with `LayerNormalization`.
@@ -19,8 +21,6 @@ const OPSET: i64 = 17;
 const IR_VERSION: i64 = 8;
 /// What a protobuf message can hold, with or without external data.
 const LARGEST_MODEL_BYTES: usize = i32::MAX as usize;
-/// CLIP's.
-const NORM_EPSILON: f32 = 1e-5;
 
 /// Element types of ONNX that occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +86,7 @@ impl Graph {
 
     /// A constant of numbers.
     pub(super) fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        self.constant(name, Element::F32, shape, bytes)
+        self.constant(name, Element::F32, shape, little_endian(values))
     }
 
     /// A vector of whole numbers; equal ones are one constant.
@@ -279,18 +278,22 @@ impl Graph {
             graph: Some(self.proto),
             opset_import: vec![OperatorSet { domain: String::new(), version: Some(OPSET) }],
         };
-        let bytes = model.encoded_len();
-        if bytes > LARGEST_MODEL_BYTES {
-            return Err(Error::invalid(
-                format!("the {name} tower"),
-                format!(
-                    "{bytes} bytes do not fit into an ONNX file, which holds at most \
-                     {LARGEST_MODEL_BYTES}; use a smaller model"
-                ),
-            ));
-        }
+        check_size(&name, model.encoded_len())?;
         Ok(model.encode_to_vec())
     }
+}
+
+fn check_size(name: &str, bytes: usize) -> Result<()> {
+    if bytes <= LARGEST_MODEL_BYTES {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        format!("the {name} tower"),
+        format!(
+            "{bytes} bytes do not fit into an ONNX file, which holds at most \
+             {LARGEST_MODEL_BYTES}; use a smaller model"
+        ),
+    ))
 }
 
 fn norm_attributes() -> Vec<Attribute> {
@@ -307,4 +310,33 @@ fn value_info(name: &str, element: Element, sizes: &[Size]) -> ValueInfo {
         .collect();
     let tensor = TensorType { element: Some(element as i32), shape: Some(Shape { dim }) };
     ValueInfo { name: name.into(), kind: Some(TypeProto { tensor: Some(tensor) }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_says_what_it_is() {
+        let mut graph = Graph::new("vision");
+        let x = graph.input("x", Element::F32, &[Size::Named("N"), Size::Fixed(2)]);
+        let y = graph.normalise(&x, 2);
+        let z = graph.reshape(&y, &[-1]);
+        graph.output("z", &z, &[Size::Named("M")]);
+        let model = Model::decode(&*graph.finish().unwrap()).unwrap();
+        assert_eq!((model.ir_version, &*model.producer_name), (Some(8), "spotter"));
+        assert_eq!(model.opset_import[0].version, Some(17));
+        let graph = model.graph.unwrap();
+        let operators: Vec<_> = graph.node.iter().map(|node| &*node.op_type).collect();
+        assert_eq!(operators, ["LayerNormalization", "Reshape", "Identity"]);
+        assert_eq!(graph.initializer[0].raw_data, [0, 0, 0x80, 0x3f, 0, 0, 0x80, 0x3f]);
+        assert_eq!(graph.initializer[1].raw_data, [0xff; 8]);
+    }
+
+    #[test]
+    fn a_model_above_two_gigabytes_is_refused() {
+        assert!(check_size("text", i32::MAX as usize).is_ok());
+        let message = check_size("text", i32::MAX as usize + 1).unwrap_err().to_string();
+        assert!(message.starts_with("the text tower: 2147483648 bytes"), "{message}");
+    }
 }

@@ -1,11 +1,13 @@
 //! The two towers: weights in, folded ONNX graphs out.
 //!
 //! `weights` reads and checks tensors, `layout` says which ones a model has, `fold` holds the
-//! algebra that removes what no input can change, `folded` and `unfolded` write the graphs. Nothing
+//! algebra that removes what no input can change, `folded` and `unfolded` write the graphs
+//! between the inputs and outputs of `contract`. Nothing
 //! here runs a model; a picture or text never comes in.
 
 mod block;
 mod config;
+mod contract;
 mod fold;
 mod folded;
 mod graph;
@@ -26,3 +28,6 @@ pub use weights::Weights;
 
 /// What is added to a score that must not count: `exp` of it is zero, and half precision holds it.
 const MASKED: f32 = -30_000.0;
+
+/// What CLIP's normalisations add to the variance.
+const NORM_EPSILON: f32 = 1e-5;

@@ -36,8 +36,8 @@ impl Grid {
 /// the class token, is kept.
 ///
 /// # Errors
-/// [`Error::Mismatch`] where the table does not belong to the grid `from`, or a grid is empty or absurdly
-/// large.
+/// [`Error::Mismatch`] where the table does not belong to the grid `from`, or a grid is empty or
+/// absurdly large.
 pub fn interpolate(table: &Tensor, from: Grid, to: Grid) -> Result<Tensor> {
     let (rows, width) = match *table.shape() {
         [rows, width] => (rows, width),

@@ -7,13 +7,14 @@ use super::layout::{Start, tensors};
 use super::{Config, Tensor, Weights, tensor};
 use crate::{Error, Result};
 
-/// Biases and normalisations, which training starts at constants, get at least this deviation: an
-/// export that forgot one would otherwise not show.
-const LEAST_DEVIATION: f32 = 0.02;
-/// Ten times the largest model meant here; more would only exhaust the memory.
+/// Biases and normalisations, which training starts at constants, vary by this much: an export that
+/// forgot one would otherwise not show.
+const CONSTANT_DEVIATION: f32 = 0.02;
+/// Ten times the largest model that is meant here; more would only exhaust the memory.
 const MOST_VALUES: usize = 1 << 31;
 
-/// Weights as training would start from, the same for the same `seed` on every machine.
+/// Weights near those that training starts from, so that activations keep their size through the
+/// blocks; the same for the same `seed` on every machine.
 ///
 /// # Errors
 /// [`Error::Mismatch`] where `config` does not fit together, [`Error::Invalid`] where it is of
@@ -44,13 +45,13 @@ fn draw(source: &mut ChaCha8Rng, start: Start, count: usize) -> Vec<f32> {
     /// Standard deviation and mean of such a sum.
     const SUM_DEVIATION: f32 = 37_837.2;
     const SUM_MEAN: f32 = 131_070.0;
-    let scale = start.deviation.max(LEAST_DEVIATION) / SUM_DEVIATION;
-    let scale = if start.deviation > 0.0 { start.deviation / SUM_DEVIATION } else { scale };
+    let deviation = if start.deviation > 0.0 { start.deviation } else { CONSTANT_DEVIATION };
+    let scale = deviation / SUM_DEVIATION;
     (0..count)
         .map(|_| {
             let bits = source.next_u64();
             let sum = (bits & 0xffff)
-                + (bits >> 16 & 0xffff)
+                + ((bits >> 16) & 0xffff)
                 + (bits >> 32 & 0xffff)
                 + (bits >> 48 & 0xffff);
             start.mean + (sum as f32 - SUM_MEAN) * scale

@@ -40,3 +40,12 @@ impl Tensor {
 pub(super) fn element_count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |product, &size| product.checked_mul(size))
 }
+
+/// The bytes of numbers as ONNX and safetensors hold them.
+pub(super) fn little_endian(values: &[f32]) -> Vec<u8> {
+    let mut bytes = vec![0; size_of_val(values)];
+    for (place, value) in bytes.chunks_exact_mut(size_of::<f32>()).zip(values) {
+        place.copy_from_slice(&value.to_le_bytes());
+    }
+    bytes
+}

@@ -4,8 +4,9 @@
 //! Slower than `folded` and equal to it; tests and benchmarks hold the two against each other.
 
 use super::block::{self, Affine, Block, Linear};
+use super::contract::{Opening, close};
 use super::fold::narrow;
-use super::graph::{Element, Graph, Size, Value};
+use super::graph::{Graph, Value};
 use super::layout::{Side, TOKEN_TABLE, VISION_POSITIONS};
 use super::{Config, MASKED, Weights};
 use crate::Result;
@@ -15,12 +16,8 @@ use crate::Result;
 /// # Errors
 /// As [`folded_vision`](super::folded_vision).
 pub fn unfolded_vision(weights: &Weights, config: &Config) -> Result<Vec<u8>> {
-    weights.check(config)?;
-    let mut graph = Graph::new("vision");
-    let (height, width) = (Size::Fixed(config.height), Size::Fixed(config.width));
-    let sizes = [Size::Named("N"), Size::Fixed(3), height, width];
-    let pixels = graph.input("pixels", Element::F32, &sizes);
-    let mut tower = Tower::new(graph, weights, config, Side::Vision, &pixels);
+    let Opening { graph, input: pixels, batch } = Opening::new(weights, config, Side::Vision)?;
+    let mut tower = Tower { graph, weights, config, side: Side::Vision, batch };
     let tokens = tower.patches(&pixels)?;
     let mut x = match tower.prompts(0)? {
         Some(prompts) => tower.graph.concat(&[&tokens, &prompts], 1),
@@ -46,10 +43,8 @@ pub fn unfolded_vision(weights: &Weights, config: &Config) -> Result<Vec<u8>> {
 /// # Errors
 /// As [`folded_vision`](super::folded_vision).
 pub fn unfolded_text(weights: &Weights, config: &Config) -> Result<Vec<u8>> {
-    weights.check(config)?;
-    let mut graph = Graph::new("text");
-    let ids = graph.input("ids", Element::I64, &[Size::Named("N"), Size::Named("L")]);
-    let mut tower = Tower::new(graph, weights, config, Side::Text, &ids);
+    let Opening { graph, input: ids, batch } = Opening::new(weights, config, Side::Text)?;
+    let mut tower = Tower { graph, weights, config, side: Side::Text, batch };
     let tokens = tower.tokens(&ids)?;
     let mut x = tower.with_text_prompts(0, &tokens, 1)?;
     let [positions, mask] = tower.positions_and_mask(&ids)?;
@@ -78,20 +73,7 @@ struct Tower<'a> {
     batch: Value,
 }
 
-impl<'a> Tower<'a> {
-    fn new(
-        mut graph: Graph,
-        weights: &'a Weights,
-        config: &'a Config,
-        side: Side,
-        input: &Value,
-    ) -> Self {
-        let size = graph.size(input, 0);
-        let ones = graph.ints(&[1, 1]);
-        let batch = graph.concat(&[&size, &ones], 0);
-        Self { graph, weights, config, side, batch }
-    }
-
+impl Tower<'_> {
     fn constant(&mut self, name: &str, shape: &[usize]) -> Result<Value> {
         let values = self.weights.get(name, shape)?;
         Ok(self.graph.floats(name, shape, values))
@@ -213,7 +195,7 @@ impl<'a> Tower<'a> {
 
     fn linear(&mut self, x: &Value, linear: &Linear<'_>) -> Value {
         let shape = [linear.inputs, linear.outputs];
-        let weight = self.graph.floats("weight", &shape, &linear.transposed());
+        let weight = self.graph.floats("weight", &shape, &linear.transposed(|_, weight| weight));
         let bias = self.graph.floats("bias", &[linear.outputs], linear.bias);
         let product = self.graph.matmul(x, &weight);
         self.graph.add(&product, &bias)
@@ -236,9 +218,6 @@ impl<'a> Tower<'a> {
         let shape = [self.side.width(self.config), self.config.embed];
         let projection = self.constant(projection, &shape)?;
         let embedding = self.graph.matmul(x, &projection);
-        let embedding = self.graph.unit_length(&embedding);
-        let sizes = [Size::Named("N"), Size::Fixed(self.config.embed)];
-        self.graph.output("embedding", &embedding, &sizes);
-        self.graph.finish()
+        close(self.graph, &embedding, self.config.embed)
     }
 }

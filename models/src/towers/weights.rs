@@ -7,6 +7,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::layout::{TOKEN_TABLE, VISION_POSITIONS, tensors};
 use super::positions::{self, Grid};
+use super::tensor::little_endian;
 use super::{Config, Tensor};
 use crate::{Error, Result};
 
@@ -24,11 +25,11 @@ pub struct Weights {
 
 impl Weights {
     /// Reads safetensors files and merges them: a frozen base and trained adapters, say. F16 and
-    /// BF16 become F32; entries of other types are left out, unless a model needs them.
+    /// BF16 become F32.
     ///
     /// # Errors
-    /// [`Error::Io`] where a file cannot be read, [`Error::Corrupt`] where it is no safetensors file
-    /// or holds a tensor that an earlier file has too.
+    /// [`Error::Io`] where a file cannot be read, [`Error::Corrupt`] where it is no safetensors
+    /// file, holds other types than floats, or a tensor that an earlier file has too.
     pub fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
         let mut weights = Self::default();
         for path in paths {
@@ -50,7 +51,8 @@ impl Weights {
     /// Reads the bytes of one safetensors file; `name` is what errors call it.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] where the bytes are cut short or no safetensors file.
+    /// [`Error::Corrupt`] where the bytes are cut short, no safetensors file, or a tensor is of
+    /// another type than F32, F16 or BF16.
     pub fn from_bytes(name: &Path, bytes: &[u8]) -> Result<Self> {
         let file = SafeTensors::deserialize(bytes).map_err(|error| {
             Error::corrupt(
@@ -75,7 +77,7 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// Writes one safetensors file, whole or not at all.
+    /// Writes one safetensors file, whole or not at all, which only its owner may read.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written.
@@ -147,7 +149,10 @@ impl Weights {
             if let Some(index) = values.iter().position(|value| !value.is_finite()) {
                 return Err(Error::mismatch(
                     &spec.name,
-                    format!("value {index} is {}; the training diverged", values[index]),
+                    format!(
+                        "value {index} is {}; the training diverged or the file is damaged",
+                        values[index]
+                    ),
                 ));
             }
         }
@@ -242,7 +247,7 @@ impl safetensors::View for Little<'_> {
     }
 
     fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        self.0.values().iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into()
+        little_endian(self.0.values()).into()
     }
 
     fn data_len(&self) -> usize {
@@ -283,6 +288,22 @@ fn half_to_float(bits: u16) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_of_half_precision_are_read() {
+        let entry = |dtype, bytes| TensorView::new(dtype, vec![2], bytes).unwrap();
+        let file = safetensors::serialize(
+            [
+                ("half", entry(Dtype::F16, &[0x00, 0x3c, 0x00, 0xc0])),
+                ("brain", entry(Dtype::BF16, &[0x80, 0x3f, 0x00, 0xc0])),
+            ],
+            None,
+        );
+        let weights = Weights::from_bytes(Path::new("halves"), &file.unwrap()).unwrap();
+        for name in ["half", "brain"] {
+            assert_eq!(weights.get(name, &[2]).unwrap(), [1.0, -2.0], "{name}");
+        }
+    }
 
     #[test]
     fn halves_become_floats() {
