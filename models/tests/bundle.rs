@@ -1,4 +1,5 @@
 //! Bundles: written, opened, damaged in every way, and kept in a store.
+#![expect(clippy::unwrap_used, reason = "what these tests prepare must work; if not, they fail")]
 
 use std::{
     fs,
