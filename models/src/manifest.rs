@@ -245,7 +245,7 @@ impl Manifest {
         self.check_files()
     }
 
-    /// Names of the files of a bundle but the manifest, in the order of their size for a reader.
+    /// Names of the files that a bundle of these precisions holds besides its manifest.
     pub fn expected_files(&self) -> Vec<String> {
         let towers = self.precisions.iter().flat_map(|p| [p.vision_file(), p.text_file()]);
         towers.chain([self.probe.clone()]).collect()

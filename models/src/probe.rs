@@ -292,8 +292,8 @@ pub struct Tolerance {
 impl Tolerance {
     /// The tolerance of a precision.
     ///
-    /// f32 covers the order of sums in another library and the folding (1e-5 measured on full
-    /// towers). int8 is what quantisation may cost, from the design of the export. No exporter
+    /// f32 covers the order of sums in another library or device, and the folding (2e-7 measured on
+    /// full-size random towers). int8 is what quantisation may cost, from the design of the export. No exporter
     /// writes f16 yet: its bounds are a tenth of int8's.
     pub fn of(precision: Precision) -> Self {
         // Components of unit vectors cannot differ by more than 2.

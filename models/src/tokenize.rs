@@ -6,6 +6,7 @@
 mod entities;
 
 use std::{
+    borrow::Cow,
     io::{BufRead, BufReader},
     ops::Range,
     sync::OnceLock,
@@ -208,13 +209,36 @@ impl TextInput {
 fn clean(text: &str) -> Result<String> {
     // The repair runs backtracking expressions and panics where one reaches its step limit. No such
     // text is known, but texts come from outside and must not stop the program.
-    let repaired = std::panic::catch_unwind(|| plsfix::fix_text(text, None)).map_err(|_| {
+    let text = without_terminal_escapes(text);
+    let repaired = std::panic::catch_unwind(|| plsfix::fix_text(&text, None)).map_err(|_| {
         Error::invalid("text", "its encoding cannot be repaired; type it again as plain text")
     })?;
     let once = entities::unescape(&repaired);
     let text = entities::unescape(&once);
     let words: Vec<&str> = text.split_whitespace().collect();
     Ok(words.join(" ").to_lowercase())
+}
+
+/// Drops escape sequences that colour a terminal, as ftfy does: plsfix means to, but its expression
+/// misspells the escape character.
+fn without_terminal_escapes(text: &str) -> Cow<'_, str> {
+    const START: &str = "\u{1b}[";
+    if !text.contains(START) {
+        return Cow::Borrowed(text);
+    }
+    let mut parts = text.split(START);
+    let mut out = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        match rest.strip_prefix(|c: char| c.is_ascii_alphabetic()) {
+            Some(rest) => out.push_str(rest),
+            None => {
+                out.push_str(START);
+                out.push_str(part);
+            }
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// The merges of the vocabulary file: after a line with its version, one pair a line, best first.
@@ -260,6 +284,20 @@ mod tests {
     #[test]
     fn there_is_a_symbol_for_each_byte() {
         assert_eq!(byte_symbols().count(), 256);
+    }
+
+    #[test]
+    fn terminal_escapes_are_dropped() {
+        for (text, expected) in [
+            ("\u{1b}[31mred\u{1b}[0m coat", "red coat"),
+            ("\u{1b}[1;36;44ma", "a"),
+            ("\u{1b}[", "["),
+            ("\u{1b}[31", "[31"),
+            ("\u{1b}[é", "[é"),
+            ("[31m", "[31m"),
+        ] {
+            assert_eq!(clean(text).unwrap(), expected, "{text:?}");
+        }
     }
 
     #[test]

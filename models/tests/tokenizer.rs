@@ -1,4 +1,5 @@
 //! The tokenizer against OpenAI's own output, and against whatever a text can hold.
+#![expect(clippy::unwrap_used, reason = "what these tests prepare must work; if not, they fail")]
 
 use proptest::prelude::*;
 use serde::Deserialize;

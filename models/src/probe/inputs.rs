@@ -84,7 +84,10 @@ mod tests {
         let mut bytes = Vec::new();
         inputs.pictures.iter().for_each(|picture| bytes.extend_from_slice(picture.data()));
         inputs.texts.iter().for_each(|text| bytes.extend_from_slice(text.as_bytes()));
-        assert_eq!(Digest::of(&bytes).to_string(), "PINNED");
+        assert_eq!(
+            Digest::of(&bytes).to_string(),
+            "5950bbee1d59e3edd226ed1a22cb535efddd59c0cdba38fe934f631f82ef1449"
+        );
     }
 
     #[test]
