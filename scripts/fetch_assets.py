@@ -23,7 +23,7 @@ def is_right(path, asset):
 
 def local_copy(asset, folders):
     for folder in folders:
-        for path in (folder / asset["name"], folder / "models" / asset["name"]):
+        for path in (folder / asset["file"], folder / "models" / asset["file"]):
             if is_right(path, asset):
                 return path
     return None
@@ -41,7 +41,7 @@ def download(asset, target):
 
 def fetch(asset, cache, folders):
     """Returns why the asset cannot be had, or None."""
-    target = cache / asset["name"]
+    target = cache / asset["file"]
     if is_right(target, asset):
         return None
     part = target.with_suffix(".part")

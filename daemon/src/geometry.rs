@@ -16,7 +16,9 @@ impl BBox {
     /// `None` where a corner is NaN or infinite or the area is not positive, as broken detectors give.
     pub fn new(x1: f32, y1: f32, x2: f32, y2: f32) -> Option<Self> {
         let finite = [x1, y1, x2, y2].iter().all(|v| v.is_finite() && v.abs() < 1e6);
-        (finite && x2 > x1 && y2 > y1).then_some(Self { x1, y1, x2, y2 })
+        let bbox = Self { x1, y1, x2, y2 };
+        // The product of two tiny sides can be 0, and then overlaps would be NaN.
+        (finite && x2 > x1 && y2 > y1 && bbox.area() > 0.0).then_some(bbox)
     }
 
     /// Left edge.
@@ -113,6 +115,7 @@ mod tests {
             [0.0, 0.0, 0.0, 1.0],
             [1.0, 0.0, 0.0, 1.0],
             [0.0, 0.0, 1e30, 1.0],
+            [0.0, 0.0, 1e-30, 1e-30],
         ] {
             assert_eq!(BBox::new(corners[0], corners[1], corners[2], corners[3]), None);
         }

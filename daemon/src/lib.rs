@@ -1,16 +1,33 @@
 //! Spotter's daemon: cameras in, persons who fit a description out.
 //!
 //! The modules are the stages of the data path, in its order: [`source`] decodes, [`detect`] finds
-//! persons, [`track`] follows them, [`crop`] chooses which views are worth embedding.
+//! persons, [`track`] follows them, [`crop`] chooses the views worth embedding, [`embed`] places them
+//! among the texts of [`alert`], [`score`] compares. [`watch`] is one camera's part of it;
+//! [`pipeline`] runs it live, [`replay`] over recordings.
 
+pub mod alert;
 pub mod clock;
+pub mod cmd;
+pub mod config;
 pub mod crop;
 pub mod detect;
+pub mod embed;
+pub mod engine;
 pub mod error;
 pub mod frame;
 pub mod geometry;
+pub mod metrics;
+pub mod picture;
+pub mod pipeline;
 pub mod probe;
+pub mod replay;
+pub mod report;
+pub mod score;
+pub mod shutdown;
 pub mod source;
+pub mod telemetry;
 pub mod track;
+pub mod truth;
+pub mod watch;
 
 pub use error::{Error, Kind, Result};

@@ -6,7 +6,7 @@ use spotterd::track::Rules;
 
 mod scene;
 
-use scene::{Report, Scene, ratio};
+use scene::{Scene, Total};
 
 fn scenes() -> [Scene; 2] {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/scenes");
@@ -14,8 +14,8 @@ fn scenes() -> [Scene; 2] {
 }
 
 /// Both scenes, from every first frame that the step leaves open.
-fn follow(step: usize) -> Report {
-    let mut total = Report::default();
+fn follow(step: usize) -> Total {
+    let mut total = Total::default();
     for scene in scenes() {
         for start in 0..step {
             let report = scene.follow(Rules::default(), start, step);
@@ -30,15 +30,16 @@ fn follow(step: usize) -> Report {
 #[test]
 fn the_detector_finds_who_is_to_be_found() {
     for scene in scenes() {
-        let (recall, precision) = scene.detection(Rules::default().strong_score);
+        let coverage = scene.detection(Rules::default().strong_score);
+        let (recall, precision) = (coverage.recall(), coverage.precision());
         assert!(recall >= 0.9 && precision >= 0.98, "recall {recall} precision {precision}");
     }
 }
 
 /// What holds at any rate, per run: persons are shown and nobody else.
-fn shows_persons(report: &Report) {
-    assert!(ratio(report.shown) >= 0.93, "recall {:?}", report.shown);
-    assert!(ratio(report.sound) >= 0.99, "precision {:?}", report.sound);
+fn shows_persons(report: &Total) {
+    assert!(report.coverage.recall() >= 0.93, "{:?}", report.coverage);
+    assert!(report.coverage.precision() >= 0.99, "{:?}", report.coverage);
     assert_eq!(report.false_tracks, 0);
     // A person in a visit has one track, give or take one in ten.
     assert!(report.tracks * 10 <= report.visits * 11, "{} tracks", report.tracks);

@@ -2,5 +2,6 @@
 
 pub mod census;
 pub mod clip;
+pub mod program;
 pub mod rtsp;
 pub mod watch;

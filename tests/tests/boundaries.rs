@@ -27,9 +27,8 @@ impl Graph {
         let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let packages = metadata["packages"].as_array().unwrap().iter();
-        let packages = packages
-            .map(|p| (text(&p["id"]), (text(&p["name"]), text(&p["license"]))))
-            .collect();
+        let packages =
+            packages.map(|p| (text(&p["id"]), (text(&p["name"]), text(&p["license"])))).collect();
         let is_linked = |dep: &&Value| {
             dep["dep_kinds"].as_array().unwrap().iter().any(|kind| kind["kind"].is_null())
         };

@@ -199,6 +199,8 @@ impl DecoderChoice {
 /// # Errors
 /// Why it cannot be used, to follow the element's name in a sentence.
 pub(crate) fn ready(name: &str) -> Result<gst::Element, String> {
+    gst::init()
+        .map_err(|error| format!("cannot be asked for: GStreamer does not start ({error})"))?;
     let factory = gst::ElementFactory::find(name).ok_or("is not installed")?;
     let element = factory.create().build().map_err(|error| format!("cannot be made ({error})"))?;
     // Its own bus carries the sentence in which it says what it lacks.

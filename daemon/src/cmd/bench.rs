@@ -1,0 +1,218 @@
+//! `spotterd bench`: measures this machine, against a peer in the same run.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+use ort::{session::Session, value::TensorRef};
+use spotter_models::{
+    bundle::{self, Draft},
+    manifest::{Licence, Lineage},
+    preprocess::Preprocess,
+    probe::Probe,
+    session::{Runtime, SessionOptions},
+    towers::{self, Config},
+};
+
+use crate::{
+    clock::{Clock, SystemClock},
+    error::Error,
+};
+
+/// Measure this machine
+#[derive(Subcommand)]
+pub enum Command {
+    /// Time the folded vision tower against a naive export of the same random weights
+    Embed(EmbedArgs),
+    /// Write a bundle of random weights: for measurements, its scores mean nothing
+    RandomBundle(RandomArgs),
+}
+
+/// Shapes of a model with random weights.
+#[derive(Clone, Copy, ValueEnum)]
+enum Size {
+    /// CSKT on ViT-B/16 at 384x128, as published
+    Full,
+    /// Three narrow blocks, for tests
+    Tiny,
+}
+
+impl Size {
+    fn config(self) -> Config {
+        match self {
+            Size::Full => Config::vit_b16(),
+            Size::Tiny => Config {
+                vision_width: 64,
+                vision_layers: 3,
+                vision_heads: 4,
+                text_width: 32,
+                text_layers: 3,
+                text_heads: 2,
+                embed: 48,
+                vision_bottleneck: 8,
+                text_bottleneck: 4,
+                ..Config::vit_b16()
+            },
+        }
+    }
+}
+
+/// Time the folded vision tower against a naive export of the same random weights
+#[derive(clap::Args)]
+pub struct EmbedArgs {
+    #[arg(long, value_enum, default_value = "full")]
+    size: Size,
+    /// Threads inside the operators
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Crops in one run
+    #[arg(long, default_value_t = 1)]
+    batch: usize,
+    /// Rounds; each runs both, one after the other
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// The ONNX Runtime library, where it is not found by itself
+    #[arg(long, value_name = "FILE")]
+    library: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Write a bundle of random weights: for measurements, its scores mean nothing
+#[derive(clap::Args)]
+pub struct RandomArgs {
+    #[arg(long, value_enum, default_value = "full")]
+    size: Size,
+    /// The same seed gives the same weights
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The folder to make
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// The ONNX Runtime library, where it is not found by itself
+    #[arg(long, value_name = "FILE")]
+    library: Option<PathBuf>,
+}
+
+pub(super) fn run(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::Embed(args) => embed(args),
+        Command::RandomBundle(args) => random_bundle(args),
+    }
+}
+
+fn random_bundle(args: &RandomArgs) -> Result<ExitCode> {
+    let config = args.size.config();
+    let weights = towers::random(&config, args.seed)?;
+    let runtime = Runtime::load(args.library.as_deref())?;
+    let preprocess = Preprocess::clip(config.height, config.width);
+    let probe = Probe::record(&runtime, &weights, &config, preprocess)?;
+    let draft = Draft {
+        name: format!("random-{}", args.seed),
+        // The same seed gives the same bundle, so its time is none.
+        created_at: "1970-01-01T00:00:00Z".into(),
+        parent: None,
+        lineage: Lineage::default(),
+        licence: Licence { weights: "CC0-1.0".into(), data: "none".into() },
+        evaluation: serde_json::Map::new(),
+        weights: &weights,
+        config: &config,
+        preprocess,
+        probe: &probe,
+    };
+    let generation = bundle::write(&args.out, &draft)?;
+    println!("bundle {generation} in {}", args.out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(serde::Serialize)]
+struct Timing {
+    ours_ms: Spread,
+    peer_ms: Spread,
+    /// Peer's time over ours, round by round: above 1 is faster.
+    ratio: Spread,
+    threads: usize,
+    batch: usize,
+}
+
+#[derive(serde::Serialize)]
+struct Spread {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        Self { min: at(0), median: at(values.len() / 2), max: at(values.len().saturating_sub(1)) }
+    }
+}
+
+fn embed(args: &EmbedArgs) -> Result<ExitCode> {
+    if args.rounds == 0 || args.batch == 0 || args.batch > 256 {
+        return Err(Error::config("bench", "--rounds and --batch must be 1 or more").into());
+    }
+    let config = args.size.config();
+    let runtime = Runtime::load(args.library.as_deref())?;
+    let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
+    let open = |name: &str, model: Vec<u8>| runtime.open(name.as_ref(), &model, &options);
+    let weights = towers::random(&config, 1)?;
+    let mut ours = open("folded", towers::folded_vision(&weights, &config)?)?;
+    let mut peer = open("unfolded", towers::unfolded_vision(&weights, &config)?)?;
+    drop(weights);
+    let shape = [args.batch, 3, config.height, config.width];
+    let pixels: Vec<f32> =
+        (0..shape.iter().product::<usize>()).map(|i| (i as f32 * 0.37).sin()).collect();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let mut times = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=args.rounds {
+        let (a, b) =
+            (once(&clock, &mut ours, shape, &pixels)?, once(&clock, &mut peer, shape, &pixels)?);
+        // The first round warms up.
+        if round > 0 {
+            times.0.push(1e3 * a.as_secs_f64());
+            times.1.push(1e3 * b.as_secs_f64());
+            times.2.push(b.as_secs_f64() / a.as_secs_f64());
+        }
+    }
+    let timing = Timing {
+        ours_ms: Spread::of(times.0),
+        peer_ms: Spread::of(times.1),
+        ratio: Spread::of(times.2),
+        threads: args.threads,
+        batch: args.batch,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&timing)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "vision tower, f32, batch {}, {} threads, {} rounds",
+        args.batch, args.threads, args.rounds
+    );
+    for (name, spread, unit) in [
+        ("folded", &timing.ours_ms, "ms"),
+        ("naive export", &timing.peer_ms, "ms"),
+        ("ratio", &timing.ratio, "x"),
+    ] {
+        println!(
+            "{name:<13} median {:>8.2} {unit}   min {:>8.2}   max {:>8.2}",
+            spread.median, spread.min, spread.max
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn once(
+    clock: &Arc<dyn Clock>,
+    session: &mut Session,
+    shape: [usize; 4],
+    pixels: &[f32],
+) -> Result<Duration> {
+    let start = clock.now();
+    session.run(ort::inputs![TensorRef::from_array_view((shape, pixels))?])?;
+    Ok(clock.now().since(start))
+}

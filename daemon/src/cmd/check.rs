@@ -1,0 +1,93 @@
+//! `spotterd check`: is a configuration right, and would the daemon start with it?
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use spotter_models::{
+    bundle::Bundle,
+    session::{Runtime, SessionOptions},
+};
+
+use crate::{config::Config, engine::Engine, error::Error, source::SourceSpec};
+
+/// Prove a configuration right without starting: cameras, models, decoders, addresses
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration file
+    #[arg(default_value = "/etc/spotter/spotterd.toml")]
+    config: PathBuf,
+    /// Print the configuration as it takes effect, with every default
+    #[arg(long)]
+    effective: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let config = Config::load(&args.config)?;
+    if args.effective {
+        print!("{}", config.effective()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut findings = vec![("configuration", Ok(format!("{} cameras", config.cameras.len())))];
+    findings.push(("bundle", bundle(&config)));
+    match engine(&config) {
+        Ok(engine) => {
+            findings.push(("ONNX Runtime", Ok(engine.runtime.library().display().to_string())));
+            findings.push(("detector", detector(&config, &engine)));
+        }
+        Err(error) => findings.push(("ONNX Runtime", Err(error))),
+    }
+    for camera in &config.cameras {
+        let camera = camera.get_ref();
+        findings.push((camera.id.as_str(), self::camera(camera)));
+    }
+    let wrong = findings.iter().filter(|(_, finding)| finding.is_err()).count();
+    for (what, finding) in &findings {
+        match finding {
+            Ok(found) => println!("ok     {what}: {found}"),
+            Err(error) => println!("WRONG  {what}: {error}"),
+        }
+    }
+    if wrong == 0 {
+        println!("{} is right.", args.config.display());
+        Ok(ExitCode::SUCCESS)
+    } else {
+        println!("{wrong} of {} checks failed.", findings.len());
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn bundle(config: &Config) -> crate::Result<String> {
+    let bundle = Bundle::open(&config.bundle)?;
+    Ok(format!("{} ({}), every file whole", bundle.generation(), bundle.manifest().name))
+}
+
+fn engine(config: &Config) -> crate::Result<Engine> {
+    let runtime = Runtime::load(config.inference.library.as_deref())?;
+    let provider = config.inference.provider;
+    if !runtime.offers(provider) {
+        return Err(Error::config(
+            "inference.provider",
+            format!("{} has no {provider} provider", runtime.library().display()),
+        ));
+    }
+    Ok(Engine { runtime, options: SessionOptions { provider, ..SessionOptions::default() } })
+}
+
+fn detector(config: &Config, engine: &Engine) -> crate::Result<String> {
+    let detector = engine.detector(&config.detector.model)?;
+    let (width, height) = detector.input_size();
+    Ok(format!("{} ({}, {width}x{height})", config.detector.model, detector.layout()))
+}
+
+/// What can be said of a camera without opening it; `spotterd init` tries it.
+fn camera(camera: &crate::config::Camera) -> crate::Result<String> {
+    let spec = camera.source().map_err(|reason| Error::config(camera.id.to_string(), reason))?;
+    camera
+        .decoder
+        .check()
+        .map_err(|reason| Error::Source { camera: camera.id.to_string(), reason })?;
+    if let SourceSpec::File { path, .. } | SourceSpec::V4l2 { device: path, .. } = &spec {
+        std::fs::metadata(path).map_err(Error::io(path))?;
+    }
+    Ok(format!("{} (not opened)", spec.place()))
+}

@@ -1,0 +1,166 @@
+//! `spotterd match`: pictures against texts.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use serde::Serialize;
+use spotter_models::{Embedding, Rgb};
+
+use crate::{
+    alert::{self, Wanted},
+    cmd::model::ModelArgs,
+    detect::Detector,
+    embed::Embedder,
+    picture,
+};
+
+/// Compare pictures of persons with texts
+#[derive(ClapArgs)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// A text, such as "woman in a red coat"; give the option again for more
+    #[arg(long = "text", value_name = "TEXT", required = true)]
+    texts: Vec<String>,
+    /// Find the persons in each picture first; without it a picture is one person's crop
+    #[arg(long)]
+    detect: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// JPEG or PNG files
+    #[arg(value_name = "IMAGE", required = true)]
+    images: Vec<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    bundle: String,
+    texts: &'a [String],
+    results: Vec<Scored>,
+    /// Pictures that could not be compared, and why.
+    errors: Vec<Failed>,
+}
+
+#[derive(Serialize)]
+struct Scored {
+    image: PathBuf,
+    /// Where the person is in the picture, in pixels: left, top, right, bottom.
+    #[serde(rename = "box", skip_serializing_if = "Option::is_none")]
+    bbox: Option<[f32; 4]>,
+    /// Cosine with each text, in the order of `texts`.
+    scores: Vec<f32>,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    image: PathBuf,
+    error: String,
+}
+
+/// Boxes from here on count as persons; the same as where a track begins.
+const PERSON_SCORE: f32 = 0.45;
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let opened = args.model.open()?;
+    let wanted: Vec<Wanted> = args
+        .texts
+        .iter()
+        .enumerate()
+        .map(|(index, text)| Wanted { id: (index + 1).to_string(), text: text.clone() })
+        .collect();
+    let texts: Vec<Embedding> =
+        alert::arm(&mut opened.text_tower()?, &wanted)?.into_iter().map(|a| a.embedding).collect();
+    let mut comparison = Comparison {
+        embedder: opened.embedder()?,
+        detector: args.detect.then(|| opened.detector()).transpose()?,
+        texts,
+    };
+    let mut report = Report {
+        bundle: opened.bundle.generation().to_string(),
+        texts: &args.texts,
+        results: Vec::new(),
+        errors: Vec::new(),
+    };
+    for image in &args.images {
+        match comparison.compare(image) {
+            Ok(scored) => report.results.extend(scored),
+            Err(error) => {
+                eprintln!("spotterd: {error}");
+                report.errors.push(Failed { image: image.clone(), error: error.to_string() });
+            }
+        }
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print_table(&report);
+    }
+    Ok(if report.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct Comparison {
+    embedder: Embedder,
+    detector: Option<Box<dyn Detector>>,
+    texts: Vec<Embedding>,
+}
+
+impl Comparison {
+    fn compare(&mut self, image: &Path) -> crate::Result<Vec<Scored>> {
+        let whole = picture::read(image)?;
+        let crops: Vec<(Option<[f32; 4]>, Rgb)> = match &mut self.detector {
+            None => vec![(None, whole)],
+            Some(detector) => persons(detector.as_mut(), &whole)?,
+        };
+        crops
+            .into_iter()
+            .map(|(bbox, crop)| {
+                let embedding = self.embedder.embed(crop.view())?;
+                let scores = self.texts.iter().map(|text| text.cosine(&embedding));
+                let scores = scores.collect::<Result<_, _>>()?;
+                Ok(Scored { image: image.to_path_buf(), bbox, scores })
+            })
+            .collect()
+    }
+}
+
+fn persons(
+    detector: &mut dyn Detector,
+    whole: &Rgb,
+) -> crate::Result<Vec<(Option<[f32; 4]>, Rgb)>> {
+    let found = detector.detect(whole, whole.width(), whole.height())?.detections;
+    let crops = found.iter().filter(|d| d.score >= PERSON_SCORE).filter_map(|detection| {
+        let bbox = detection.bbox;
+        let rect = bbox.pixels(whole.width(), whole.height())?;
+        let crop = whole.view().region(rect.x, rect.y, rect.width, rect.height)?.to_rgb();
+        Some((Some([bbox.x1(), bbox.y1(), bbox.x2(), bbox.y2()]), crop))
+    });
+    Ok(crops.collect())
+}
+
+fn print_table(report: &Report<'_>) {
+    for (index, text) in report.texts.iter().enumerate() {
+        println!("[{}] {text}", index + 1);
+        let mut ranked: Vec<&Scored> = report.results.iter().collect();
+        ranked.sort_by(|a, b| b.scores[index].total_cmp(&a.scores[index]));
+        for scored in ranked {
+            let place = scored
+                .bbox
+                .map(|b| format!("  at {:.0},{:.0}–{:.0},{:.0}", b[0], b[1], b[2], b[3]));
+            println!(
+                "  {:>7.4}  {}{}",
+                scored.scores[index],
+                scored.image.display(),
+                place.unwrap_or_default()
+            );
+        }
+    }
+    println!(
+        "\nCosines of bundle {}; only their order within one text means something.",
+        report.bundle
+    );
+}

@@ -1,0 +1,98 @@
+//! The options that every command shares that runs models, and what they open.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use spotter_models::{
+    bundle::Bundle,
+    session::{Provider, Runtime, SessionOptions, TextTower},
+};
+
+use crate::{
+    detect::Detector,
+    embed::{self, Embedder},
+    engine::Engine,
+    error::Result,
+};
+
+/// What runs the models, and the detector.
+#[derive(Args, Clone)]
+pub(super) struct EngineArgs {
+    /// A known detector (deimv2-femto, deimv2-atto, yolox-nano), or an .onnx file in DEIMv2's or
+    /// YOLOX's output layout
+    #[arg(long, default_value = "deimv2-femto", value_name = "MODEL")]
+    pub detector: String,
+    /// Threads inside a model's operators
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub threads: usize,
+    /// What runs the models: cpu, cuda or tensorrt
+    #[arg(long, default_value = "cpu", value_parser = parse_provider)]
+    pub provider: Provider,
+    /// The ONNX Runtime library, where it is not found by itself
+    #[arg(long, value_name = "FILE")]
+    pub library: Option<PathBuf>,
+}
+
+/// [`EngineArgs`] and a bundle.
+#[derive(Args, Clone)]
+pub(super) struct ModelArgs {
+    /// The model bundle, or a store of them
+    #[arg(long, value_name = "FOLDER")]
+    pub bundle: PathBuf,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+fn parse_provider(name: &str) -> std::result::Result<Provider, String> {
+    let known = [Provider::Cpu, Provider::Cuda, Provider::TensorRt];
+    known
+        .into_iter()
+        .find(|provider| provider.to_string() == name)
+        .ok_or_else(|| "use cpu, cuda or tensorrt".into())
+}
+
+impl EngineArgs {
+    /// Loads the library.
+    pub fn engine(&self) -> Result<Engine> {
+        Ok(Engine {
+            runtime: Runtime::load(self.library.as_deref())?,
+            options: SessionOptions {
+                provider: self.provider,
+                threads: self.threads.max(1),
+                ..SessionOptions::default()
+            },
+        })
+    }
+}
+
+impl ModelArgs {
+    /// Loads the library and opens the bundle.
+    pub fn open(&self) -> Result<Opened> {
+        Ok(Opened {
+            bundle: Bundle::open(&self.bundle)?,
+            engine: self.engine.engine()?,
+            detector: self.engine.detector.clone(),
+        })
+    }
+}
+
+/// A bundle and the library that runs it.
+pub(super) struct Opened {
+    pub bundle: Bundle,
+    pub engine: Engine,
+    detector: String,
+}
+
+impl Opened {
+    pub fn embedder(&self) -> Result<Embedder> {
+        Embedder::open(&self.engine.runtime, &self.bundle, &self.engine.options)
+    }
+
+    pub fn text_tower(&self) -> Result<TextTower> {
+        embed::text_tower(&self.engine.runtime, &self.bundle, &self.engine.options)
+    }
+
+    pub fn detector(&self) -> Result<Box<dyn Detector>> {
+        self.engine.detector(&self.detector)
+    }
+}

@@ -1,0 +1,242 @@
+//! `spotterd replay`: recordings through the pipeline.
+
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use spotter_models::bundle::Bundle;
+
+use crate::{
+    alert,
+    clock::SystemClock,
+    cmd::model::EngineArgs,
+    embed::{self, Embedder},
+    engine::Engine,
+    error::Error,
+    frame::{CameraId, Pts},
+    metrics::Stopwatch,
+    replay::{Bill, Meter, Recording, Replay, Trace},
+    report,
+    score::{Event, Matcher, Sighting, parse_policy},
+    truth::{Agreement, Truth},
+};
+
+/// Run recordings through the pipeline, every frame, and report what was seen
+#[derive(clap::Args)]
+pub struct Args {
+    /// The model bundle, or a store of them; without it persons are tracked, not compared
+    #[arg(long, value_name = "FOLDER")]
+    bundle: Option<PathBuf>,
+    /// A recording; give the option again for more
+    #[arg(long = "video", value_name = "FILE", required = true)]
+    videos: Vec<PathBuf>,
+    /// Texts to look for: a JSON list of texts, or of objects with id and text
+    #[arg(long, value_name = "FILE", requires = "bundle")]
+    alerts: Option<PathBuf>,
+    /// Who is where in the recording; give it once for each video, in the same order
+    #[arg(long, value_name = "FILE")]
+    truth: Vec<PathBuf>,
+    /// When a score is a sighting: fixed=X, with X a cosine
+    #[arg(long, default_value = "fixed=0.3", value_name = "POLICY")]
+    policy: String,
+    /// Frames a second of the recording that are looked at
+    #[arg(long, default_value_t = 5.0, value_name = "HZ")]
+    rate: f64,
+    /// Write sightings, tracks and summary as JSON; `-` is standard output
+    #[arg(long, value_name = "OUT")]
+    json: Option<PathBuf>,
+    /// Write a page with pictures into this folder
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArgs,
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    sightings: Vec<&'a Sighting>,
+    tracks: BTreeMap<&'a str, BTreeMap<u64, &'a Trace>>,
+    summary: Summary<'a>,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    bundle: Option<String>,
+    frames: u64,
+    looked_at: u64,
+    failed: u64,
+    seconds: f64,
+    tracks: u64,
+    sightings: u64,
+    truth: BTreeMap<&'a str, Agreement>,
+    cost: &'a Bill,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    if !(0.2..=30.0).contains(&args.rate) {
+        return Err(Error::config("--rate", "use 0.2 to 30 a second").into());
+    }
+    if !args.truth.is_empty() && args.truth.len() != args.videos.len() {
+        return Err(Error::config("--truth", "give one truth file for each video").into());
+    }
+    let truths = args.truth.iter().map(|path| Truth::read(path)).collect::<Result<Vec<_>, _>>()?;
+    let engine = args.engine.engine()?;
+    let (bundle, matching) = match &args.bundle {
+        Some(path) => {
+            let bundle = Bundle::open(path)?;
+            let matching = open_matching(args, &engine, &bundle)?;
+            (Some(bundle.generation().to_string()), Some(matching))
+        }
+        None => (None, None),
+    };
+    let mut replay = Replay {
+        detector: engine.detector(&args.engine.detector)?,
+        matching,
+        rate_hz: args.rate,
+        ids: Arc::default(),
+        stopwatch: Stopwatch::new(Arc::new(SystemClock::new())),
+        progress: Box::new(|_| {}),
+    };
+    let meter = Meter::start();
+    let mut recordings = Vec::new();
+    for video in &args.videos {
+        let camera = camera_of(video, &recordings)?;
+        replay.progress = progress(camera.as_str());
+        let recording = replay.run(&camera, video)?;
+        recordings.push((camera.to_string(), recording));
+    }
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+    let bill = meter.bill(&replay.stopwatch);
+    let agreements = truths
+        .iter()
+        .zip(&recordings)
+        .map(|(truth, (camera, recording))| (camera.as_str(), recording.compare(truth)));
+    let output = collect(&recordings, agreements.collect(), bundle, &bill);
+    print_summary(&output);
+    if let Some(path) = &args.json {
+        write_json(path, &output)?;
+    }
+    if let Some(folder) = &args.report {
+        report::write(folder, &recordings, &bill)?;
+        eprintln!("The page is {}.", folder.join("index.html").display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<(Embedder, Matcher)> {
+    let wanted = args.alerts.as_deref().map(alert::read).transpose()?.unwrap_or_default();
+    let mut tower = embed::text_tower(&engine.runtime, bundle, &engine.options)?;
+    let alerts = alert::arm(&mut tower, &wanted)?;
+    let embedder = Embedder::open(&engine.runtime, bundle, &engine.options)?;
+    Ok((embedder, Matcher::new(alerts, parse_policy(&args.policy)?)))
+}
+
+/// The file's name as a camera's: other characters become dashes, a second one gets a number.
+fn camera_of(video: &Path, others: &[(String, Recording)]) -> Result<CameraId> {
+    let stem = video.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '-' };
+    let mut name: String = stem.chars().map(plain).take(56).collect();
+    let same = others.iter().filter(|(other, _)| other.starts_with(&name)).count();
+    if same > 0 {
+        name.push_str(&format!("-{}", same + 1));
+    }
+    Ok(CameraId::new(&name)?)
+}
+
+fn progress(camera: &str) -> Box<dyn FnMut(Pts)> {
+    let camera = camera.to_owned();
+    let terminal = std::io::stderr().is_terminal();
+    let mut shown = 0;
+    Box::new(move |pts| {
+        if terminal && pts.0.as_secs() != shown {
+            shown = pts.0.as_secs();
+            eprint!("\r{camera}: {shown} s\x1b[K");
+        }
+    })
+}
+
+fn collect<'a>(
+    recordings: &'a [(String, Recording)],
+    truth: BTreeMap<&'a str, Agreement>,
+    bundle: Option<String>,
+    cost: &'a Bill,
+) -> Output<'a> {
+    let all = || recordings.iter().map(|(_, recording)| recording);
+    let sightings: Vec<&Sighting> = all().flat_map(|r| &r.sightings).collect();
+    let summary = Summary {
+        bundle,
+        frames: all().map(|r| r.frames).sum(),
+        looked_at: all().map(|r| r.looks.len() as u64).sum(),
+        failed: all().map(|r| r.failed).sum(),
+        seconds: all().map(|r| r.seconds).sum(),
+        tracks: all().map(|r| r.tracks.len() as u64).sum(),
+        sightings: sightings.iter().filter(|s| s.event == Event::New).count() as u64,
+        truth,
+        cost,
+    };
+    let tracks = recordings.iter().map(|(camera, recording)| {
+        let traces = recording.tracks.iter().map(|(id, trace)| (id.0, trace)).collect();
+        (camera.as_str(), traces)
+    });
+    Output { sightings, tracks: tracks.collect(), summary }
+}
+
+fn print_summary(output: &Output<'_>) {
+    let summary = &output.summary;
+    eprintln!(
+        "{} frames, {:.0} s; looked at {}; {} tracks; {} sightings",
+        summary.frames, summary.seconds, summary.looked_at, summary.tracks, summary.sightings
+    );
+    for (camera, agreement) in &summary.truth {
+        eprintln!(
+            "{camera}: recall {:.3}, precision {:.3}; {} visits of {} persons; {} identity switches, \
+             {} of them lasting",
+            agreement.recall,
+            agreement.precision,
+            agreement.visits,
+            agreement.persons,
+            agreement.switches,
+            agreement.lasting
+        );
+    }
+    let bill = summary.cost;
+    eprintln!(
+        "\n{:<10} {:>7} {:>10} {:>10} {:>12}",
+        "stage", "items", "wall s", "cpu s", "ms per item"
+    );
+    for (stage, cost) in bill.stages.iter().filter(|(_, cost)| cost.items > 0) {
+        eprintln!(
+            "{:<10} {:>7} {:>10.3} {:>10.3} {:>12.3}",
+            stage.name(),
+            cost.items,
+            cost.wall.as_secs_f64(),
+            cost.cpu.as_secs_f64(),
+            1e3 * cost.wall.as_secs_f64() / cost.items as f64
+        );
+    }
+    let share = |cpu: f64| if bill.cpu_s > 0.0 { 100.0 * cpu / bill.cpu_s } else { 0.0 };
+    eprintln!(
+        "\nprocessor {:.2} s: decoding {:.1} %, detector {:.1} %, tower {:.1} %, all else {:.1} %",
+        bill.cpu_s,
+        share(bill.decode_cpu_s),
+        share(bill.detector_cpu_s),
+        share(bill.tower_cpu_s),
+        share(bill.own_cpu_s)
+    );
+}
+
+fn write_json(path: &Path, output: &Output<'_>) -> Result<()> {
+    let text = serde_json::to_string_pretty(output)? + "\n";
+    if path == Path::new("-") {
+        return Ok(std::io::stdout().write_all(text.as_bytes())?);
+    }
+    std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+}

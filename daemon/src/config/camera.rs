@@ -1,0 +1,134 @@
+//! One `[[camera]]` of the configuration.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::{
+    error::Error,
+    frame::CameraId,
+    source::{DecoderChoice, Fps, FrameSize, Pace, RtspUrl, Rules, SourceSpec, Transport},
+};
+
+/// What GStreamer's test source gives.
+const TEST_SIZE: (u32, u32) = (1280, 720);
+const TEST_FPS: u32 = 15;
+
+/// A source's address as it stands in the file. Shown without what follows a `?`, where some cameras
+/// want a password.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Address(String);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.split('?').next().unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.to_string())
+    }
+}
+
+impl Serialize for Address {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A camera or a recording.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Camera {
+    /// Its name in topics, logs and metrics: 1 to 64 of `a-z 0-9 _ -`.
+    pub id: CameraId,
+    /// `rtsp://…`, `rtsps://…`, `file:PATH`, `v4l2:/dev/videoN` or `test:PATTERN`.
+    pub url: Address,
+    /// RTSP only: `tcp`, `udp`, or `auto`, which is TCP and then UDP.
+    #[serde(default)]
+    pub transport: Transport,
+    /// RTSP only: a file that holds `user:password`.
+    #[serde(default)]
+    pub credentials_file: Option<PathBuf>,
+    /// `auto`, `software`, or the name of a GStreamer decoder, which then must work.
+    #[serde(default)]
+    pub decoder: DecoderChoice,
+    /// Files only: start again at the end.
+    #[serde(default)]
+    pub repeat: bool,
+    /// Frames a second that are looked at; `detector.rate_hz` where it is not given.
+    #[serde(default)]
+    pub rate_hz: Option<f64>,
+    /// Seconds without a frame after which the stream is opened anew.
+    #[serde(default = "default_stall")]
+    pub stall_s: f64,
+}
+
+fn default_stall() -> f64 {
+    10.0
+}
+
+impl Camera {
+    /// What is opened.
+    ///
+    /// # Errors
+    /// Why the address is none, without repeating a password that may stand in it.
+    pub fn source(&self) -> Result<SourceSpec, String> {
+        let Some((scheme, rest)) = self.url.0.split_once(':') else {
+            return Err("url: must begin with rtsp:, rtsps:, file:, v4l2: or test:".into());
+        };
+        let path = || PathBuf::from(rest.strip_prefix("//").unwrap_or(rest));
+        let said = |error: Error| error.to_string();
+        match scheme {
+            "rtsp" | "rtsps" => Ok(SourceSpec::Rtsp {
+                url: RtspUrl::new(&self.url.0).map_err(said)?,
+                transport: self.transport,
+                credentials_file: self.credentials_file.clone(),
+            }),
+            "file" => {
+                Ok(SourceSpec::File { path: path(), pace: Pace::RealTime, repeat: self.repeat })
+            }
+            "v4l2" => Ok(SourceSpec::V4l2 { device: path(), size: None, fps: None }),
+            "test" => Ok(SourceSpec::Test {
+                pattern: rest.to_owned(),
+                size: FrameSize::new(TEST_SIZE.0, TEST_SIZE.1).map_err(said)?,
+                fps: Fps::new(TEST_FPS).map_err(said)?,
+            }),
+            _ => Err("url: must begin with rtsp:, rtsps:, file:, v4l2: or test:".into()),
+        }
+    }
+
+    /// How patient its supervision is.
+    pub fn rules(&self) -> Rules {
+        Rules { stall: Duration::from_secs_f64(self.stall_s), ..Rules::default() }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        let source = self.source()?;
+        let rtsp = matches!(source, SourceSpec::Rtsp { .. });
+        if self.credentials_file.is_some() && !rtsp {
+            return Err("credentials_file: only RTSP cameras have one".into());
+        }
+        if self.repeat && !matches!(source, SourceSpec::File { .. }) {
+            return Err("repeat: only files can start again".into());
+        }
+        if let Some(rate) = self.rate_hz {
+            check_rate("rate_hz", rate)?;
+        }
+        if !(1.0..=600.0).contains(&self.stall_s) {
+            return Err(format!("stall_s: {} is not between 1 and 600 seconds", self.stall_s));
+        }
+        Ok(())
+    }
+}
+
+/// Detections a second that make sense: below, nobody can be followed; above, nothing is gained.
+pub(super) fn check_rate(name: &str, rate: f64) -> Result<(), String> {
+    if (0.2..=30.0).contains(&rate) {
+        Ok(())
+    } else {
+        Err(format!("{name}: {rate} is not between 0.2 and 30 a second"))
+    }
+}

@@ -1,0 +1,254 @@
+//! The configuration file: TOML, strict, checked as a whole before anything starts.
+//!
+//! `configs/spotterd.toml` documents every key with its default; a test holds the two together.
+//! Secrets never stand in this file: it names files that hold them.
+
+mod camera;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use spotter_models::session::Provider;
+use toml::Spanned;
+
+pub use camera::{Address, Camera};
+
+use crate::error::{Error, Result};
+
+/// Largest configuration that is read: far above a site's needs, far below the memory.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Everything the daemon is told.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The model bundle, or a store whose current generation is used.
+    pub bundle: PathBuf,
+    /// ONNX Runtime.
+    #[serde(default)]
+    pub inference: Inference,
+    /// The person detector.
+    #[serde(default)]
+    pub detector: Detector,
+    /// Prometheus metrics.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// The daemon's own log.
+    #[serde(default)]
+    pub log: Log,
+    /// The cameras, at least one.
+    #[serde(default, rename = "camera")]
+    pub cameras: Vec<Spanned<Camera>>,
+}
+
+/// ONNX Runtime and what runs the models.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inference {
+    /// The library; searched for where it is not named.
+    pub library: Option<PathBuf>,
+    /// `cpu`, `cuda` or `tensorrt`. One that cannot run here is an error, never replaced in silence.
+    pub provider: Provider,
+}
+
+/// The person detector.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Detector {
+    /// A known detector (`deimv2-femto`, `deimv2-atto`, `yolox-nano`), or the path of an `.onnx` file
+    /// in DEIMv2's or YOLOX's output layout.
+    pub model: String,
+    /// Frames a second that are looked at, per camera; 3 to 15 is sensible.
+    pub rate_hz: f64,
+    /// Threads that detect and track; cameras share them fairly.
+    pub workers: NonZeroUsize,
+}
+
+impl Default for Detector {
+    fn default() -> Self {
+        Self { model: "deimv2-femto".into(), rate_hz: 5.0, workers: NonZeroUsize::MIN }
+    }
+}
+
+/// Prometheus metrics.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Address of the metrics page; loopback only, since it has no login.
+    pub listen: SocketAddr,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)) }
+    }
+}
+
+/// The daemon's own log.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Where and how.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a `tracing` filter.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+/// Where the log goes and how it looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people on stderr.
+    #[default]
+    Text,
+    /// JSON lines on stderr.
+    Json,
+    /// The system journal, with fields.
+    Journald,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the file, the line and what would be right.
+    pub fn load(path: &Path) -> Result<Self> {
+        let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
+        if size > MAX_BYTES {
+            return Err(Error::config(
+                path.display().to_string(),
+                format!("{size} bytes is more than a configuration may have ({MAX_BYTES})"),
+            ));
+        }
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        Self::parse(&path.display().to_string(), &text)
+    }
+
+    /// Checks a text; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
+        let config: Config = toml::from_str(text).map_err(|error| {
+            let place = match error.span() {
+                Some(span) => format!("{name}:{}", line_of(text, span.start)),
+                None => name.to_owned(),
+            };
+            Error::config(place, error.message().to_owned())
+        })?;
+        config.check(name, text)?;
+        Ok(config)
+    }
+
+    fn check(&self, name: &str, text: &str) -> Result<()> {
+        camera::check_rate("detector.rate_hz", self.detector.rate_hz)
+            .map_err(|reason| Error::config(name, reason))?;
+        if !self.metrics.listen.ip().is_loopback() {
+            return Err(Error::config(
+                name,
+                format!(
+                    "metrics.listen is {}, which others can reach without a login; use a loopback \
+                     address such as 127.0.0.1:9464",
+                    self.metrics.listen
+                ),
+            ));
+        }
+        if self.cameras.is_empty() {
+            return Err(Error::config(name, "no [[camera]] is configured; add at least one"));
+        }
+        for (index, camera) in self.cameras.iter().enumerate() {
+            let place = || format!("{name}:{}", line_of(text, camera.span().start));
+            camera.get_ref().check().map_err(|reason| Error::config(place(), reason))?;
+            let id = &camera.get_ref().id;
+            if self.cameras[..index].iter().any(|other| other.get_ref().id == *id) {
+                return Err(Error::config(place(), format!("a second camera is called {id:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file as it takes effect, with every default. Holds no secrets: it only names their files.
+    ///
+    /// # Errors
+    /// Only by a bug.
+    pub fn effective(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(|error| Error::internal("configuration", error))
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!("../../../configs/spotterd.toml");
+    const SMALL: &str = "bundle = \"b\"\n[[camera]]\nid = \"door\"\nurl = \"rtsp://10.0.0.5/s\"\n";
+
+    fn refused(text: &str) -> String {
+        Config::parse("spotterd.toml", text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_shipped_file_is_valid_and_documents_every_key_with_its_default() {
+        let shipped = Config::parse("spotterd.toml", SHIPPED).unwrap();
+        // A line `# key = value` shows a default: with all of them switched on nothing may change.
+        let is_key = |line: &&str| {
+            let Some(rest) = line.strip_prefix("# ") else { return false };
+            let name = rest.split(" = ").next().unwrap_or_default();
+            rest.contains(" = ") && name.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        };
+        let switched_on: String = SHIPPED
+            .lines()
+            .map(|line| if is_key(&line) { &line[2..] } else { line })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let with_defaults = Config::parse("spotterd.toml", &switched_on).unwrap();
+        assert_eq!(shipped.effective().unwrap(), with_defaults.effective().unwrap());
+        for key in with_defaults.effective().unwrap().lines() {
+            let Some((key, _)) = key.split_once(" = ") else { continue };
+            assert!(
+                SHIPPED.contains(&format!("{key} = ")),
+                "{key} is not in configs/spotterd.toml"
+            );
+        }
+    }
+
+    #[test]
+    fn a_typo_is_refused_with_its_line() {
+        let error = refused(&SMALL.replace("url =", "ulr ="));
+        assert!(error.contains("spotterd.toml:4") && error.contains("ulr"), "{error}");
+        let error = refused(&format!("bundel = 1\n{SMALL}"));
+        assert!(error.contains("spotterd.toml:1") && error.contains("bundel"), "{error}");
+    }
+
+    #[test]
+    fn settings_that_make_no_sense_are_refused_with_their_camera() {
+        let error = refused(&format!("{SMALL}rate_hz = 900\n"));
+        assert!(error.contains("spotterd.toml:2") && error.contains("rate_hz"), "{error}");
+        let error = refused(&format!("{SMALL}\n[[camera]]\nid = \"door\"\nurl = \"test:ball\"\n"));
+        assert!(error.contains("spotterd.toml:6") && error.contains("second camera"), "{error}");
+        assert!(refused("bundle = \"b\"\n").contains("[[camera]]"));
+        let error = refused(&format!("{SMALL}[metrics]\nlisten = \"0.0.0.0:9464\"\n"));
+        assert!(error.contains("loopback"), "{error}");
+    }
+
+    #[test]
+    fn a_password_in_a_url_is_refused_and_not_repeated() {
+        let error = refused(&SMALL.replace("10.0.0.5", "admin:hunter2@10.0.0.5"));
+        assert!(error.contains("credentials_file"), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

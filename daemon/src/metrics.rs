@@ -1,0 +1,302 @@
+//! What is counted, under which names. `docs/ref/metrics.md` lists them; a test holds the two together.
+//!
+//! Each stage counts what goes in, what comes out and what it drops, by cause, and times its work.
+//! Labels are bounded: cameras of the configuration, stages and causes of the code.
+
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use serde::Serialize;
+
+use crate::{
+    clock::Clock,
+    error::{Error, Result},
+    frame::CameraId,
+    source::supervise::Counts,
+};
+
+/// Upper bounds of the time histograms in seconds: from a tracker's step to a slow tower.
+const BUCKETS_S: [f64; 12] =
+    [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5];
+
+/// A stage of the data path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Video to frames; its work happens in GStreamer's threads.
+    Decode,
+    /// A frame to the detector's input and its boxes.
+    Detect,
+    /// Boxes to tracks.
+    Track,
+    /// Which views are worth embedding, and their pixels.
+    Crop,
+    /// A crop to the tower's input.
+    Prepare,
+    /// The vision tower.
+    Embed,
+    /// An embedding against every text.
+    Score,
+}
+
+impl Stage {
+    /// Every stage, in the order of the data path.
+    pub const ALL: [Stage; 7] = [
+        Stage::Decode,
+        Stage::Detect,
+        Stage::Track,
+        Stage::Crop,
+        Stage::Prepare,
+        Stage::Embed,
+        Stage::Score,
+    ];
+
+    /// The label's value.
+    pub fn name(self) -> &'static str {
+        match self {
+            Stage::Decode => "decode",
+            Stage::Detect => "detect",
+            Stage::Track => "track",
+            Stage::Crop => "crop",
+            Stage::Prepare => "prepare",
+            Stage::Embed => "embed",
+            Stage::Score => "score",
+        }
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Something went into a stage.
+pub fn entered(stage: Stage, camera: &CameraId, count: u64) {
+    counter!("spotter_stage_in_total", "stage" => stage.name(), "camera" => camera.to_string())
+        .increment(count);
+}
+
+/// Something came out of a stage.
+pub fn left(stage: Stage, camera: &CameraId, count: u64) {
+    counter!("spotter_stage_out_total", "stage" => stage.name(), "camera" => camera.to_string())
+        .increment(count);
+}
+
+/// Something was dropped in a stage; nothing is ever dropped without this.
+pub fn dropped(stage: Stage, camera: &CameraId, cause: &'static str, count: u64) {
+    if count > 0 {
+        counter!(
+            "spotter_stage_dropped_total",
+            "stage" => stage.name(), "camera" => camera.to_string(), "reason" => cause
+        )
+        .increment(count);
+    }
+}
+
+/// A stage met an error and went on.
+pub fn failed(stage: Stage, camera: &CameraId) {
+    counter!("spotter_stage_errors_total", "stage" => stage.name(), "camera" => camera.to_string())
+        .increment(1);
+}
+
+/// How a camera's source is: frames a second while it streams, and what it counted so far.
+pub fn source(camera: &CameraId, fps: Option<f64>, counts: Counts) {
+    let name = camera.to_string();
+    gauge!("spotter_source_streaming", "camera" => name.clone()).set(if fps.is_some() {
+        1.0
+    } else {
+        0.0
+    });
+    gauge!("spotter_source_frames_per_second", "camera" => name.clone())
+        .set(fps.unwrap_or_default());
+    counter!("spotter_source_reconnects_total", "camera" => name.clone())
+        .absolute(counts.reconnects);
+    counter!("spotter_source_failures_total", "camera" => name.clone()).absolute(counts.failures);
+    counter!("spotter_source_warnings_total", "camera" => name.clone()).absolute(counts.warnings);
+    let decode = Stage::Decode.name();
+    counter!("spotter_stage_out_total", "stage" => decode, "camera" => name)
+        .absolute(counts.decoded);
+}
+
+/// From a frame's arrival to the scores of its person.
+pub fn latency(camera: &CameraId, span: Duration) {
+    histogram!("spotter_frame_to_score_seconds", "camera" => camera.to_string())
+        .record(span.as_secs_f64());
+}
+
+/// Tracks in view of a camera.
+pub fn tracks(camera: &CameraId, count: usize) {
+    gauge!("spotter_tracks", "camera" => camera.to_string()).set(count as f64);
+}
+
+fn describe() {
+    describe_counter!("spotter_stage_in_total", "Items that went into a stage.");
+    describe_counter!("spotter_stage_out_total", "Items that came out of a stage.");
+    describe_counter!("spotter_stage_dropped_total", "Items a stage dropped, by reason.");
+    describe_counter!("spotter_stage_errors_total", "Errors a stage met and survived.");
+    describe_histogram!("spotter_stage_seconds", "Time a stage was busy with one item.");
+    describe_gauge!("spotter_source_streaming", "1 while frames arrive from a camera.");
+    describe_gauge!("spotter_source_frames_per_second", "Frames a second out of the decoder.");
+    describe_counter!("spotter_source_reconnects_total", "Times frames flowed again.");
+    describe_counter!("spotter_source_failures_total", "Attempts that failed.");
+    describe_counter!("spotter_source_warnings_total", "Data that could not be decoded.");
+    describe_histogram!("spotter_frame_to_score_seconds", "From decoded frame to scores.");
+    describe_gauge!("spotter_tracks", "Persons in view.");
+}
+
+/// Starts collecting. Once a process.
+///
+/// # Errors
+/// Where something else collects already.
+pub fn install() -> Result<PrometheusHandle> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets(&BUCKETS_S)
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(|error| Error::internal("metrics", error))?;
+    describe();
+    Ok(handle)
+}
+
+/// Serves `/metrics` from a thread of its own until the process ends.
+///
+/// # Errors
+/// [`Error::Config`] where the address is taken or not ours.
+pub fn serve(listen: SocketAddr, handle: PrometheusHandle) -> Result<()> {
+    let place = |error| Error::config(format!("metrics.listen {listen}"), format!("{error}"));
+    let listener = std::net::TcpListener::bind(listen).map_err(place)?;
+    listener.set_nonblocking(true).map_err(place)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Error::internal("metrics server", error))?;
+    std::thread::Builder::new()
+        .name("metrics".into())
+        .spawn(move || {
+            runtime.block_on(async move {
+                let page = move || {
+                    let text = handle.render();
+                    std::future::ready(text)
+                };
+                let router = axum::Router::new().route("/metrics", axum::routing::get(page));
+                match tokio::net::TcpListener::from_std(listener) {
+                    Ok(listener) => {
+                        if let Err(error) = axum::serve(listener, router).await {
+                            tracing::error!(%error, "The metrics page stopped.");
+                        }
+                    }
+                    Err(error) => tracing::error!(%error, "The metrics page did not start."),
+                }
+            });
+        })
+        .map_err(|error| Error::internal("metrics thread", error))?;
+    Ok(())
+}
+
+/// What a stage's work cost so far.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Cost {
+    /// Items worked on.
+    pub items: u64,
+    /// Time by the clock.
+    #[serde(serialize_with = "seconds")]
+    pub wall: Duration,
+    /// Processor time of the thread that did it.
+    #[serde(serialize_with = "seconds")]
+    pub cpu: Duration,
+}
+
+fn seconds<S: serde::Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_secs_f64())
+}
+
+/// Times the stages that one thread works through.
+pub struct Stopwatch {
+    clock: Arc<dyn Clock>,
+    costs: [Cost; Stage::ALL.len()],
+}
+
+impl Stopwatch {
+    /// Nothing timed yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, costs: Default::default() }
+    }
+
+    /// Does a stage's work on one item and adds its cost.
+    pub fn time<T>(&mut self, stage: Stage, work: impl FnOnce() -> T) -> T {
+        let (wall, cpu) = (self.clock.now(), thread_cpu());
+        let result = work();
+        let (wall, cpu) = (self.clock.now().since(wall), thread_cpu().saturating_sub(cpu));
+        let cost = &mut self.costs[stage as usize];
+        cost.items += 1;
+        cost.wall += wall;
+        cost.cpu += cpu;
+        histogram!("spotter_stage_seconds", "stage" => stage.name()).record(wall.as_secs_f64());
+        result
+    }
+
+    /// What a stage cost so far.
+    pub fn cost(&self, stage: Stage) -> Cost {
+        self.costs[stage as usize]
+    }
+
+    /// The clock it reads.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+}
+
+/// Processor time of this thread so far.
+pub fn thread_cpu() -> Duration {
+    clock_time(rustix::time::ClockId::ThreadCPUTime)
+}
+
+/// Processor time of the whole process so far.
+pub fn process_cpu() -> Duration {
+    clock_time(rustix::time::ClockId::ProcessCPUTime)
+}
+
+fn clock_time(id: rustix::time::ClockId) -> Duration {
+    let time = rustix::time::clock_gettime(id);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or_default(),
+        u32::try_from(time.tv_nsec).unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+
+    #[test]
+    fn every_metric_is_in_the_reference_and_no_other() {
+        let reference = include_str!("../../docs/ref/metrics.md");
+        let code = include_str!("metrics.rs");
+        let names = |text: &str, before: &str| {
+            let mut names: Vec<String> = text
+                .split(before)
+                .skip(1)
+                .map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_'))
+                .map(|name| format!("spotter_{}", name.collect::<String>()))
+                .collect();
+            names.sort();
+            names.dedup();
+            names
+        };
+        assert_eq!(names(reference, "`spotter_"), names(code, "!(\"spotter_"));
+    }
+
+    #[test]
+    fn a_stopwatch_adds_up() {
+        let clock = Arc::new(ManualClock::default());
+        let mut stopwatch = Stopwatch::new(clock.clone());
+        for _ in 0..3 {
+            stopwatch.time(Stage::Crop, || clock.advance(Duration::from_millis(5)));
+        }
+        assert_eq!(stopwatch.cost(Stage::Crop).wall, Duration::from_millis(15));
+        assert_eq!(stopwatch.cost(Stage::Crop).items, 3);
+        assert_eq!(stopwatch.cost(Stage::Embed).items, 0);
+    }
+}

@@ -1,0 +1,115 @@
+//! One camera's eyes: from a frame's detections to the views of persons that are worth embedding.
+//!
+//! The same steps for a live camera and for a replay; who calls decides about threads.
+
+use std::sync::Arc;
+
+use spotter_models::Rgb;
+
+use crate::{
+    crop::{self, Quality, SelectionRules, Selector, sharpness},
+    detect::{Detection, Found},
+    error::Result,
+    frame::{CameraId, Frame},
+    geometry::BBox,
+    metrics::{self, Stage, Stopwatch},
+    track::{Rules, State, TrackId, TrackIds, TrackView, Tracker},
+};
+
+/// A person cut out of a frame.
+pub struct View {
+    /// Who, within this run.
+    pub track: TrackId,
+    /// Where in the frame, as the detector saw it.
+    pub bbox: BBox,
+    /// How much can be seen.
+    pub quality: Quality,
+    /// The pixels.
+    pub crop: Rgb,
+}
+
+/// What one frame brought.
+pub struct Step {
+    /// Persons in view: tracks that are believed.
+    pub persons: Vec<TrackView>,
+    /// Views to embed.
+    pub views: Vec<View>,
+    /// Tracks that are over.
+    pub ended: Vec<TrackId>,
+}
+
+/// A camera's tracks and what was chosen of them.
+pub struct Watch {
+    camera: CameraId,
+    tracker: Tracker,
+    selector: Selector,
+}
+
+impl Watch {
+    /// Nobody in view yet. `ids` is one for all cameras of a process.
+    pub fn new(camera: CameraId, ids: Arc<TrackIds>) -> Self {
+        Self {
+            camera,
+            tracker: Tracker::new(Rules::default(), ids),
+            selector: Selector::new(SelectionRules::default()),
+        }
+    }
+
+    /// Takes what was found in a frame.
+    ///
+    /// A view whose pixels cannot be had is counted and left out; the camera goes on.
+    pub fn see(&mut self, frame: &Frame, found: &Found, stopwatch: &mut Stopwatch) -> Step {
+        let size = (frame.width, frame.height);
+        metrics::entered(Stage::Track, &self.camera, found.detections.len() as u64);
+        let update = stopwatch
+            .time(Stage::Track, || self.tracker.update(frame.pts, size, &found.detections));
+        metrics::dropped(Stage::Track, &self.camera, "too_many", u64::from(update.refused));
+        let mut persons = update.tracks;
+        persons.retain(|track| track.state == State::Confirmed);
+        metrics::left(Stage::Track, &self.camera, persons.len() as u64);
+        let views = stopwatch.time(Stage::Crop, || self.views(frame, &persons));
+        metrics::left(Stage::Crop, &self.camera, views.len() as u64);
+        let ended: Vec<TrackId> = update.ended.iter().map(|track| track.id).collect();
+        ended.iter().for_each(|id| self.selector.forget(*id));
+        Step { persons, views, ended }
+    }
+
+    /// A chosen view was not embedded after all: its track is chosen anew.
+    pub fn retry(&mut self, track: TrackId) {
+        self.selector.forget(track);
+    }
+
+    fn views(&mut self, frame: &Frame, persons: &[TrackView]) -> Vec<View> {
+        let boxes: Vec<BBox> = persons.iter().map(|person| person.bbox).collect();
+        let mut views = Vec::new();
+        for (index, person) in persons.iter().enumerate() {
+            let mut others = boxes.clone();
+            others.swap_remove(index);
+            match self.view(frame, person, &others) {
+                Ok(view) => views.extend(view),
+                Err(error) => {
+                    metrics::failed(Stage::Crop, &self.camera);
+                    tracing::debug!(camera = %self.camera, %error, "A crop cannot be had.");
+                }
+            }
+        }
+        views
+    }
+
+    /// Touches pixels only for a view that geometry alone would take.
+    fn view(&mut self, frame: &Frame, person: &TrackView, others: &[BBox]) -> Result<Option<View>> {
+        let TrackView { id, bbox, score, .. } = *person;
+        let size = (frame.width, frame.height);
+        let quality = Quality::of_box(&Detection { bbox, score }, others, size);
+        if self.selector.consider(id, frame.pts, &bbox, &quality).is_none() {
+            return Ok(None);
+        }
+        let Some(rect) = crop::rectangle(&bbox, frame.width, frame.height) else {
+            return Ok(None);
+        };
+        let crop = frame.pixels.region(rect)?;
+        let quality = quality.with_sharpness(sharpness(&crop));
+        let taken = self.selector.take(id, frame.pts, &bbox, &quality);
+        Ok(taken.map(|_| View { track: id, bbox, quality, crop }))
+    }
+}
