@@ -43,7 +43,8 @@ reconnect: build
 
 bench: build
 	target/release/spotterd bench embed
-	target/release/spotterd bench pipeline
+	target/release/spotterd bench random-bundle --out target/bench/full
+	target/release/spotterd replay --bundle target/bench/full --video tests/data/scenes/street-a.mp4
 
 clean:
 	$(CARGO) clean
