@@ -1,5 +1,7 @@
 //! The built programs, as a user runs them.
 
+#![expect(clippy::expect_used, reason = "a test that cannot go on says so")]
+
 use std::{
     path::PathBuf,
     process::{Command, Output},

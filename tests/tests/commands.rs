@@ -1,5 +1,12 @@
 //! What a person sees who types something wrong or hands over something broken.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
 use std::{fs, path::Path};
 
 use spotter_e2e::program::{Run, data, spotterd, tiny_bundle};

@@ -1,5 +1,12 @@
 //! Recordings through the pipeline: the same result every time, and true to the labels.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
 use serde_json::Value;
 use spotter_e2e::program::{data, spotterd, tiny_bundle};
 

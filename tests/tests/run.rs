@@ -1,5 +1,12 @@
 //! The daemon against real RTSP servers.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
