@@ -3,6 +3,7 @@
 //! The modules are the stages of the data path, in its order: [`source`] decodes, [`detect`] finds
 //! persons, [`track`] follows them, [`crop`] chooses which views are worth embedding.
 
+pub mod alert;
 pub mod clock;
 pub mod crop;
 pub mod detect;

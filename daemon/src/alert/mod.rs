@@ -1,0 +1,25 @@
+//! Alerts: from a message to something that is watched for.
+//!
+//! [`schema`] reads one message, [`policy`] says what the site allows, [`book`] holds what is wanted
+//! as a function of the messages, [`schedule`] and [`place`] say when
+//! and where an alert counts. Nothing here knows of MQTT,
+//! of models or of threads: transport, text tower and matcher are the callers.
+
+pub mod approval;
+pub mod book;
+pub mod entry;
+mod fields;
+mod id;
+pub mod place;
+pub mod policy;
+mod refusal;
+pub mod schedule;
+pub mod schema;
+mod wall;
+
+pub use book::{Book, Snapshot, View};
+pub use id::{AlertId, NameError, ZoneName};
+pub use policy::{Policy, Rules};
+pub use refusal::{Code, Refusal};
+pub use schema::Spec;
+pub use wall::Wall;
