@@ -110,7 +110,7 @@ impl Book {
         Self::restore(rules, BTreeMap::new(), Wall { at: Timestamp::UNIX_EPOCH, synced: None })
     }
 
-    /// A book as it was kept; settled.
+    /// A book as it was kept.
     pub(super) fn restore(rules: Rules, entries: BTreeMap<AlertId, Entry>, now: Wall) -> Self {
         let mut book = Self {
             clock: entries.values().map(|entry| entry.changed).max().unwrap_or(0),
@@ -126,6 +126,8 @@ impl Book {
             let view = book.view(&id, &entry, now);
             book.set(&id, Some(Held { entry, view }));
         }
+        // Under a smaller limit than before; goes to disk with the next change.
+        book.forget();
         book.show();
         book
     }

@@ -122,6 +122,8 @@ impl Top {
                 (place, Kind::Empty, Content::Withdrawn { by, warnings: Vec::new() })
             }
         };
+        // What cannot be read is not kept: it may be as large as the broker allows.
+        let payload = if kind == Kind::Garbage { &[] } else { payload };
         Self {
             order,
             kind,
@@ -211,7 +213,7 @@ impl Entry {
             }
             return self.replace(new);
         };
-        if new.kind == old.kind && new.payload == old.payload {
+        if new.kind == old.kind && new.kind != Kind::Garbage && new.payload == old.payload {
             // The broker has it again.
             let back = std::mem::take(&mut old.missing);
             return if back { Outcome::Changed } else { Outcome::Duplicate };

@@ -1,8 +1,8 @@
 //! Alerts: from a message to something that is watched for.
 //!
 //! [`schema`] reads one message, [`policy`] says what the site allows, [`book`] holds what is wanted
-//! as a function of the messages, [`schedule`] and [`place`] say when
-//! and where an alert counts. Nothing here knows of MQTT,
+//! as a function of the messages, [`store`] keeps the book on disk, [`schedule`] and [`place`] say when
+//! and where an alert counts, [`state`] is what staff are told about it. Nothing here knows of MQTT,
 //! of models or of threads: transport, text tower and matcher are the callers.
 
 pub mod approval;
@@ -15,6 +15,8 @@ pub mod policy;
 mod refusal;
 pub mod schedule;
 pub mod schema;
+pub mod state;
+pub mod store;
 mod wall;
 
 pub use book::{Book, Snapshot, View};
@@ -22,4 +24,5 @@ pub use id::{AlertId, NameError, ZoneName};
 pub use policy::{Policy, Rules};
 pub use refusal::{Code, Refusal};
 pub use schema::Spec;
-pub use wall::Wall;
+pub use store::Store;
+pub use wall::{Wall, rfc3339};

@@ -35,6 +35,11 @@ impl Wall {
     }
 }
 
+/// A moment as messages carry it: RFC 3339 in UTC, in milliseconds.
+pub fn rfc3339(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -49,6 +54,11 @@ mod tests {
         assert!(Wall::new(now, None).believed());
         assert!(!Wall::new(now, Some(false)).believed());
         assert!(Wall::new(epoch, Some(true)).believed());
+    }
+
+    #[test]
+    fn messages_carry_milliseconds() {
+        assert_eq!(rfc3339(Timestamp::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]
