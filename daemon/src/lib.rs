@@ -10,6 +10,7 @@ pub mod detect;
 pub mod error;
 pub mod frame;
 pub mod geometry;
+pub mod sighting;
 pub mod source;
 pub mod track;
 
