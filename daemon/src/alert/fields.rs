@@ -77,14 +77,14 @@ impl Fields {
 
     /// The revision, where the object has a valid one; it stays to be read.
     pub(super) fn peek_revision(&self) -> Option<u64> {
-        self.0.get("revision").and_then(Value::as_u64).filter(|&n| n <= MAX_INTEGER)
+        self.0.get("revision").and_then(whole)
     }
 
     /// Checks `schema`; says whether it was there.
     pub(super) fn schema(&mut self) -> Result<bool, Refusal> {
         match self.0.remove("schema") {
             None => Ok(false),
-            Some(Value::Number(number)) if number.as_u64() == Some(SCHEMA) => Ok(true),
+            Some(number) if whole(&number) == Some(SCHEMA) => Ok(true),
             Some(other) => Err(Refusal::new(
                 Code::UnknownSchema,
                 format!(
@@ -133,9 +133,9 @@ impl Fields {
     /// A whole number that every JSON reader keeps exactly.
     pub(super) fn integer(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
         let Some(value) = self.take(name) else { return Ok(None) };
-        match value.as_u64() {
-            Some(number) if number <= MAX_INTEGER => Ok(Some(number)),
-            _ => Err(wrong(name, &value, &format!("a whole number from 0 to {MAX_INTEGER}"))),
+        match whole(&value) {
+            Some(number) => Ok(Some(number)),
+            None => Err(wrong(name, &value, &format!("a whole number from 0 to {MAX_INTEGER}"))),
         }
     }
 
@@ -171,6 +171,16 @@ impl Fields {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         Some(format!("fields that are not known were ignored: {}{more}", named.join(", ")))
     }
+}
+
+/// A whole number from 0 to [`MAX_INTEGER`], however it is written: to JSON 3, 3.0 and 3e0 are one.
+fn whole(value: &Value) -> Option<u64> {
+    let number = value.as_u64().or_else(|| {
+        let number = value.as_f64().filter(|n| n.fract() == 0.0 && *n >= 0.0)?;
+        // Exact: below 2^53 each whole number has its own f64, and larger ones are refused below.
+        Some(number as u64)
+    });
+    number.filter(|&number| number <= MAX_INTEGER)
 }
 
 /// A field that is not there.
