@@ -1,6 +1,13 @@
 //! The schemas of `configs/schemas`: they are schemas, their examples fit, and so does what the code
 //! reads and writes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
 use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};

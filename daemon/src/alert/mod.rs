@@ -2,7 +2,7 @@
 //!
 //! [`schema`] reads one message, [`policy`] says what the site allows, [`book`] holds what is wanted
 //! as a function of the messages, [`store`] keeps the book on disk, [`schedule`] and [`place`] say when
-//! and where an alert counts, [`state`] is what staff are told about it. Nothing here knows of MQTT,
+//! and where an alert counts, [`ready`] embeds its texts, [`state`] is what staff are told about it. Nothing here knows of MQTT,
 //! of models or of threads: transport, text tower and matcher are the callers.
 
 pub mod approval;
@@ -12,6 +12,7 @@ mod fields;
 mod id;
 pub mod place;
 pub mod policy;
+pub mod ready;
 mod refusal;
 pub mod schedule;
 pub mod schema;

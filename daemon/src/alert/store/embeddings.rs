@@ -1,6 +1,6 @@
 //! The embeddings of texts, so that a text is computed again only when it or the bundle changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{OptionalExtension, params};
 use spotter_models::{Embedding, Generation};
@@ -54,7 +54,7 @@ impl Store {
     ///
     /// # Errors
     /// Where the file cannot be written; the alerts can be armed all the same.
-    pub fn keep_embeddings(&mut self, read: &[(&str, Text)]) -> Result<()> {
+    pub fn keep_embeddings(&mut self, read: &BTreeMap<String, Text>) -> Result<()> {
         let kept = (|| {
             let transaction = self.db.transaction()?;
             {

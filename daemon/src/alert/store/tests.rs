@@ -241,14 +241,16 @@ fn a_text_is_computed_again_only_when_it_or_the_bundle_changes() {
     let path = folder.path().join("alerts.db");
     let mut store = open(&path);
     let read = text(A, &[1.0, 0.0, 0.0]);
-    store.keep_embeddings(&[("Red  coat", read.clone())]).unwrap();
+    store.keep_embeddings(&[("Red  coat".into(), read.clone())].into()).unwrap();
     drop(store);
     let mut store = open(&path);
     assert_eq!(store.embedding(" Red coat ", A).unwrap(), Some(read.clone()));
     assert_eq!(store.embedding("Red coat", B).unwrap(), None);
     assert_eq!(store.embedding("Red coats", A).unwrap(), None);
     // Kept as long as an alert holds the text, for the bundles that may run.
-    store.keep_embeddings(&[("Red coat", text(B, &[0.0, 1.0])), ("gone", read)]).unwrap();
+    store
+        .keep_embeddings(&[("Red coat".into(), text(B, &[0.0, 1.0])), ("gone".into(), read)].into())
+        .unwrap();
     store.take(&[inbound("a", alert(1, "Red coat"))], now()).unwrap();
     assert_eq!(store.prune_embeddings(&[A, B]).unwrap(), 1);
     assert_eq!(store.prune_embeddings(&[B]).unwrap(), 1);
