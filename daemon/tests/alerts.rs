@@ -72,7 +72,8 @@ fn rejected(book: &mut Book, name: &str) -> Code {
 /// Topic kind, alert, payload.
 type Sent = (bool, &'static str, String);
 
-/// Messages with a revision of every kind: several revisions, ties, refusals, withdrawals, approvals.
+/// Messages with a revision of every kind: several revisions, ties, refusals, withdrawals,
+/// approvals.
 fn messages() -> Vec<Sent> {
     let mut sent: Vec<Sent> = Vec::new();
     let mut alerts = |name, message: Value| sent.push((false, name, message.to_string()));
@@ -96,6 +97,10 @@ fn messages() -> Vec<Sent> {
         message["expires_at"] = json!("2026-11-24T11:00:00Z");
         message
     });
+    // Written otherwise, but asking for the same as one of its revision; greater by its bytes.
+    let rewritten = r#"{"text": "blue hood", "revision": 2, "schema": 1, "created_by": "ann",
+        "expires_at": "2026-11-25T06:00:00Z"}"#;
+    sent.push((false, "tie", rewritten.to_owned()));
     let mut approve = |name, revision: u64, by: &str| {
         let message = json!({"schema": 1, "revision": revision, "approved_by": by});
         sent.push((true, name, message.to_string()));
@@ -195,7 +200,8 @@ fn what_cannot_be_read_disarms_nothing_but_is_answered() {
     assert_eq!(rejected(&mut book, "b"), Code::NotJson);
     take(&mut book, "b", &alert(1, "red"));
     assert_eq!(status(&mut book, "b"), Some(Status::Armed));
-    // One that has a revision replaces what came before it, on a device that saw that and on others.
+    // One that has a revision replaces what came before it, on a device that saw that and on
+    // others.
     take(&mut book, "a", &json!({"schema": 7, "revision": 4}));
     assert_eq!(rejected(&mut book, "a"), Code::UnknownSchema);
 }

@@ -1,5 +1,5 @@
-//! The schemas of `configs/schemas`: they are schemas, their examples fit, and so does what the code
-//! reads and writes.
+//! The schemas of `configs/schemas`: they are schemas, their examples fit, and so does what the
+//! code reads and writes.
 
 #![allow(
     clippy::unwrap_used,
@@ -199,7 +199,7 @@ const FIELDS: [&str; 15] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
     #[test]
     fn schema_and_code_agree_on_what_an_alert_is(
         changes in proptest::collection::vec((select(&FIELDS[..]), select(values())), 1..4),

@@ -9,8 +9,8 @@ use super::{
 
 /// Revisions of one alert whose approvals are remembered; the highest are kept.
 const MAX_REVISIONS: usize = 16;
-/// Approvers remembered for one revision. Two suffice: of two different ones at least one is not the
-/// author.
+/// Approvers remembered for one revision. Two suffice: of two different ones at least one is not
+/// the author.
 const MAX_APPROVERS: usize = 2;
 /// Longest name of an approver, in characters.
 const MAX_NAME: usize = 200;
@@ -43,8 +43,8 @@ impl Approval {
 }
 
 /// What was approved of one alert; a function of the set of approvals, in any order, as long as no
-/// more than 16 revisions wait. Names are kept in lower case: "Ann" cannot approve what "ann" wrote,
-/// and three spellings of the author cannot crowd out a second person.
+/// more than 16 revisions wait. Names are kept in lower case: "Ann" cannot approve what "ann"
+/// wrote, and three spellings of the author cannot crowd out a second person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Approvals(BTreeMap<u64, BTreeSet<String>>);
 

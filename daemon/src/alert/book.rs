@@ -4,8 +4,9 @@
 //! duplicates give the same alerts. A plain text and an empty payload mean "from now on" and stand
 //! outside of that rule, as does the limit on the number of alerts, which takes who comes first.
 //!
-//! One owner changes it, message by message, and then settles: only then do readers, who never wait,
-//! see the changes. Between the two the owner writes them to disk, or reverts them where it cannot.
+//! One owner changes it, message by message, and then settles: only then do readers, who never
+//! wait, see the changes. Between the two the owner writes them to disk, or reverts them where it
+//! cannot.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -240,8 +241,8 @@ impl Book {
         withdrawn
     }
 
-    /// The running bundle cannot look for what this alert asks for. Holds until the alert changes or
-    /// [`Book::try_again`]; says whether what was seen still counts.
+    /// The running bundle cannot look for what this alert asks for. Holds until the alert changes
+    /// or [`Book::try_again`]; says whether what was seen still counts.
     pub fn cannot_arm(&mut self, seen: &View, why: Refusal, now: Wall) -> bool {
         let mut entry = self.entry(&seen.id);
         let counts = match (entry.spec(), &seen.spec) {
@@ -299,8 +300,8 @@ impl Book {
         }
     }
 
-    /// The alerts that changed since the book was settled, as they have to be kept; `None` where one
-    /// is to be forgotten.
+    /// The alerts that changed since the book was settled, as they have to be kept; `None` where
+    /// one is to be forgotten.
     pub(super) fn unsettled(&self) -> impl Iterator<Item = (&AlertId, Option<&Entry>)> {
         self.undo.keys().map(|id| (id, self.entries.get(id).map(|held| &held.entry)))
     }
@@ -327,7 +328,8 @@ impl Book {
 
     fn full(&self) -> Refusal {
         let reason = format!(
-            "this device holds {} alerts, as many as it may; withdraw one and publish this one again",
+            "this device holds {} alerts, as many as it may; withdraw one and publish this \
+             one again",
             self.live
         );
         Refusal::new(Code::Full, reason)

@@ -1,8 +1,8 @@
 //! What is known of one alert: the message that counts, and what was approved.
 //!
-//! The message that counts is a maximum: of the messages with a revision the highest one, of two with
-//! the same revision the one whose bytes are greater. A maximum does not depend on the order in which
-//! it is taken, nor on how often, so late and duplicate messages change nothing.
+//! The message that counts is a maximum: of the messages with a revision the highest one, of two
+//! with the same revision the one whose bytes are greater. A maximum does not depend on the order
+//! in which it is taken, nor on how often, so late and duplicate messages change nothing.
 
 use std::{cmp::Ordering, sync::Arc};
 

@@ -61,6 +61,8 @@ impl Fields {
             return Err(Refusal::new(Code::TooDeep, reason));
         }
         let Unique(map) = serde_json::from_str(text).map_err(|error| {
+            // The library repeats what it found instead of an object, at any length.
+            let error: String = error.to_string().chars().take(4 * MAX_QUOTED).collect();
             let reason = format!("not a JSON object that can be read: {error}");
             Refusal::new(Code::NotJson, reason)
         })?;
@@ -194,14 +196,14 @@ pub(super) fn wrong(name: &str, found: &Value, right: &str) -> Refusal {
     Refusal::new(Code::BadField, format!("{name} is {found} but must be {right}"))
 }
 
-/// A text as it is kept: NFC, without white space around it; refused where a character could make it
-/// look like something else, on a screen, in a log or in a topic.
+/// A text as it is kept: NFC, without white space around it; refused where a character could make
+/// it look like something else, on a screen, in a log or in a topic.
 pub(super) fn clean(name: &str, text: &str, max: usize) -> Result<String, Refusal> {
     let text: String = text.trim().nfc().collect();
     if let Some(bad) = text.chars().find(|&c| is_deceptive(c)) {
         let reason = format!(
-            "{name} holds U+{:04X}, a control, invisible or text-direction character; type the text \
-             again without it",
+            "{name} holds U+{:04X}, a control, invisible or text-direction character; type the \
+             text again without it",
             u32::from(bad)
         );
         return Err(Refusal::new(Code::BadCharacter, reason));

@@ -1,9 +1,10 @@
 //! Alerts: from a message to something that is watched for.
 //!
-//! [`schema`] reads one message, [`policy`] says what the site allows, [`book`] holds what is wanted
-//! as a function of the messages, [`store`] keeps the book on disk, [`schedule`] and [`place`] say when
-//! and where an alert counts, [`ready`] embeds its texts, [`state`] is what staff are told about it. Nothing here knows of MQTT,
-//! of models or of threads: transport, text tower and matcher are the callers.
+//! [`schema`] reads one message, [`policy`] says what the site allows, [`book`] holds what is
+//! wanted as a function of the messages, [`store`] keeps the book on disk, [`schedule`] and
+//! [`place`] say when and where an alert counts, [`ready`] embeds its texts, [`state`] is what
+//! staff are told about it. Nothing here knows of MQTT, of models or of threads: transport, text
+//! tower and matcher are the callers.
 
 pub mod approval;
 pub mod book;

@@ -34,7 +34,8 @@ pub enum Required {
 pub struct Policy {
     /// Fields without which an alert is rejected. Default: none.
     pub required: BTreeSet<Required>,
-    /// Whether somebody else than the author has to approve an alert before it is armed. Default: no.
+    /// Whether somebody else than the author has to approve an alert before it is armed. Default:
+    /// no.
     pub second_person: bool,
     /// Longest time an alert may live from its receipt, in hours. Default: 168, a week.
     pub longest_lifetime_h: u32,
@@ -91,8 +92,10 @@ impl Rules {
             let reason = format!("must be 1 to longest_lifetime_h, which is {longest}");
             return refuse("default_lifetime_h", reason);
         }
-        if policy.max_alerts == 0 || policy.max_ended == 0 {
-            return refuse("max_alerts", "and max_ended must be at least 1".into());
+        for (key, number) in [("max_alerts", policy.max_alerts), ("max_ended", policy.max_ended)] {
+            if number == 0 {
+                return refuse(key, "must be at least 1".into());
+            }
         }
         if policy.plain_text && !policy.required.is_empty() {
             let reason = "must be off where fields are required: a plain text cannot carry them";
@@ -267,10 +270,11 @@ mod tests {
 
     #[test]
     fn a_policy_that_contradicts_itself_is_refused() {
-        let changes: [fn(&mut Policy); 6] = [
+        let changes: [fn(&mut Policy); 7] = [
             |p| p.longest_lifetime_h = 0,
             |p| p.default_lifetime_h = 169,
             |p| p.max_alerts = 0,
+            |p| p.max_ended = 0,
             |p| p.refused_terms = vec!["--".into()],
             |p| (p.plain_text, p.required) = (true, [Required::Purpose].into()),
             |p| p.longest_lifetime_h = u32::MAX,

@@ -1,7 +1,8 @@
 //! From an alert that may be armed to one that can be looked for: its texts, embedded.
 //!
-//! Slow, since it runs a model, and called by the thread that owns store and text tower, in batches,
-//! so that ten thousand alerts neither block new messages nor wait for the disk one by one.
+//! Slow, since it runs a model, and called by the thread that owns store and text tower, in
+//! batches, so that ten thousand alerts neither block new messages nor wait for the disk one by
+//! one.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -53,7 +54,8 @@ pub struct Batch {
 /// state are passed over.
 ///
 /// # Errors
-/// Where the tower or the disk fails. What was computed until then is kept where the disk allows it.
+/// Where the tower or the disk fails. What was computed until then is kept where the disk allows
+/// it.
 pub fn ready(
     store: &mut Store,
     reader: &mut dyn TextReader,

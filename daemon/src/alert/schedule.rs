@@ -1,7 +1,8 @@
 //! When an alert counts: windows of the week in a time zone.
 //!
 //! A schedule reads wall time, the only thing it can mean. Where the box does not believe its clock
-//! every window counts as open: a guard who is told too much can act, one who is told nothing cannot.
+//! every window counts as open: a guard who is told too much can act, one who is told nothing
+//! cannot.
 
 use jiff::{
     Timestamp,
@@ -45,9 +46,9 @@ struct Window {
 }
 
 impl Schedule {
-    /// Reads `[{"days": ["mon", "tue"], "from": "22:00", "to": "06:00", "time_zone": "Europe/Berlin"}]`.
-    /// Without `days` a window is open on all; one that ends at or before its start ends on the next
-    /// day and belongs to the day on which it starts.
+    /// Reads `[{"days": ["mon", "tue"], "from": "22:00", "to": "06:00", "time_zone":
+    /// "Europe/Berlin"}]`. Without `days` a window is open on all; one that ends at or before its
+    /// start ends on the next day and belongs to the day on which it starts.
     ///
     /// # Errors
     /// A [`Refusal`] that names the window, the field and what would be right.

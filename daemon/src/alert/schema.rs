@@ -375,6 +375,9 @@ mod tests {
         let large = vec![b'a'; 8 * 1024 + 1];
         assert_eq!(refusal(Message::parse(&large)).code, Code::TooLarge);
         assert_eq!(refusal(Message::parse(b"red \xff coat")).code, Code::NotUtf8);
+        let echo = format!("\"{}\"", "x\\u0007".repeat(1000));
+        let refused = refusal(Message::parse(echo.as_bytes()));
+        assert!(refused.reason.len() < 300 && !refused.reason.contains('\u{7}'), "{refused}");
         let deep = format!(r#"{{"text": {}1{}}}"#, "[".repeat(4000), "]".repeat(4000));
         assert_eq!(refusal(Message::parse(deep.as_bytes())).code, Code::TooDeep);
     }

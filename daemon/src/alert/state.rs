@@ -79,8 +79,8 @@ pub struct AlertState {
 }
 
 impl AlertState {
-    /// The state of an alert on this device. `None` where it is armed but `arming` is not known yet:
-    /// nobody is told that a text is watched for before it is.
+    /// The state of an alert on this device. `None` where it is armed but `arming` is not known
+    /// yet: nobody is told that a text is watched for before it is.
     pub fn new(view: &View, arming: Option<&Arming>, places: &Places, now: Wall) -> Option<Self> {
         let (state, why) = name(&view.status);
         let arming = match (state, arming) {
@@ -151,7 +151,8 @@ impl AlertState {
 
     /// The bytes to publish.
     pub fn to_json(&self) -> Vec<u8> {
-        // Only a map with keys that are no texts or a failing writer could fail, and there is neither.
+        // Only a map with keys that are no texts or a failing writer could fail, and there is
+        // neither.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }

@@ -94,8 +94,8 @@ pub struct Store {
 impl Store {
     /// Opens the file, or makes it; what was armed is armed again without a broker.
     ///
-    /// A file that is damaged is set aside (see [`Store::set_aside`]) and a new one begun, since the
-    /// broker holds the alerts and a box that does not start watches nothing.
+    /// A file that is damaged is set aside (see [`Store::set_aside`]) and a new one begun, since
+    /// the broker holds the alerts and a box that does not start watches nothing.
     ///
     /// # Errors
     /// Where the folder cannot be written, another process has the file open, or it was written by
@@ -110,7 +110,7 @@ impl Store {
                     file = %path.display(),
                     aside = %aside.display(),
                     reason,
-                    "The alerts on disk are damaged and were set aside; they come back from the broker."
+                    "The alerts on disk were damaged and set aside; they come back from the broker."
                 );
                 set_aside = Some(aside);
                 load(path).map_err(|fault| fault.into_error(path))?
@@ -131,8 +131,8 @@ impl Store {
         self.set_aside.as_deref()
     }
 
-    /// Takes payloads, one after the other, and writes them together: one wait for the disk, also for
-    /// ten thousand retained messages. An outcome for each.
+    /// Takes payloads, one after the other, and writes them together: one wait for the disk, also
+    /// for ten thousand retained messages. An outcome for each.
     ///
     /// # Errors
     /// Where they cannot be written. Then none was taken, and none may be acknowledged.
@@ -145,8 +145,8 @@ impl Store {
         Ok((outcomes, self.commit()?))
     }
 
-    /// Lets time pass; see [`Book::tick`]. An alert ends on time also where the disk is full: what is
-    /// written here only says when a message came, and is found out again after a restart.
+    /// Lets time pass; see [`Book::tick`]. An alert ends on time also where the disk is full: what
+    /// is written here only says when a message came, and is found out again after a restart.
     pub fn tick(&mut self, now: Wall) -> Changes {
         self.book.tick(now);
         if let Err(error) = self.write() {
@@ -166,8 +166,8 @@ impl Store {
         Ok((withdrawn, self.commit()?))
     }
 
-    /// The running bundle cannot look for it; see [`Book::cannot_arm`]. Nothing of it is written: the
-    /// next start tries again.
+    /// The running bundle cannot look for it; see [`Book::cannot_arm`]. Nothing of it is written:
+    /// the next start tries again.
     pub fn cannot_arm(&mut self, seen: &View, why: Refusal, now: Wall) -> Changes {
         self.book.cannot_arm(seen, why, now);
         self.book.settle()

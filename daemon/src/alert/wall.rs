@@ -7,8 +7,8 @@ use jiff::Timestamp;
 /// 2026-01-01: no box that runs this program is older, so an earlier clock has not been set.
 const FLOOR_S: i64 = 1_767_225_600;
 
-/// A reading of the wall clock. A box without a battery starts in 1970 or at its last shutdown, so no
-/// reading is taken at its word.
+/// A reading of the wall clock. A box without a battery starts in 1970 or at its last shutdown, so
+/// no reading is taken at its word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wall {
     /// What the clock shows.

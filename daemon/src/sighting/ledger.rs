@@ -1,8 +1,9 @@
 //! One sighting per (alert, track): when it begins, is worth a second message, and ends.
 //!
-//! A track that fits is told at once, unless the alert is cooling down or has used up its quota; then
-//! it is counted, and told as soon as both allow it if the person is still in view. What was begun is
-//! always ended: when the track ends, the alert is withdrawn or changed, or memory runs out.
+//! A track that fits is told at once, unless the alert is cooling down or has used up its quota;
+//! then it is counted, and told as soon as both allow it if the person is still in view. What was
+//! begun is always ended: when the track ends, the alert is withdrawn or changed, or memory runs
+//! out.
 
 mod open;
 

@@ -81,7 +81,8 @@ pub struct Sighting {
 impl Sighting {
     /// The bytes to publish.
     pub fn to_json(&self) -> Vec<u8> {
-        // Only a map with keys that are no texts or a failing writer could fail, and there is neither.
+        // Only a map with keys that are no texts or a failing writer could fail, and there is
+        // neither.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }

@@ -90,7 +90,8 @@ impl Open {
             };
         }
         let (told, told_at) = self.told;
-        // Also for a look that is not the best: the best one may have come too soon after a message.
+        // Also for a look that is not the best: the best one may have come too soon after a
+        // message.
         self.best.score > told
             && self.best.score - told >= limits.update_gain
             && now.since(told_at) >= limits.update_interval
