@@ -24,6 +24,7 @@ pub mod replay;
 pub mod report;
 pub mod score;
 pub mod shutdown;
+pub mod sighting;
 pub mod source;
 pub mod telemetry;
 pub mod track;

@@ -1,0 +1,139 @@
+//! What is looked for: texts, and their place in the common space of texts and pictures.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use spotter_models::{Embedding, session::TextTower, tokenize::Tokenizer};
+
+use crate::error::{Error, Result};
+
+/// Largest alert file that is read.
+const MAX_BYTES: u64 = 8 << 20;
+/// Most texts one file may hold.
+const MAX_TEXTS: usize = 10_000;
+
+/// A text that is armed.
+#[derive(Clone, Debug)]
+pub struct Alert {
+    /// The publisher's name for it, or its place in the file.
+    pub id: String,
+    /// The text as it was given.
+    pub text: String,
+    /// The text's direction, computed by the running bundle.
+    pub embedding: Embedding,
+}
+
+/// A text as it stands in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The publisher's name for it, or its place in the file.
+    pub id: String,
+    /// What a person should look like.
+    pub text: String,
+}
+
+/// Reads texts from a JSON file: a list of texts, a list of objects with `text` (and `id`), or an
+/// object whose `alerts` is such a list, as truth files have it.
+///
+/// # Errors
+/// [`Error::Config`] that says what the file should look like.
+pub fn read(path: &Path) -> Result<Vec<Wanted>> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Entry {
+        Text(String),
+        Object { id: Option<String>, text: String },
+    }
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum File {
+        List(Vec<Entry>),
+        Object { alerts: Vec<Entry> },
+    }
+    let place = || path.display().to_string();
+    let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
+    if size > MAX_BYTES {
+        return Err(Error::config(place(), format!("{size} bytes is more than {MAX_BYTES}")));
+    }
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let file: File = serde_json::from_str(&text).map_err(|error| {
+        let form = r#"must be a JSON list such as ["woman in a red coat"] or [{"id": "red-coat", "text": "woman in a red coat"}]"#;
+        // serde's word for an untagged enum says nothing; a syntax error has a line.
+        if error.is_data() {
+            Error::config(place(), form)
+        } else {
+            Error::config(place(), format!("{form}; {error}"))
+        }
+    })?;
+    let (File::List(entries) | File::Object { alerts: entries }) = file;
+    if entries.len() > MAX_TEXTS {
+        return Err(Error::config(
+            place(),
+            format!("{} texts are more than {MAX_TEXTS}", entries.len()),
+        ));
+    }
+    let named = |(index, entry): (usize, Entry)| match entry {
+        Entry::Text(text) => Wanted { id: (index + 1).to_string(), text },
+        Entry::Object { id, text } => {
+            Wanted { id: id.unwrap_or_else(|| (index + 1).to_string()), text }
+        }
+    };
+    Ok(entries.into_iter().enumerate().map(named).collect())
+}
+
+/// Embeds texts; one that loses words to the limit is reported in the log.
+///
+/// # Errors
+/// Where a text has no words or the tower fails; names the text.
+pub fn arm(tower: &mut TextTower, wanted: &[Wanted]) -> Result<Vec<Alert>> {
+    let tokenizer = Tokenizer::clip()?;
+    wanted
+        .iter()
+        .map(|Wanted { id, text }| {
+            let place = |error| Error::config(format!("alert {id}"), format!("{error}"));
+            let words = tokenizer.encode(text).map_err(place)?;
+            let input = words.fit(tower.config()).map_err(place)?;
+            if let Some(lost) = input.lost() {
+                tracing::warn!(
+                    alert = id,
+                    lost,
+                    "The text is too long; its last words are not searched for."
+                );
+            }
+            let embedding = tower
+                .embed(&[input])?
+                .pop()
+                .ok_or_else(|| Error::internal("text tower", "gave no embedding for a text"))?;
+            Ok(Alert { id: id.clone(), text: text.clone(), embedding })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Vec<Wanted>> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.json");
+        std::fs::write(&path, text).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn three_forms_of_the_file() {
+        let expected = [("1", "red coat"), ("hat", "a hat")]
+            .map(|(id, text)| Wanted { id: id.into(), text: text.into() });
+        let list = r#"["red coat", {"id": "hat", "text": "a hat"}]"#;
+        assert_eq!(parse(list).unwrap(), expected);
+        assert_eq!(parse(&format!(r#"{{"video": "x", "alerts": {list}}}"#)).unwrap(), expected);
+    }
+
+    #[test]
+    fn another_form_is_refused_with_an_example() {
+        for text in [r#"{"text": "x"}"#, "[1]", "[", ""] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains("red coat") && error.contains("alerts.json"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,277 @@
+use serde_json::json;
+use spotter_models::{Embedding, Generation};
+use tempfile::TempDir;
+
+use super::*;
+use crate::alert::{
+    Policy,
+    book::{Status, Withdrawal},
+};
+
+const A: Generation = Generation([1; 16]);
+const B: Generation = Generation([2; 16]);
+
+fn now() -> Wall {
+    Wall { at: "2026-11-24T12:00:00Z".parse().unwrap(), synced: Some(true) }
+}
+
+fn rules() -> Rules {
+    Rules::new(Policy { plain_text: true, ..Policy::default() }).unwrap()
+}
+
+fn open(path: &Path) -> Store {
+    Store::open(path, rules(), now()).unwrap()
+}
+
+fn id(name: &str) -> AlertId {
+    AlertId::new(name).unwrap()
+}
+
+fn inbound(name: &str, payload: impl AsRef<[u8]>) -> Inbound {
+    Inbound { topic: Topic::Alert, id: id(name), payload: payload.as_ref().to_vec() }
+}
+
+fn alert(revision: u64, text: &str) -> String {
+    json!({"schema": 1, "text": text, "revision": revision, "expires_at": "2026-11-25T06:00:00Z",
+        "created_by": "ann"})
+    .to_string()
+}
+
+fn views(store: &Store) -> Vec<View> {
+    store.book().readers().load().all().iter().map(|view| (**view).clone()).collect()
+}
+
+/// What a power failure would leave: the files as they are while the store is open.
+fn crash_image(path: &Path) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+    }
+    let path = folder.path().join(path.file_name().unwrap());
+    (folder, path)
+}
+
+/// Every kind of message that can count.
+fn kinds() -> Vec<Inbound> {
+    let approval = json!({"schema": 1, "revision": 1, "approved_by": "Bob"}).to_string();
+    let mut all = vec![
+        inbound("armed", alert(1, "red coat")),
+        inbound("tie", alert(2, "red coat")),
+        inbound("tie", alert(2, "blue coat")),
+        inbound("withdrawn", r#"{"schema": 1, "revision": 4, "withdrawn": true}"#),
+        inbound("future", r#"{"schema": 2, "revision": 4}"#),
+        inbound("plain", "man in a hat"),
+        inbound("plain-over", alert(7, "a dress")),
+        inbound("plain-over", "woman in a dress"),
+        inbound("cleared", alert(3, "a bag")),
+        inbound("cleared", ""),
+        inbound("garbage", vec![0xff; 20_000]),
+        inbound("garbage-over", alert(1, "a scarf")),
+        inbound("garbage-over", "{"),
+    ];
+    for name in ["armed", "nothing-yet"] {
+        let payload = approval.clone().into_bytes();
+        all.push(Inbound { topic: Topic::Approval, id: id(name), payload });
+    }
+    all
+}
+
+#[test]
+fn what_take_returned_is_there_after_a_crash_at_any_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let mut store = open(&path);
+    for message in kinds() {
+        store.take(std::slice::from_ref(&message), now()).unwrap();
+        let (_folder, image) = crash_image(&path);
+        let again = open(&image);
+        assert_eq!(views(&again), views(&store), "after {message:?}");
+        assert_eq!(again.set_aside(), None);
+    }
+    let statuses: Vec<Status> = views(&store).into_iter().map(|view| view.status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == Status::Armed).count(), 5);
+}
+
+#[test]
+fn a_book_that_was_reopened_decides_as_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let mut store = open(&path);
+    store.take(&kinds(), now()).unwrap();
+    let before = views(&store);
+    drop(store);
+    let mut store = open(&path);
+    assert_eq!(views(&store), before);
+    let repeated = [
+        inbound("armed", alert(1, "red coat")),
+        inbound("plain", "man in a hat"),
+        inbound("cleared", alert(3, "a bag")),
+        inbound("plain-over", alert(7, "a dress")),
+    ];
+    let (outcomes, changes) = store.take(&repeated, now()).unwrap();
+    assert_eq!(outcomes[..2], [Outcome::Duplicate, Outcome::Duplicate]);
+    assert!(outcomes[2..].iter().all(|o| matches!(o, Outcome::Stale { .. })), "{outcomes:?}");
+    assert_eq!(changes, Changes::default());
+    // What was approved before the alert came still counts.
+    let rules = Policy { second_person: true, ..Policy::default() };
+    store.use_rules(Rules::new(rules).unwrap(), now());
+    store.take(&[inbound("nothing-yet", alert(1, "a belt"))], now()).unwrap();
+    let armed: Vec<AlertId> = views(&store)
+        .into_iter()
+        .filter(|view| view.status == Status::Armed)
+        .map(|view| view.id)
+        .collect();
+    assert_eq!(armed, [id("armed"), id("nothing-yet")]);
+}
+
+#[test]
+fn what_the_broker_lost_is_withdrawn_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let mut store = open(&path);
+    store.take(&[inbound("a", alert(1, "red")), inbound("b", alert(1, "red"))], now()).unwrap();
+    let retained = Retained { alerts: [id("b")].into(), ..Retained::default() };
+    let (withdrawn, changes) = store.reconcile(&retained, now()).unwrap();
+    assert_eq!((withdrawn, changes.views.len()), (vec![id("a")], 1));
+    drop(store);
+    let store = open(&path);
+    let statuses: Vec<Status> = views(&store).into_iter().map(|view| view.status).collect();
+    assert_eq!(statuses, [Status::Withdrawn(Withdrawal::NotRetained), Status::Armed]);
+}
+
+#[test]
+fn where_the_disk_is_full_nothing_is_taken_and_the_rest_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let mut store = open(&path);
+    store.take(&[inbound("a", alert(1, "red"))], now()).unwrap();
+    let pages: i64 = store.db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    store.db.pragma_update(None, "max_page_count", pages).unwrap();
+    let before = views(&store);
+    let many: Vec<Inbound> =
+        (0..200).map(|n| inbound(&format!("n{n}"), alert(1, &"x".repeat(1000)))).collect();
+    let error = store.take(&many, now()).unwrap_err().to_string();
+    assert!(error.contains("alerts.db") && error.contains("full"), "{error}");
+    assert_eq!(views(&store), before);
+    // Time goes on all the same.
+    let later = Wall { at: "2026-11-26T00:00:00Z".parse().unwrap(), ..now() };
+    assert_eq!(store.tick(later).views[0].status, Status::Expired);
+    store.db.pragma_update(None, "max_page_count", 1 << 20).unwrap();
+    let (outcomes, _) = store.take(&many, now()).unwrap();
+    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Changed));
+}
+
+#[test]
+fn forgotten_alerts_leave_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let policy = Policy { max_ended: 3, ..Policy::default() };
+    let rules = Rules::new(policy).unwrap();
+    let mut store = Store::open(&path, rules.clone(), now()).unwrap();
+    for n in 0..20 {
+        store.take(&[inbound(&format!("n{n:02}"), "{")], now()).unwrap();
+    }
+    let rows = |store: &Store| -> i64 {
+        store.db.query_row("SELECT count(*) FROM alert", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(rows(&store), 3);
+    drop(store);
+    // The order of forgetting survives as well: the one that ended first goes first.
+    let mut store = Store::open(&path, rules, now()).unwrap();
+    store.take(&[inbound("a-late-one", "{")], now()).unwrap();
+    let names: Vec<String> = views(&store).iter().map(|view| view.id.to_string()).collect();
+    assert_eq!(names, ["a-late-one", "n18", "n19"]);
+    assert_eq!(rows(&store), 3);
+}
+
+#[test]
+fn a_damaged_file_is_set_aside_and_the_box_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    std::fs::write(&path, b"this is no database, whatever it is".repeat(100)).unwrap();
+    let mut store = open(&path);
+    assert_eq!(store.set_aside(), Some(folder.path().join("alerts.db.damaged").as_path()));
+    let many: Vec<Inbound> =
+        (0..300).map(|n| inbound(&format!("n{n}"), alert(1, &"x".repeat(500)))).collect();
+    store.take(&many, now()).unwrap();
+    drop(store);
+    let whole = std::fs::read(&path).unwrap();
+    assert!(whole.len() > 100_000, "{}", whole.len());
+    // A file that lost its end, or a part in its middle.
+    for cut in [10, 100, 5000, whole.len() / 2, whole.len() - 1] {
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let mut store = open(&path);
+        assert!(store.set_aside().is_some() || views(&store).len() == 300, "cut at {cut}");
+        store.take(&[inbound("after", alert(1, "red"))], now()).unwrap();
+    }
+    let mut holed = whole.clone();
+    holed[8192..40_000].fill(0xaa);
+    std::fs::write(&path, &holed).unwrap();
+    assert!(open(&path).set_aside().is_some());
+}
+
+#[test]
+fn a_newer_file_and_a_second_process_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let store = open(&path);
+    let error = Store::open(&path, rules(), now()).err().unwrap().to_string();
+    assert!(error.contains("twice"), "{error}");
+    store.db.pragma_update(None, "user_version", 2).unwrap();
+    drop(store);
+    let error = Store::open(&path, rules(), now()).err().unwrap().to_string();
+    assert!(error.contains("newer version"), "{error}");
+    let nowhere = folder.path().join("missing/alerts.db");
+    let error = Store::open(&nowhere, rules(), now()).err().unwrap().to_string();
+    assert!(error.contains("missing/alerts.db") && error.contains("owner"), "{error}");
+}
+
+fn text(generation: Generation, values: &[f32]) -> Text {
+    Text {
+        understood: "red coat".into(),
+        lost: Some("and more".into()),
+        embedding: Embedding::new(values.to_vec(), generation).unwrap(),
+    }
+}
+
+#[test]
+fn a_text_is_computed_again_only_when_it_or_the_bundle_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let mut store = open(&path);
+    let read = text(A, &[1.0, 0.0, 0.0]);
+    store.keep_embeddings(&[("Red  coat".into(), read.clone())].into()).unwrap();
+    drop(store);
+    let mut store = open(&path);
+    assert_eq!(store.embedding(" Red coat ", A).unwrap(), Some(read.clone()));
+    assert_eq!(store.embedding("Red coat", B).unwrap(), None);
+    assert_eq!(store.embedding("Red coats", A).unwrap(), None);
+    // Kept as long as an alert holds the text, for the bundles that may run.
+    store
+        .keep_embeddings(&[("Red coat".into(), text(B, &[0.0, 1.0])), ("gone".into(), read)].into())
+        .unwrap();
+    store.take(&[inbound("a", alert(1, "Red coat"))], now()).unwrap();
+    assert_eq!(store.prune_embeddings(&[A, B]).unwrap(), 1);
+    assert_eq!(store.prune_embeddings(&[B]).unwrap(), 1);
+    assert_eq!(store.embedding("Red coat", A).unwrap(), None);
+    assert!(store.embedding("Red coat", B).unwrap().is_some());
+}
+
+#[test]
+fn ten_thousand_retained_alerts_are_one_wait_for_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let mut store = open(&path);
+    let all: Vec<Inbound> = (0..10_001)
+        .map(|n| inbound(&format!("n{n}"), alert(1, &format!("person {n} in a red coat"))))
+        .collect();
+    let (outcomes, changes) = store.take(&all, now()).unwrap();
+    assert_eq!(changes.views.len(), 10_000);
+    assert!(matches!(outcomes.last(), Some(Outcome::Refused(_))), "one too many");
+    let (outcomes, changes) = store.take(&all[..10_000], now()).unwrap();
+    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Duplicate));
+    assert_eq!(changes, Changes::default());
+    drop(store);
+    assert_eq!(open(&path).book().readers().load().armed().count(), 10_000);
+}
