@@ -9,6 +9,7 @@ pub mod detect;
 pub mod error;
 pub mod frame;
 pub mod geometry;
+pub mod mqtt;
 pub mod outbox;
 pub mod source;
 pub mod track;
