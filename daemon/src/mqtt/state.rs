@@ -9,6 +9,7 @@ use std::{
 
 use rumqttc::{
     ConnectReturnCode, ConnectionError, DisconnectReasonCode, StateError, TlsError,
+    mqttbytes::Error as PacketError,
     tokio_rustls::rustls::{CertificateError, Error as RustlsError},
 };
 
@@ -105,7 +106,9 @@ impl Down {
             ConnectionError::ConnectionRefused(code) => Self::from_refusal(*code),
             ConnectionError::Tls(error) => Self::from_tls(error),
             ConnectionError::Io(error) => Self::from_io(error),
-            ConnectionError::MqttState(StateError::Io(error)) => Self::from_io(error),
+            ConnectionError::MqttState(
+                StateError::Io(error) | StateError::Deserialization(PacketError::Io(error)),
+            ) => Self::from_io(error),
             ConnectionError::MqttState(StateError::ConnectionAborted) => {
                 Self::new(Trouble::Closed, "the broker closed the connection without a word")
             }

@@ -179,10 +179,7 @@ impl Outbox {
     /// # Errors
     /// [`Error::Io`] where the database cannot be written: they may be sent again.
     pub fn done(&self, rows: &[RowId]) -> Result<()> {
-        let removed = self.remove(rows, None)?;
-        self.lock().stats.done += removed;
-        metrics::counter!("outbox_done_total").increment(removed);
-        Ok(())
+        self.remove(rows, None)
     }
 
     /// Gives messages up that the broker will never take.
@@ -190,7 +187,7 @@ impl Outbox {
     /// # Errors
     /// As [`Outbox::done`].
     pub fn give_up(&self, rows: &[RowId]) -> Result<()> {
-        self.remove(rows, Some(DropReason::Refused)).map(drop)
+        self.remove(rows, Some(DropReason::Refused))
     }
 
     /// Waits for the next commit; returns at once where there was one since the last call.
@@ -208,12 +205,15 @@ impl Outbox {
         &self.path
     }
 
-    fn remove(&self, rows: &[RowId], reason: Option<DropReason>) -> Result<u64> {
+    fn remove(&self, rows: &[RowId], reason: Option<DropReason>) -> Result<()> {
         let mut inner = self.lock();
         let change = self.with_room(&mut inner, |inner| inner.remove(rows, reason))?;
-        let removed = change.rows.len() as u64;
+        if reason.is_none() {
+            inner.stats.done += change.rows.len() as u64;
+            metrics::counter!("outbox_done_total").increment(change.rows.len() as u64);
+        }
         inner.settle(change);
-        Ok(removed)
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

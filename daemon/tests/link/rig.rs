@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use rumqttc::{Client, Event, Incoming, MqttOptions, SessionMode, mqttbytes::QoS};
+use rumqttc::{Client, Event, Incoming, MqttOptions, PublishOptions, SessionMode, mqttbytes::QoS};
 use spotterd::{
     Error, Result,
     clock::{Clock, Stop, SystemClock},
@@ -234,6 +234,28 @@ pub fn text(seen: &Seen) -> String {
 fn client_id(filter: &str) -> String {
     // The embedded broker takes no id with a character that has a meaning in topics.
     format!("watcher-{}", filter.replace(['/', '+', '#'], "-"))
+}
+
+/// Publishes many retained messages, and waits until the broker has them.
+pub fn publish_retained(port: u16, messages: impl Iterator<Item = (String, String)>) {
+    let mut options = MqttOptions::new("staff", ("127.0.0.1", port));
+    options.set_max_request_batch(64);
+    let (client, mut connection) = Client::builder(options).capacity(1000).build();
+    let messages: Vec<_> = messages.collect();
+    let count = messages.len();
+    thread::spawn(move || {
+        for (topic, payload) in messages {
+            let retained = PublishOptions::at_least_once().retained();
+            client.publish(topic, payload, retained).unwrap();
+        }
+        // The connection is open as long as there is a client.
+        Stop::default().wait(WITHIN);
+    });
+    let acknowledged = connection
+        .iter()
+        .filter(|event| matches!(event, Ok(Event::Incoming(Incoming::PubAck(_)))))
+        .take(count);
+    assert_eq!(acknowledged.count(), count);
 }
 
 /// A client of its own that keeps its session over a broker's restart.
