@@ -1,6 +1,13 @@
 //! The link against a real mosquitto: outages, lost sessions, lost acknowledgements, two clients with
 //! one id, certificates and rights.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
 #[path = "link/rig.rs"]
 mod rig;
 

@@ -1,5 +1,12 @@
 //! The outbox on a real disk: order, budget, crashes, damage, a full file system.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
 use std::{
     fs,
     io::{BufRead, BufReader},
