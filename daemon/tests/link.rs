@@ -191,6 +191,34 @@ fn ten_thousand_retained_alerts_are_read_to_the_end() {
 }
 
 #[test]
+fn a_broker_that_cuts_the_set_short_withdraws_nothing() {
+    let open = "allow_anonymous true\nlistener PORT 127.0.0.1\nmax_queued_messages 200\n";
+    let broker = Mosquitto::start(open, |_| {});
+    let alert = |n: usize| Inbound::Alert(format!("a-{n}"));
+    let topics = settings(broker.port).topics;
+    let kept = (0..1000).map(|n| (topics.desired(&alert(n)).unwrap(), "a red coat".to_owned()));
+    rig::publish_retained(broker.port, kept);
+    let folder = tempfile::tempdir().unwrap();
+    let desk = Desk::new();
+    desk.stored.lock().unwrap().extend((0..1010).map(alert));
+    let link = start(settings(broker.port), &outbox(folder.path()), &desk);
+    let taken = desk.taken.when("the retained set", is_complete(1));
+    let Some(Taken::Complete(present)) = taken.last() else { panic!("no end") };
+    assert_eq!(*present, (0..1000).map(alert).collect());
+    // The subscriptions by name are taken back: soon one copy comes of what changes.
+    let mut tries = 0;
+    until("one copy of a change", || {
+        tries += 1;
+        let (before, end) = (desk.alerts().len(), format!("end-{tries}"));
+        broker.publish("spotter/harbour/alerts/a-999", "changed", &["-r"]);
+        broker.publish(&format!("spotter/harbour/alerts/{end}"), "end", &[]);
+        desk.taken.when("the last alert", has_alert(&end));
+        desk.alerts()[before..] == ["a-999".to_owned(), end]
+    });
+    drop(link);
+}
+
+#[test]
 #[ignore = "the process that `a_kill_shows_and_loses_nothing` kills"]
 fn child_sends() {
     let variable = |name: &str| std::env::var(name).expect("run by another test only");

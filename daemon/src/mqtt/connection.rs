@@ -20,8 +20,8 @@ use tokio::{
 
 use super::{
     handler::{Handler, Presence},
-    inflow::Inflow,
-    outflow::{Limits, Outflow},
+    inflow::{Inflow, RetainedSet},
+    outflow::{Limits, Outflow, client_down},
     settings::{Commands, Settings},
     state::{Counters, Down, Trouble},
 };
@@ -36,10 +36,13 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 const INCOMING_MAX_BYTES: u32 = 4 << 20;
 /// Messages that the broker may send before we have acknowledged them.
 const RECEIVE_MAX: u16 = 64;
-/// Places in the client's queue beside the two windows: subscriptions, status, marker, goodbye.
-const QUEUE_SPARE: usize = 16;
+/// Places in the client's queue beside the two windows: subscriptions, status, marker, goodbye, and the
+/// end of a hundred subscriptions by name.
+const QUEUE_SPARE: usize = 128;
 /// Events of the client that may wait for us; more stop its reading.
 const EVENTS_WAITING: usize = 64;
+/// Time to see a marker before another is sent: a broker whose queue is full loses it.
+const MARK_AGAIN_AFTER: Duration = Duration::from_secs(3);
 /// Time to see the end of the retained set before a person is told that it is missing.
 const SET_WITHIN: Duration = Duration::from_secs(120);
 
@@ -167,8 +170,25 @@ struct Connection {
     incoming: mpsc::Receiver<Result<Publish, ConnectionError>>,
     /// Polls the library's event loop, which must never be dropped within a step.
     pump: JoinHandle<()>,
-    /// Set while the retained set is to be read.
-    mark: Option<Vec<u8>>,
+    set: RetainedSet,
+    /// The broker's answer to a subscription that is under way.
+    answer: Option<Answer>,
+    /// Subscriptions of stored alerts by name, to be taken back.
+    checks: Vec<String>,
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<(), SubscribeNoticeError>> + Send>>;
+
+/// Waits for the answer, for ever where none is due. May be dropped.
+async fn answered(answer: &mut Option<Answer>) -> Result<(), SubscribeNoticeError> {
+    match answer {
+        Some(due) => {
+            let result = due.as_mut().await;
+            *answer = None;
+            result
+        }
+        None => std::future::pending().await,
+    }
 }
 
 impl Drop for Connection {
@@ -193,7 +213,7 @@ async fn connect(parts: &mut Parts<'_>) -> Result<Connection, End> {
     events.options.clear_session_store();
     parts.counters.count_connect(1);
     let reads_set = !accepted.session_present || !parts.knows_retained_set;
-    let mark = reads_set.then(|| format!("{:032x}", rand::rng().random::<u128>()).into_bytes());
+    let set = if reads_set { RetainedSet::ToRead } else { RetainedSet::Known };
     let limit = accepted.properties.and_then(|properties| properties.max_packet_size);
     let limits = Limits {
         messages: usize::from(window),
@@ -201,11 +221,12 @@ async fn connect(parts: &mut Parts<'_>) -> Result<Connection, End> {
         packet_bytes: limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX),
     };
     let (counters, topics) = (Arc::clone(parts.counters), settings.topics.clone());
-    let inflow = Inflow::new(topics, client.clone(), Arc::clone(&counters), mark.clone());
+    let inflow = Inflow::new(topics, client.clone(), Arc::clone(&counters), set);
     let outflow = Outflow::new(Arc::clone(parts.outbox), client.clone(), counters, limits)?;
     let (sender, incoming) = mpsc::channel(EVENTS_WAITING);
     let pump = tokio::spawn(pump(events, sender));
-    Ok(Connection { client, inflow, outflow, incoming, pump, mark })
+    let checks = Vec::new();
+    Ok(Connection { client, inflow, outflow, incoming, pump, set, answer: None, checks })
 }
 
 /// Waits until somebody asks to stop, or is no longer there to ask.
@@ -239,6 +260,12 @@ async fn pump(mut events: EventLoop, sender: mpsc::Sender<Result<Publish, Connec
     }
 }
 
+fn filter(path: String, rule: RetainForwardRule) -> SubscribeFilter {
+    let mut filter = SubscribeFilter::new(path, QoS::AtLeastOnce);
+    filter.retain_forward_rule = rule;
+    filter
+}
+
 impl Connection {
     /// Tells everybody how this device is.
     fn announce(&mut self, parts: &mut Parts<'_>, presence: Presence) -> Result<(), Down> {
@@ -251,9 +278,9 @@ impl Connection {
     /// want others; what is retained is sent again only where it is to be read.
     fn filters(&self, settings: &Settings) -> Vec<SubscribeFilter> {
         let topics = &settings.topics;
-        let rule = match self.mark {
-            Some(_) => RetainForwardRule::OnEverySubscribe,
-            None => RetainForwardRule::OnNewSubscribe,
+        let rule = match self.set {
+            RetainedSet::ToRead => RetainForwardRule::OnEverySubscribe,
+            RetainedSet::Known => RetainForwardRule::OnNewSubscribe,
         };
         let state = topics.retained_filters().map(|path| (path, rule.clone()));
         let mut requests = topics.request_filters().to_vec();
@@ -262,40 +289,39 @@ impl Connection {
             requests.push(topics.command());
         }
         let requests = requests.into_iter().map(|path| (path, RetainForwardRule::Never));
-        let filter = |(path, rule)| {
-            let mut filter = SubscribeFilter::new(path, QoS::AtLeastOnce);
-            filter.preserve_retain = false;
-            filter.retain_forward_rule = rule;
-            filter
-        };
-        state.into_iter().chain(requests).map(filter).collect()
+        state.into_iter().chain(requests).map(|(path, rule)| filter(path, rule)).collect()
+    }
+
+    fn subscribe(&mut self, filters: Vec<SubscribeFilter>) -> Result<(), Down> {
+        let notice =
+            self.client.try_subscribe_many_tracked(filters).map_err(|error| client_down(&error))?;
+        self.answer = Some(Box::pin(notice.wait_completion_async()));
+        Ok(())
     }
 
     async fn serve(&mut self, parts: &mut Parts<'_>) -> End {
-        let filters = self.filters(parts.settings);
-        let subscribed = match self.client.try_subscribe_many_tracked(filters) {
-            Ok(notice) => notice.wait_completion_async(),
-            Err(error) => return super::outflow::client_down(&error).into(),
-        };
-        let mut subscribed = std::pin::pin!(subscribed);
-        let mut is_subscribed = false;
-        let mut set_overdue = std::pin::pin!(tokio::time::sleep(SET_WITHIN));
+        if let Err(down) = self.subscribe(self.filters(parts.settings)) {
+            return down.into();
+        }
+        let mut overdue = std::pin::pin!(tokio::time::sleep(SET_WITHIN));
+        let mut mark_again = tokio::time::interval(MARK_AGAIN_AFTER);
         loop {
             if let Err(down) = self.outflow.fill() {
                 return down.into();
             }
             let step = tokio::select! {
                 () = asked(&mut parts.stop) => return End::Stopped,
-                answer = &mut subscribed, if !is_subscribed => {
-                    is_subscribed = true;
+                answer = answered(&mut self.answer) => {
+                    mark_again.reset();
                     self.subscribed(parts.settings, answer)
                 }
                 next = self.incoming.recv() => self.incoming(next),
-                () = self.inflow.ready() => self.inflow.hand_over(parts.handler),
+                () = self.inflow.ready() => self.hand_over(parts),
                 settled = self.outflow.acknowledged() => settled,
                 () = parts.outbox.committed() => Ok(()),
                 () = parts.announce.notified() => self.announce(parts, Presence::Online),
-                () = &mut set_overdue, if !set_overdue.is_elapsed() => {
+                _ = mark_again.tick(), if self.inflow.expects_mark() => self.mark(parts.settings),
+                () = &mut overdue, if !overdue.is_elapsed() => {
                     self.warn_of_missing_end(parts.settings);
                     Ok(())
                 }
@@ -304,6 +330,24 @@ impl Connection {
                 return down.into();
             }
         }
+    }
+
+    fn hand_over(&mut self, parts: &mut Parts<'_>) -> Result<(), Down> {
+        let missing = self.inflow.hand_over(parts.handler)?;
+        if missing.is_empty() && !self.inflow.is_complete() {
+            return Ok(());
+        }
+        for path in std::mem::take(&mut self.checks) {
+            self.client.try_unsubscribe(path).map_err(|error| client_down(&error))?;
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let topics = &parts.settings.topics;
+        self.checks = missing.iter().filter_map(|what| topics.desired(what)).collect();
+        let paths = self.checks.iter().cloned();
+        let by_name = paths.map(|path| filter(path, RetainForwardRule::OnEverySubscribe));
+        self.subscribe(by_name.collect())
     }
 
     fn incoming(&mut self, next: Option<Result<Publish, ConnectionError>>) -> Result<(), Down> {
@@ -321,20 +365,22 @@ impl Connection {
         answer: Result<(), SubscribeNoticeError>,
     ) -> Result<(), Down> {
         match answer {
-            Ok(()) => match self.mark.take() {
-                Some(mark) => self.outflow.publish_own(
-                    settings.topics.marker(),
-                    mark,
-                    PublishOptions::at_least_once(),
-                ),
-                None => Ok(()),
-            },
+            Ok(()) if self.inflow.is_complete() => Ok(()),
+            Ok(()) => self.mark(settings),
             Err(SubscribeNoticeError::V5SubAckFailure(codes)) => Err(Down::new(
                 Trouble::Rights,
                 format!("the broker refuses a subscription ({codes:?}): check the device's rights"),
             )),
             Err(error) => Err(Down::new(Trouble::Unreachable, error.to_string())),
         }
+    }
+
+    /// Sends the device the marker that it will see behind what the broker has for it now.
+    fn mark(&mut self, settings: &Settings) -> Result<(), Down> {
+        let mark = format!("{:032x}", rand::rng().random::<u128>()).into_bytes();
+        self.inflow.expect(mark.clone());
+        let options = PublishOptions::at_least_once();
+        self.outflow.publish_own(settings.topics.marker(), mark, options)
     }
 
     fn warn_of_missing_end(&self, settings: &Settings) {
@@ -363,9 +409,7 @@ impl Connection {
                     },
                 }
             }
-            self.client
-                .try_disconnect_now()
-                .map_err(|error| super::outflow::client_down(&error))?;
+            self.client.try_disconnect_now().map_err(|error| client_down(&error))?;
             // The pump ends once the goodbye is on the wire.
             while self.incoming.recv().await.is_some() {}
             Ok(())

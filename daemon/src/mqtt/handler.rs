@@ -64,9 +64,14 @@ pub trait Handler: Send {
     /// after a crash; later ones wait behind it.
     fn receive(&mut self, received: &Received) -> Result<()>;
 
+    /// The alerts and approvals that are stored and not withdrawn. Each that the broker seems to have
+    /// no longer is asked for by name before it counts as withdrawn: a broker with little room for
+    /// messages cuts the retained set short and does not say so.
+    fn stored(&mut self) -> BTreeSet<Inbound>;
+
     /// The desired state was read to its end, after a connect without a session or the first of this
-    /// process: every alert and approval that the broker keeps is in `present` and was handed over
-    /// before. Stored ones that are not in it were withdrawn meanwhile.
+    /// process: `present` was handed over before. Stored alerts and approvals that are not in it were
+    /// withdrawn meanwhile.
     ///
     /// # Errors
     /// Where it cannot be acted on now. It is called again after a while.

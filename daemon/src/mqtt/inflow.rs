@@ -15,7 +15,7 @@ use super::{
     state::{Counters, Down, Trouble},
     topics::{Inbound, Topics},
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Wait before a message that could not be taken is handed over again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -25,6 +25,15 @@ const WAITING_MAX: usize = 1024;
 /// Characters kept of a response topic that is refused.
 const FORBIDDEN_SHOWN: usize = 256;
 
+/// Whether the desired state is known when a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RetainedSet {
+    /// From an earlier connection, whose session goes on.
+    Known,
+    /// It has to be read.
+    ToRead,
+}
+
 enum Item {
     Message {
         publish: Publish,
@@ -32,16 +41,22 @@ enum Item {
     },
     /// Means nothing; acknowledged in its turn, as the protocol wants.
     Meaningless(Publish),
-    /// Everything that the broker kept came before this.
-    SetComplete(BTreeSet<Inbound>),
+    /// What the broker kept came before this.
+    SetRead,
 }
 
 /// The reading of the retained set.
+#[derive(Default)]
 struct Reading {
-    /// What the marker that ends it says.
-    mark: Vec<u8>,
+    /// What the marker that is waited for says.
+    mark: Option<Vec<u8>>,
     present: BTreeSet<Inbound>,
+    /// What was asked for by name.
+    checked: BTreeSet<Inbound>,
 }
+
+/// Stored alerts asked for by name at once: few enough for any broker's queue.
+const CHECK_AT_ONCE: usize = 100;
 
 /// What came in on one connection and is not acknowledged yet. Dropped with the connection: the
 /// broker sends it again.
@@ -57,15 +72,15 @@ pub(super) struct Inflow {
 }
 
 impl Inflow {
-    /// With `mark`, the retained set is being read, up to a marker that says so.
+    /// The retained set is read, or known from before.
     pub(super) fn new(
         topics: Topics,
         client: AsyncClient,
         counters: Arc<Counters>,
-        mark: Option<Vec<u8>>,
+        set: RetainedSet,
     ) -> Self {
-        let is_complete = mark.is_none();
-        let reading = mark.map(|mark| Reading { mark, present: BTreeSet::new() });
+        let is_complete = set == RetainedSet::Known;
+        let reading = (!is_complete).then(Reading::default);
         let waiting = VecDeque::new();
         Self { topics, client, counters, waiting, retry_at: None, reading, is_complete }
     }
@@ -73,6 +88,18 @@ impl Inflow {
     /// Whether the desired state was read to its end and acted on.
     pub(super) fn is_complete(&self) -> bool {
         self.is_complete
+    }
+
+    /// The retained set, or the part that was asked for, ends at the marker that says `mark`.
+    pub(super) fn expect(&mut self, mark: Vec<u8>) {
+        if let Some(reading) = &mut self.reading {
+            reading.mark = Some(mark);
+        }
+    }
+
+    /// Whether a marker is waited for.
+    pub(super) fn expects_mark(&self) -> bool {
+        self.reading.as_ref().is_some_and(|reading| reading.mark.is_some())
     }
 
     /// Takes a message from the connection.
@@ -83,9 +110,11 @@ impl Inflow {
             return self.wait_in_line(Item::Meaningless(publish));
         };
         if topic == Inbound::Marker {
-            if self.reading.as_ref().is_some_and(|reading| reading.mark == publish.payload) {
-                let present = self.reading.take().map(|reading| reading.present);
-                self.waiting.extend(present.map(Item::SetComplete));
+            if let Some(reading) = &mut self.reading
+                && reading.mark.as_deref() == Some(&*publish.payload)
+            {
+                reading.mark = None;
+                self.waiting.push_back(Item::SetRead);
             }
             return self.wait_in_line(Item::Meaningless(publish));
         }
@@ -131,36 +160,65 @@ impl Inflow {
     }
 
     /// Hands the oldest waiting message to the handler; nothing where it must wait or there is none.
-    pub(super) fn hand_over(&mut self, handler: &mut dyn Handler) -> Result<(), Down> {
+    /// At the end of the retained set, what is to be asked for by name, if anything.
+    pub(super) fn hand_over(&mut self, handler: &mut dyn Handler) -> Result<Vec<Inbound>, Down> {
         if self.retry_at.is_some() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let Some(item) = self.waiting.front() else { return Ok(()) };
-        let taken = match item {
-            Item::Message { received, .. } => handler.receive(received),
-            Item::SetComplete(present) => handler.retained_set_complete(present),
-            Item::Meaningless(_) => Ok(()),
+        let taken = match self.waiting.front() {
+            None => return Ok(Vec::new()),
+            Some(Item::SetRead) => return Ok(self.end_set(handler)),
+            Some(Item::Meaningless(_)) => Ok(()),
+            Some(Item::Message { received, .. }) => handler.receive(received),
         };
         if let Err(error) = taken {
-            tracing::warn!(%error, "Message not taken: it is handed over again.");
-            self.counters.count_deferred(1);
-            self.retry_at = Some(Instant::now() + RETRY_AFTER);
-            return Ok(());
+            self.defer(&error);
+            return Ok(Vec::new());
         }
         match self.waiting.pop_front() {
             Some(Item::Message { publish, .. }) => {
                 self.counters.count_received(1);
-                self.acknowledge(&publish)
+                self.acknowledge(&publish)?;
             }
-            Some(Item::SetComplete(present)) => {
-                self.is_complete = true;
-                self.counters.count_retained_set(1);
-                tracing::info!(retained = present.len(), "Desired state read to its end.");
-                Ok(())
-            }
-            Some(Item::Meaningless(publish)) => self.acknowledge(&publish),
-            None => Ok(()),
+            Some(Item::Meaningless(publish)) => self.acknowledge(&publish)?,
+            Some(Item::SetRead) | None => {}
         }
+        Ok(Vec::new())
+    }
+
+    fn defer(&mut self, error: &Error) {
+        tracing::warn!(%error, "Message not taken: it is handed over again.");
+        self.counters.count_deferred(1);
+        self.retry_at = Some(Instant::now() + RETRY_AFTER);
+    }
+
+    /// Tells the handler that the set is complete, or what has to be asked for before it is.
+    fn end_set(&mut self, handler: &mut dyn Handler) -> Vec<Inbound> {
+        let Some(reading) = &mut self.reading else {
+            self.waiting.pop_front();
+            return Vec::new();
+        };
+        let is_open =
+            |what: &Inbound| !reading.present.contains(what) && !reading.checked.contains(what);
+        let missing: Vec<_> =
+            handler.stored().into_iter().filter(is_open).take(CHECK_AT_ONCE).collect();
+        if !missing.is_empty() {
+            reading.checked.extend(missing.iter().cloned());
+            self.waiting.pop_front();
+            return missing;
+        }
+        match handler.retained_set_complete(&reading.present) {
+            Ok(()) => {
+                let retained = reading.present.len();
+                tracing::info!(retained, "Desired state read to its end.");
+                self.counters.count_retained_set(1);
+                self.waiting.pop_front();
+                self.reading = None;
+                self.is_complete = true;
+            }
+            Err(error) => self.defer(&error),
+        }
+        Vec::new()
     }
 
     fn acknowledge(&self, publish: &Publish) -> Result<(), Down> {

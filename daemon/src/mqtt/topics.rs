@@ -152,6 +152,16 @@ impl Topics {
         ["alerts/+", "approvals/+"].map(|end| format!("{}/{end}", self.site_root))
     }
 
+    /// The topic of an alert's or an approval's desired state; `None` for what has no such state.
+    pub fn desired(&self, of: &Inbound) -> Option<String> {
+        let (kind, alert) = match of {
+            Inbound::Alert(alert) => ("alerts", alert),
+            Inbound::Approval(alert) => ("approvals", alert),
+            _ => return None,
+        };
+        is_id(alert).then(|| format!("{}/{kind}/{alert}", self.site_root))
+    }
+
     /// What to subscribe to beside it, commands excepted.
     pub fn request_filters(&self) -> [String; 3] {
         ["preview", "feedback", "search"].map(|end| format!("{}/{end}", self.site_root))
@@ -333,6 +343,8 @@ mod tests {
             let filled = |filter: String| filter.replace('+', &alert);
             prop_assert_eq!(topics.parse(&filled(alerts)), Some(Inbound::Alert(alert.clone())));
             prop_assert_eq!(topics.parse(&filled(approvals)), Some(Inbound::Approval(alert.clone())));
+            let meaning = Inbound::Alert(alert.clone());
+            prop_assert_eq!(topics.parse(&topics.desired(&meaning).unwrap()), Some(meaning));
             prop_assert_eq!(topics.parse(&topics.command()), Some(Inbound::Command));
         }
     }

@@ -306,12 +306,15 @@ pub enum Taken {
 pub struct Desk {
     pub taken: Record<Taken>,
     pub refused: Arc<AtomicUsize>,
+    /// What it says that it has stored.
+    pub stored: Arc<Mutex<BTreeSet<Inbound>>>,
     refuse: Arc<AtomicUsize>,
 }
 
 impl Desk {
     pub fn new() -> Self {
-        Self { taken: Record::new(), refused: Arc::default(), refuse: Arc::default() }
+        let (refused, refuse) = (Arc::default(), Arc::default());
+        Self { taken: Record::new(), refused, stored: Arc::default(), refuse }
     }
 
     /// Refuses the next messages.
@@ -347,6 +350,10 @@ impl Handler for Desk {
         }
         self.taken.push(Taken::Message(received.clone()));
         Ok(())
+    }
+
+    fn stored(&mut self) -> BTreeSet<Inbound> {
+        self.stored.lock().unwrap().clone()
     }
 
     fn retained_set_complete(&mut self, present: &BTreeSet<Inbound>) -> Result<()> {
