@@ -346,6 +346,23 @@ fn requests_carry_where_to_answer_and_answers_carry_what_was_asked() {
 }
 
 #[test]
+fn a_connection_that_only_seems_open_is_noticed() {
+    let broker = Mosquitto::start_open();
+    let proxy = Proxy::start(broker.port);
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = outbox(folder.path());
+    let probed = Settings { keep_alive: Duration::from_secs(1), ..settings(proxy.port) };
+    let link = start(probed, &outbox, &Desk::new());
+    until("connected", || is_up(&link));
+    proxy.swallow_answers(true);
+    until("no answer", || trouble(&link) == Some(Trouble::Unreachable));
+    proxy.swallow_answers(false);
+    proxy.cut();
+    commit(&outbox, 0..3);
+    until("sent over a new one", || is_empty(&outbox));
+}
+
+#[test]
 fn the_status_says_how_the_device_is() {
     let broker = Mosquitto::start_open();
     let watcher = Watcher::start(broker.port, "spotter/harbour/gate-1/status");

@@ -1,4 +1,4 @@
-//! The link to the broker: alerts in, sightings out, by the contract of `docs/ref/mqtt.md`.
+//! The link to the broker: alerts in, sightings out, by the MQTT contract of the product.
 //!
 //! One thread ([`Link`]) connects for ever, hands what comes in to a [`Handler`] and sends what waits
 //! in the [`crate::outbox`]. The client library is replaceable: delivery is the outbox's. It must

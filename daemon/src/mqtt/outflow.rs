@@ -181,10 +181,8 @@ impl Outflow {
             let Some(message) = self.under_way.pop_front() else { break };
             match self.settle(&message, verdict) {
                 Ok(row) => settled.extend(row),
-                Err(down) => {
-                    trouble = Some(down);
-                    break;
-                }
+                // The others are settled nevertheless, or they would be sent again and again.
+                Err(down) => drop(trouble.get_or_insert(down)),
             }
             if let Some(oldest) = self.under_way.front_mut()
                 && let Poll::Ready(verdict) = oldest.acknowledged.as_mut().poll(&mut context)

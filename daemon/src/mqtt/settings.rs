@@ -147,6 +147,11 @@ impl Settings {
             let reason = "host, port and the number of messages under way must not be empty or 0";
             return Err(Error::config("broker", reason));
         }
+        if self.keep_alive < Duration::from_secs(1) {
+            let reason =
+                "must be at least a second: a connection that only seems open is found by it";
+            return Err(Error::config("broker keep-alive", reason));
+        }
         self.transport()?;
         self.login().map(drop)
     }

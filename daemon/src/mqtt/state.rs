@@ -118,6 +118,9 @@ impl Down {
             ConnectionError::MqttState(StateError::ConnFail { reason }) => {
                 Self::from_refusal(*reason)
             }
+            ConnectionError::MqttState(StateError::AwaitPingResp) => {
+                Self::new(Trouble::Unreachable, "the broker answers no more")
+            }
             ConnectionError::Timeout(_) => {
                 Self::new(Trouble::Unreachable, "the broker did not answer in time")
             }

@@ -39,6 +39,9 @@ CREATE TABLE message (
 ) STRICT;
 CREATE TABLE filler (content BLOB NOT NULL) STRICT;
 CREATE INDEX message_class ON message (class);
+CREATE INDEX message_expiry ON message
+    (expires_after_ms, committed_mono_ms, committed_wall_ms, class, bytes)
+    WHERE expires_after_ms IS NOT NULL;
 CREATE INDEX message_state ON message (topic) WHERE class = 0;
 ";
 

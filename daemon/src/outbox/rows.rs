@@ -171,8 +171,10 @@ pub(super) fn expire(
     now_mono_ms: i64,
     tally: &mut Tally,
 ) -> rusqlite::Result<Vec<(Class, u64)>> {
+    // The index has every column: with a long backlog, the rows themselves are much to read.
     let sql = format!(
-        "SELECT {AGE_COLUMNS}, class, bytes FROM message WHERE expires_after_ms IS NOT NULL"
+        "SELECT {AGE_COLUMNS}, class, bytes FROM message INDEXED BY message_expiry \
+         WHERE expires_after_ms IS NOT NULL"
     );
     let mut gone = Vec::new();
     let mut statement = db.prepare(&sql)?;
