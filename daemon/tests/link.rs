@@ -440,6 +440,19 @@ fn the_embedded_broker_serves_both_protocols_and_takes_snapshots() {
     assert!(seen[0].payload == picture && topic(&seen[0]).ends_with("snapshots"));
     until("acknowledged", || is_empty(&outbox));
     link.stop();
+    // A reload ends the link and starts it again; a connection may break, too.
+    let proxy = Proxy::start(broker.ports().v5);
+    let link = start(settings(proxy.port), &outbox, &desk);
+    for alert in ["after-reload", "after-break", "after-another"] {
+        until("connected", || is_up(&link));
+        publish(broker.ports().v5, "5", &format!("spotter/harbour/alerts/{alert}"), &[]);
+        desk.taken.when("an alert", has_alert(alert));
+        commit(&outbox, 0..40);
+        until("events are acknowledged", || is_empty(&outbox));
+        let connects = link.counters().connects();
+        proxy.cut();
+        until("connected again", || link.counters().connects() > connects);
+    }
 }
 
 /// Keys and certificates of a site, made for one test.
