@@ -17,6 +17,8 @@ pub mod error;
 pub mod frame;
 pub mod geometry;
 pub mod metrics;
+pub mod mqtt;
+pub mod outbox;
 pub mod picture;
 pub mod pipeline;
 pub mod probe;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use spotter_models::{Embedding, Rgb};
 
 use crate::{
-    alert::{self, Wanted},
+    alert::file::{self, Wanted},
     cmd::model::ModelArgs,
     detect::Detector,
     embed::Embedder,
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         .map(|(index, text)| Wanted { id: (index + 1).to_string(), text: text.clone() })
         .collect();
     let texts: Vec<Embedding> =
-        alert::arm(&mut opened.text_tower()?, &wanted)?.into_iter().map(|a| a.embedding).collect();
+        file::arm(&mut opened.text_tower()?, &wanted)?.into_iter().map(|a| a.embedding).collect();
     let mut comparison = Comparison {
         embedder: opened.embedder()?,
         detector: args.detect.then(|| opened.detector()).transpose()?,

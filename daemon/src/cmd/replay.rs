@@ -13,7 +13,7 @@ use serde::Serialize;
 use spotter_models::bundle::Bundle;
 
 use crate::{
-    alert,
+    alert::file,
     clock::SystemClock,
     cmd::model::EngineArgs,
     embed::{self, Embedder},
@@ -132,9 +132,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<(Embedder, Matcher)> {
-    let wanted = args.alerts.as_deref().map(alert::read).transpose()?.unwrap_or_default();
+    let wanted = args.alerts.as_deref().map(file::read).transpose()?.unwrap_or_default();
     let mut tower = embed::text_tower(&engine.runtime, bundle, &engine.options)?;
-    let alerts = alert::arm(&mut tower, &wanted)?;
+    let alerts = file::arm(&mut tower, &wanted)?;
     let embedder = Embedder::open(&engine.runtime, bundle, &engine.options)?;
     Ok((embedder, Matcher::new(alerts, parse_policy(&args.policy)?)))
 }

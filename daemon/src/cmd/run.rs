@@ -9,7 +9,7 @@ use spotter_models::{
 };
 
 use crate::{
-    alert,
+    alert::file,
     clock::{Clock, Stop, SystemClock},
     config::Camera,
     config::Config,
@@ -102,11 +102,11 @@ fn open_models(args: &Args, config: &Config) -> Result<(Vec<Box<dyn Detector>>, 
     let detectors = (0..config.detector.workers.get())
         .map(|_| engine.detector(&config.detector.model))
         .collect::<Result<Vec<_>, _>>()?;
-    let wanted = args.alerts.as_deref().map(alert::read).transpose()?.unwrap_or_default();
+    let wanted = args.alerts.as_deref().map(file::read).transpose()?.unwrap_or_default();
     let alerts = {
         // The text tower is needed only now; its memory is given back.
         let mut tower = embed::text_tower(&engine.runtime, &bundle, &engine.options)?;
-        alert::arm(&mut tower, &wanted)?
+        file::arm(&mut tower, &wanted)?
     };
     let embedder = Embedder::open(&engine.runtime, &bundle, &engine.options)?;
     let matcher = Matcher::new(alerts, parse_policy(&args.policy)?);

@@ -1,7 +1,7 @@
 //! When a score is a sighting. A policy, because no fixed cut-off on CLIP scores suits every text.
 
 use crate::{
-    alert::Alert,
+    alert::file::Alert,
     error::{Error, Result},
 };
 

@@ -12,7 +12,7 @@ pub use decide::{Fixed, Policy, parse as parse_policy};
 pub use looks::Looks;
 
 use crate::{
-    alert::Alert,
+    alert::file::Alert,
     clock::Mono,
     error::Result,
     frame::{CameraId, Pts},
