@@ -19,6 +19,7 @@ pub mod geometry;
 pub mod metrics;
 pub mod mqtt;
 pub mod outbox;
+pub mod page;
 pub mod picture;
 pub mod pipeline;
 pub mod probe;
