@@ -2,7 +2,8 @@
 //!
 //! The modules are the stages of the data path, in its order: [`source`] decodes, [`detect`] finds
 //! persons, [`track`] follows them, [`crop`] chooses the views worth embedding, [`embed`] places them
-//! among the texts of [`alert`], [`score`] compares. [`watch`] is one camera's part of it;
+//! among the texts of [`alert`], [`score`] compares, [`sighting`] decides what is told; [`outbox`] keeps
+//! it and [`mqtt`] sends it. [`desk`] takes alerts in. [`watch`] is one camera's part of it;
 //! [`pipeline`] runs it live, [`replay`] over recordings.
 
 pub mod alert;
@@ -10,6 +11,7 @@ pub mod clock;
 pub mod cmd;
 pub mod config;
 pub mod crop;
+pub mod desk;
 pub mod detect;
 pub mod embed;
 pub mod engine;
@@ -18,6 +20,7 @@ pub mod frame;
 pub mod geometry;
 pub mod metrics;
 pub mod mqtt;
+pub mod out;
 pub mod outbox;
 pub mod picture;
 pub mod pipeline;
@@ -25,6 +28,7 @@ pub mod probe;
 pub mod replay;
 pub mod report;
 pub mod score;
+pub mod service;
 pub mod shutdown;
 pub mod sighting;
 pub mod source;

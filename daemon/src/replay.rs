@@ -3,19 +3,29 @@
 //! The steps are those of [`crate::pipeline`] without its threads and queues: what a recording gives
 //! here, a box that keeps up gives live.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rand::{SeedableRng, rngs::SmallRng};
 
 use serde::Serialize;
 use spotter_models::Rgb;
 
 use crate::{
+    alert::Wall,
+    clock::Mono,
     detect::Detector,
     embed::Embedder,
     error::{Error, Result},
     frame::{CameraId, Frame, Pts},
     geometry::{BBox, PixelRect},
     metrics::{self, Cost, Stage, Stopwatch},
-    score::{Matcher, Seen, Sighting},
+    score::{Matcher, Seen},
+    sighting::{Ledger, Limits, Moment, Scored, Sighting},
     source::{DecoderChoice, Reader},
     track::{TrackId, TrackIds, TrackView},
     truth::{Agreement, Comparison, Truth},
@@ -27,7 +37,7 @@ pub struct Replay {
     /// Finds persons.
     pub detector: Box<dyn Detector>,
     /// Embeds and compares; without it only tracks come out.
-    pub matching: Option<(Embedder, Matcher)>,
+    pub matching: Option<Matching>,
     /// Frames a second of the recording that are looked at.
     pub rate_hz: f64,
     /// Names the tracks of all recordings.
@@ -36,6 +46,29 @@ pub struct Replay {
     pub stopwatch: Stopwatch,
     /// Called now and then with the stream's time, for people who wait.
     pub progress: Box<dyn FnMut(Pts)>,
+}
+
+/// What embeds, compares and decides. Times of sightings are those of the stream, counted from
+/// 1970-01-01, and ids are drawn from a fixed seed: a replay gives the same every time.
+pub struct Matching {
+    embedder: Embedder,
+    matcher: Matcher,
+    ledger: Ledger<SmallRng>,
+}
+
+impl Matching {
+    /// Nothing seen yet.
+    pub fn new(embedder: Embedder, matcher: Matcher) -> Self {
+        // A recording is judged whole: nothing is held back for being too much.
+        let limits = Limits { quota: None, ..Limits::default() };
+        Self { embedder, matcher, ledger: Ledger::new(limits, SmallRng::seed_from_u64(1)) }
+    }
+}
+
+/// The stream's time as both clocks.
+fn moment(pts: Pts) -> Moment {
+    let mono = Mono(pts.0);
+    Moment { mono, wall: Wall::new(SystemTime::UNIX_EPOCH + pts.0, Some(true)) }
 }
 
 /// What one recording gave.
@@ -121,8 +154,10 @@ impl Replay {
         if recording.frames == 0 {
             return Err(Error::config(video.display().to_string(), "holds no frame"));
         }
-        if let Some((_, matcher)) = &mut self.matching {
-            recording.sightings.extend(matcher.end_camera(camera));
+        if let Some(Matching { matcher, ledger, .. }) = &mut self.matching {
+            let now = moment(Pts(Duration::from_secs_f64(recording.seconds)));
+            recording.sightings.extend(ledger.end_camera(camera, now));
+            matcher.end_camera(camera);
         }
         Ok(recording)
     }
@@ -144,7 +179,7 @@ impl Replay {
         let seen = Seen {
             camera: frame.camera.clone(),
             pts: frame.pts,
-            decoded_at: frame.decoded_at,
+            decoded_at: Mono(frame.pts.0),
             frame: (frame.width, frame.height),
         };
         for view in step.views {
@@ -152,18 +187,26 @@ impl Replay {
             recording.sightings.extend(sightings);
             recording.note_view(view);
         }
-        if let Some((_, matcher)) = &mut self.matching {
-            let ended = step.ended.iter().flat_map(|id| matcher.end(&frame.camera, *id));
-            recording.sightings.extend(ended);
+        if let Some(Matching { matcher, ledger, .. }) = &mut self.matching {
+            for id in &step.ended {
+                matcher.end(&frame.camera, *id);
+                recording.sightings.extend(ledger.end(&frame.camera, id.0, moment(frame.pts)));
+            }
         }
         Ok(())
     }
 
     fn embed(&mut self, seen: &Seen, view: &View) -> Result<Vec<Sighting>> {
-        let Some((embedder, matcher)) = &mut self.matching else { return Ok(Vec::new()) };
+        let Some(Matching { embedder, matcher, ledger }) = &mut self.matching else {
+            return Ok(Vec::new());
+        };
         self.stopwatch.time(Stage::Prepare, || embedder.prepare(view.crop.view()))?;
         let embedding = self.stopwatch.time(Stage::Embed, || embedder.run())?;
-        self.stopwatch.time(Stage::Score, || matcher.look(seen, view, &embedding))
+        self.stopwatch.time(Stage::Score, || {
+            let now = moment(seen.pts);
+            let scored: Vec<Scored> = matcher.look(seen, view, &embedding, now.wall)?;
+            Ok(scored.into_iter().flat_map(|scored| ledger.see(scored, now)).collect())
+        })
     }
 }
 

@@ -11,10 +11,11 @@ use serde::Serialize;
 use spotter_models::{Embedding, Rgb};
 
 use crate::{
-    alert::file::{self, Wanted},
+    alert::{reader::TowerReader, ready::TextReader},
     cmd::model::ModelArgs,
     detect::Detector,
     embed::Embedder,
+    error::Error,
     picture,
 };
 
@@ -67,14 +68,17 @@ const PERSON_SCORE: f32 = 0.45;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let opened = args.model.open()?;
-    let wanted: Vec<Wanted> = args
-        .texts
-        .iter()
-        .enumerate()
-        .map(|(index, text)| Wanted { id: (index + 1).to_string(), text: text.clone() })
-        .collect();
-    let texts: Vec<Embedding> =
-        file::arm(&mut opened.text_tower()?, &wanted)?.into_iter().map(|a| a.embedding).collect();
+    let mut reader = TowerReader::new(opened.text_tower()?)?;
+    let read = |(index, text): (usize, &String)| {
+        let text = reader
+            .read(text)
+            .map_err(|error| Error::config(format!("text {}", index + 1), error.to_string()))?;
+        if let Some(lost) = &text.lost {
+            eprintln!("spotterd: text {} is too long, not compared: {lost}", index + 1);
+        }
+        Ok(text.embedding)
+    };
+    let texts = args.texts.iter().enumerate().map(read).collect::<Result<Vec<_>>>()?;
     let mut comparison = Comparison {
         embedder: opened.embedder()?,
         detector: args.detect.then(|| opened.detector()).transpose()?,

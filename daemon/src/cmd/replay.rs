@@ -13,7 +13,11 @@ use serde::Serialize;
 use spotter_models::bundle::Bundle;
 
 use crate::{
-    alert::file,
+    alert::{
+        file::{self, Wanted},
+        reader::TowerReader,
+        ready::TextReader,
+    },
     clock::SystemClock,
     cmd::model::EngineArgs,
     embed::{self, Embedder},
@@ -21,9 +25,10 @@ use crate::{
     error::Error,
     frame::{CameraId, Pts},
     metrics::Stopwatch,
-    replay::{Bill, Meter, Recording, Replay, Trace},
+    replay::{Bill, Matching, Meter, Recording, Replay, Trace},
     report,
-    score::{Event, Matcher, Sighting, parse_policy},
+    score::{Armed, ArmedAlert, Matcher, parse_policy},
+    sighting::{Event, Sighting},
     truth::{Agreement, Truth},
 };
 
@@ -131,12 +136,26 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<(Embedder, Matcher)> {
+fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matching> {
+    let policy = parse_policy(&args.policy)?;
     let wanted = args.alerts.as_deref().map(file::read).transpose()?.unwrap_or_default();
-    let mut tower = embed::text_tower(&engine.runtime, bundle, &engine.options)?;
-    let alerts = file::arm(&mut tower, &wanted)?;
+    let mut reader =
+        TowerReader::new(embed::text_tower(&engine.runtime, bundle, &engine.options)?)?;
+    let arm = |Wanted { id, text }| {
+        let text = reader
+            .read(&text)
+            .map_err(|error| Error::config(format!("alert {id}"), error.to_string()))?;
+        if let Some(lost) = &text.lost {
+            eprintln!("spotterd: alert {id} is too long, not looked for: {lost}");
+        }
+        let threshold = policy.threshold(&text.embedding);
+        let (text, without) = (text.embedding, Vec::new());
+        Ok(ArmedAlert { id, revision: None, spec: None, text, without, threshold })
+    };
+    let armed = wanted.into_iter().map(arm).collect::<Result<Vec<_>>>()?;
     let embedder = Embedder::open(&engine.runtime, bundle, &engine.options)?;
-    Ok((embedder, Matcher::new(alerts, parse_policy(&args.policy)?)))
+    let matcher = Matcher::new(Arc::new(Armed::new(armed)?), Arc::default());
+    Ok(Matching::new(embedder, matcher))
 }
 
 /// The file's name as a camera's: other characters become dashes, a second one gets a number.
