@@ -185,6 +185,11 @@ impl Pipeline {
         }
     }
 
+    /// Ends what is open on a camera whose frames stopped: who was in view may be gone.
+    pub fn end_camera(&self, camera: CameraId) {
+        self.site.queue.push(Item::EndCamera(camera));
+    }
+
     /// Whether no frame and no view waits.
     pub fn is_idle(&self) -> bool {
         self.site.lanes.load().iter().all(|lane| !lane.slot.is_full()) && self.site.queue.is_empty()

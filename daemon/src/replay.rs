@@ -86,16 +86,19 @@ pub struct Recording {
     pub sightings: Vec<Sighting>,
     /// A frame to draw on: the one with the most persons.
     pub scene: Option<Rgb>,
-    /// Frames whose detection failed.
+    /// Frames that could not be searched, and views that could not be embedded.
     pub failed: u64,
+    /// Data of the recording that could not be decoded.
+    pub warnings: u64,
+    /// Why the recording was not read to its end.
+    pub broken_off: Option<String>,
+    size: (u32, u32),
     most_persons: usize,
 }
 
 /// Who was where in one frame.
 pub struct Look {
-    /// The frame's place in the recording, from 0.
-    pub frame: u64,
-    /// Its time.
+    /// The frame's time.
     pub pts: Pts,
     /// Everybody in view.
     pub persons: Vec<(TrackId, BBox)>,
@@ -132,16 +135,18 @@ impl Replay {
         let interval = Duration::from_secs_f64(1.0 / self.rate_hz);
         let mut due = Duration::ZERO;
         let clock = self.stopwatch.clock().clone();
-        for frame in Reader::open(camera.clone(), video, &DecoderChoice::Software, clock)? {
+        let mut reader = Reader::open(camera.clone(), video, &DecoderChoice::Software, clock)?;
+        while let Some(frame) = reader.next() {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) if recording.frames > 0 => {
-                    tracing::warn!(video = %video.display(), %error, "The recording breaks off.");
+                    recording.broken_off = Some(error.to_string());
                     break;
                 }
                 Err(error) => return Err(error),
             };
             recording.frames += 1;
+            recording.size = (frame.width, frame.height);
             recording.seconds = frame.pts.0.as_secs_f64();
             // Half a millisecond of slack: a recording's times are rounded.
             if frame.pts.0 + Duration::from_micros(500) < due {
@@ -151,6 +156,7 @@ impl Replay {
             self.look(&mut watch, &frame, &mut recording)?;
             (self.progress)(frame.pts);
         }
+        recording.warnings = reader.counts().warnings;
         if recording.frames == 0 {
             return Err(Error::config(video.display().to_string(), "holds no frame"));
         }
@@ -183,8 +189,13 @@ impl Replay {
             frame: (frame.width, frame.height),
         };
         for view in step.views {
-            let sightings = self.embed(&seen, &view)?;
-            recording.sightings.extend(sightings);
+            match self.embed(&seen, &view) {
+                Ok(sightings) => recording.sightings.extend(sightings),
+                Err(error) => {
+                    recording.failed += 1;
+                    tracing::warn!(camera = %frame.camera, %error, "A view was not embedded.");
+                }
+            }
             recording.note_view(view);
         }
         if let Some(Matching { matcher, ledger, .. }) = &mut self.matching {
@@ -212,10 +223,25 @@ impl Replay {
 
 impl Recording {
     /// How the tracks agree with the truth.
-    pub fn compare(&self, truth: &Truth) -> Agreement {
+    ///
+    /// # Errors
+    /// Where the truth is of another recording: another frame size, or far fewer frames.
+    pub fn compare(&self, truth: &Truth) -> Result<Agreement> {
+        let length = truth.len() as f64 / truth.fps;
+        if truth.size != self.size || (self.seconds - length).abs() > length.max(1.0) * 0.1 {
+            return Err(Error::config(
+                "--truth",
+                format!(
+                    "is of a recording of {}x{} and {length:.0} s, this one has {}x{} and {:.0} s",
+                    truth.size.0, truth.size.1, self.size.0, self.size.1, self.seconds
+                ),
+            ));
+        }
         let mut comparison = Comparison::new(truth);
-        self.looks.iter().for_each(|look| comparison.frame(look.frame, &look.persons));
-        comparison.finish()
+        for look in &self.looks {
+            comparison.frame(truth.frame_at(look.pts), &look.persons);
+        }
+        Ok(comparison.finish())
     }
 
     fn note_persons(&mut self, frame: &Frame, seen: &[TrackView]) -> Result<()> {
@@ -242,7 +268,7 @@ impl Recording {
             let whole = PixelRect { x: 0, y: 0, width: frame.width, height: frame.height };
             self.scene = Some(frame.pixels.region(whole)?);
         }
-        self.looks.push(Look { frame: frame.seq, pts: frame.pts, persons });
+        self.looks.push(Look { pts: frame.pts, persons });
         Ok(())
     }
 

@@ -191,6 +191,9 @@ impl Service {
             metrics::source(id, fps.map(f64::from), running.supervisor.counts());
             if running.told != Some((state, reason)) {
                 running.told = Some((state, reason));
+                if state == "down" {
+                    self.pipeline.end_camera(id.clone());
+                }
                 let wall = Wall::new(self.clock.wall() - self.clock.now().since(since), None);
                 let camera = id.clone();
                 let (since, clock_synced) = (rfc3339(wall.at), wall.believed());
@@ -214,6 +217,11 @@ impl Service {
     pub fn is_over(&self) -> bool {
         self.cameras.values().all(|running| running.supervisor.is_finished())
             && self.pipeline.is_idle()
+    }
+
+    /// Whether any camera gave a frame since the start.
+    pub fn saw_anything(&self) -> bool {
+        self.cameras.values().any(|running| running.supervisor.counts().decoded > 0)
     }
 
     /// How many cameras are watched.

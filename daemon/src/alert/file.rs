@@ -69,7 +69,12 @@ pub fn read(path: &Path) -> Result<Vec<Wanted>> {
         let id = AlertId::new(&id).map_err(|error| Error::config(place(), error.to_string()))?;
         Ok(Wanted { id, text })
     };
-    entries.into_iter().enumerate().map(named).collect()
+    let wanted = entries.into_iter().enumerate().map(named).collect::<Result<Vec<_>>>()?;
+    let mut seen = std::collections::BTreeSet::new();
+    match wanted.iter().find(|wanted| !seen.insert(&wanted.id)) {
+        Some(twice) => Err(Error::config(place(), format!("two texts are called {}", twice.id))),
+        None => Ok(wanted),
+    }
 }
 
 #[cfg(test)]

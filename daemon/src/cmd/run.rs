@@ -32,6 +32,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let mut service = Service::start(config, clock, signals.stop.clone())?;
     tracing::info!(cameras = service.cameras(), "Watching.");
+    let mut code = ExitCode::SUCCESS;
     while !signals.stop.wait(TICK) {
         service.tick();
         if signals.take_reload() {
@@ -39,13 +40,17 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         }
         if service.is_over() {
             tracing::info!("Every recording has ended.");
+            if !service.saw_anything() {
+                tracing::error!("No recording gave a frame.");
+                code = ExitCode::from(3);
+            }
             break;
         }
     }
     tracing::info!("Stopping.");
     service.end();
     tracing::info!("Stopped.");
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 fn reload(service: &mut Service, args: &Args) {

@@ -30,6 +30,8 @@ use crate::{
 
 /// Largest configuration that is read: far above a site's needs, far below the memory.
 const MAX_BYTES: u64 = 1 << 20;
+/// Most detection threads: more than any box has cores.
+const MAX_WORKERS: usize = 64;
 
 /// Everything the daemon is told.
 #[derive(Debug, Deserialize, Serialize)]
@@ -165,7 +167,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".into() }
+        Self { format: LogFormat::Text, filter: "info,ort=warn".into() }
     }
 }
 
@@ -221,6 +223,12 @@ impl Config {
         self.mqtt.settings(self.topics()?)?;
         crate::score::parse_policy(&self.decision.policy)?;
         Rules::new(self.policy.clone())?;
+        if self.detector.workers.get() > MAX_WORKERS {
+            let reason =
+                format!("detector.workers: {} is not 1 to {MAX_WORKERS}", self.detector.workers);
+            return Err(Error::config(name, reason));
+        }
+        crate::telemetry::check_filter(&self.log.filter)?;
         if !self.metrics.listen.ip().is_loopback() {
             return Err(Error::config(
                 name,
