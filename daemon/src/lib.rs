@@ -28,6 +28,7 @@ pub mod score;
 pub mod shutdown;
 pub mod sighting;
 pub mod source;
+pub mod staff;
 pub mod telemetry;
 pub mod track;
 pub mod truth;
