@@ -300,13 +300,8 @@ impl Session {
     /// [`Fault::Broker`] where the connection breaks, the broker does not answer, or reading is not
     /// allowed.
     pub async fn read(&mut self, filters: Vec<String>, board: &mut Board) -> Result<(), Fault> {
-        let mut retained = 0u64;
-        let mut take = |heard: Heard| {
-            retained += u64::from(heard.retained);
-            board.take(&heard);
-        };
         let filters = filters.into_iter().map(at_least_once).collect();
-        self.subscribe(filters, &mut take).await?;
+        self.subscribe(filters, &mut |heard| board.take(&heard)).await?;
         let mut quiet = 0;
         while quiet < QUIET_ROUNDS {
             let mut in_round = 0u64;

@@ -149,7 +149,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Fault> {
     let is_done = is_done(&stands);
     if args.answers.json {
         print_json(&json!({
-            "alert": id, "revision": revision, "armed": is_done,
+            "alert": id, "revision": revision, "done": is_done,
             "message": serde_json::from_slice::<serde_json::Value>(&payload).unwrap_or_default(),
             "devices": answers::json(&stands),
         }))?;

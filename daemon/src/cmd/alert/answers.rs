@@ -17,7 +17,7 @@ pub(super) enum Stand<'a> {
     Answered(&'a Answer),
     /// It is online and has not answered.
     Silent,
-    /// It is not there; it takes the message up when it comes back.
+    /// It is not there; the broker tells it when it comes back.
     Away,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn describe(name: &str, stand: &Stand<'_>, width: usize) -> String {
     let (what, warnings): (String, &[String]) = match stand {
         Stand::Answered(answer) => (state(answer), &answer.warnings),
         Stand::Silent => ("online, but has not answered yet".to_owned(), &[]),
-        Stand::Away => ("not connected; takes it up when it is back".to_owned(), &[]),
+        Stand::Away => ("not connected; is told when it is back".to_owned(), &[]),
     };
     let mut text = format!("  {name:width$}  {what}\n");
     for warning in warnings {

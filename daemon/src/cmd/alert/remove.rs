@@ -79,7 +79,7 @@ fn report(
     if args.answers.json {
         let devices = answers::json(&stands);
         print_json(&json!({
-            "alert": id, "revision": revision, "withdrawn": is_done, "devices": devices,
+            "alert": id, "revision": revision, "done": is_done, "devices": devices,
         }))?;
     } else {
         let width = answers::width(stands.iter().map(|(name, _)| *name));

@@ -36,8 +36,9 @@ Example:
 
 While the connection is down the broker keeps sightings for an hour; they are shown when it is back.
 
-Exit status: 0 ended by Ctrl-C; 2 something was typed wrong; 3 the broker cannot be used at the start,
-or a picture cannot be saved.";
+A picture that cannot be saved is said to be; the lines go on.
+
+Exit status: 0 ended by Ctrl-C; 2 something was typed wrong; 3 the broker cannot be used at the start.";
 
 /// How long the thread that waits for the end sleeps at a time; it wakes at once when asked.
 const LONG: Duration = Duration::from_secs(3600);
@@ -119,7 +120,14 @@ fn picture(args: &Args, device: &str, heard: &Heard) -> Result<(), Fault> {
         eprintln!("{device} sent a picture that does not say which sighting it belongs to.");
         return Ok(());
     };
-    let path = sightings::save(folder, &name, &heard.payload)?;
+    let path = match sightings::save(folder, &name, &heard.payload) {
+        Ok(path) => path,
+        // Who watches needs the sightings more than their pictures.
+        Err(error) => {
+            eprintln!("A picture is not saved: {error}.");
+            return Ok(());
+        }
+    };
     if args.json {
         print(&format!("{}\n", json!({"device": device, "picture": path})))
     } else {
