@@ -32,6 +32,7 @@ pub mod service;
 pub mod shutdown;
 pub mod sighting;
 pub mod source;
+pub mod staff;
 pub mod telemetry;
 pub mod track;
 pub mod truth;

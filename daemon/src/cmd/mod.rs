@@ -10,6 +10,7 @@ use clap::Subcommand;
 
 use crate::{config::Log, error::Error, telemetry};
 
+mod alert;
 mod bench;
 mod bundle;
 mod check;
@@ -35,6 +36,9 @@ pub enum Command {
     Match(matching::Args),
     /// Run recordings through the pipeline, every frame, and report what was seen
     Replay(replay::Args),
+    /// Say whom the cameras look for, see what became of it, see who is found
+    #[command(subcommand)]
+    Alert(alert::Command),
     /// Measure this machine
     #[command(subcommand)]
     Bench(bench::Command),
@@ -56,6 +60,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Bundle(command) => bundle::run(&command),
         Command::Match(args) => matching::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Alert(command) => alert::run(&command),
         Command::Bench(command) => bench::run(&command),
     }
 }
