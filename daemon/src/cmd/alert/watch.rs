@@ -1,12 +1,12 @@
 //! `spotterd alert watch`.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::{Broker, print};
 use crate::{
-    clock::{Clock, Stop, SystemClock},
+    clock::{Clock, SystemClock},
     error::Error,
     shutdown,
     staff::{Device, Event, Fault, Heard, Pictures, Said, Watching, shown, sightings, times},
@@ -79,8 +79,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Fault> {
 
 /// Completes when somebody ends the program.
 fn on_end() -> Result<tokio::sync::oneshot::Receiver<()>, Error> {
-    let stop = Arc::new(Stop::default());
-    shutdown::on_signals(stop.clone())?;
+    let stop = shutdown::on_signals()?.stop;
     let (sender, ended) = tokio::sync::oneshot::channel();
     let wait = move || {
         while !stop.wait(LONG) {}
