@@ -18,7 +18,9 @@ use crate::{
     engine::Engine,
     error::Error,
     frame::{CameraId, Frame},
+    health::{self, Hearts},
     metrics,
+    notify::{Broker, Notifier, Watchdog, Watching},
     pipeline::{Embedding, Lane, Pipeline, Sink},
     score::{Matcher, Sighting, parse_policy},
     shutdown,
@@ -45,6 +47,8 @@ pub struct Args {
 
 /// How often the sources are counted.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long opening and first running the models may take: TensorRT builds its engines then.
+const OPENING_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let config = Config::load(&args.config)?;
@@ -54,8 +58,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     shutdown::on_signals(stop.clone())?;
     metrics::serve(config.metrics.listen, metrics::install()?)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let hearts = Arc::new(Hearts::new(clock.clone()));
+    let notifier = Arc::new(Notifier::from_environment());
 
-    let (detectors, embedding) = open_models(args, &config)?;
+    notifier.opening("models", OPENING_PATIENCE);
+    let (mut detectors, mut embedding) = open_models(args, &config)?;
+    health::first_run(&mut detectors, &mut embedding.embedder)?;
+    let armed = embedding.matcher.alerts().len();
     let signal = Signal::new();
     let ids = Arc::new(TrackIds::default());
     let mut lanes = Vec::new();
@@ -71,18 +80,26 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         ));
         supervisors.push((camera.id.clone(), start(camera, slot, &clock, &stop)?));
     }
-    let pipeline = Pipeline::start(lanes, signal, detectors, embedding, (clock, stop.clone()))?;
+    let run = (clock, stop.clone(), hearts.as_ref());
+    let pipeline = Pipeline::start(lanes, signal, detectors, embedding, run)?;
+    notifier.ready(&watching(&supervisors, armed));
+    let watchdog = Watchdog::new(notifier.clone(), hearts.clone()).start(stop.clone())?;
     tracing::info!(cameras = supervisors.len(), "Watching.");
 
     while !stop.wait(COUNT_INTERVAL) {
         supervisors.iter().for_each(|(camera, supervisor)| count(camera, supervisor));
+        notifier.status(&watching(&supervisors, armed));
         if supervisors.iter().all(|(_, s)| s.is_finished()) && pipeline.is_idle() {
             tracing::info!("Every recording has ended.");
             stop.ask();
         }
     }
+    notifier.stopping();
     tracing::info!("Stopping.");
     pipeline.join();
+    if watchdog.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("The watchdog's thread ended by a bug.");
+    }
     // Every source is asked before the first is waited for.
     supervisors.iter().for_each(|(_, supervisor)| supervisor.halt());
     drop(supervisors);
@@ -153,6 +170,17 @@ fn start(
         stop: stop.clone(),
         slot,
     })?)
+}
+
+fn watching(supervisors: &[(CameraId, Supervisor)], alerts: usize) -> Watching {
+    let streams =
+        |(_, s): &&(CameraId, Supervisor)| matches!(*s.status(), Status::Streaming { .. });
+    Watching {
+        streaming: supervisors.iter().filter(streams).count(),
+        cameras: supervisors.len(),
+        alerts,
+        broker: Broker::None,
+    }
 }
 
 fn count(camera: &CameraId, supervisor: &Supervisor) {
