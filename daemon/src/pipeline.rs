@@ -28,6 +28,7 @@ use crate::{
     embed::{Embedder, Item, Queue},
     error::{Error, Result},
     frame::{CameraId, Frame, Pts},
+    health::{Heart, Hearts},
     metrics::{self, Stage, Stopwatch},
     score::{Armed, ArmedAlert, Matcher, Seen},
     sighting::{Ledger, Moment, Sighting},
@@ -38,7 +39,8 @@ use crate::{
 
 /// Views that may wait for the tower: at a third of a second each, older ones are history.
 const MAX_WAITING_VIEWS: usize = 32;
-/// How long a thread waits before it looks whether it should stop.
+/// How long a thread waits before it looks whether it should stop, and beats: far below
+/// [`crate::health::STALLED_AFTER`].
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A camera as the analysis sees it.
@@ -131,7 +133,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts one analysis worker for each detector, and the embedder.
+    /// Starts one analysis worker for each detector, and the embedder. Each of them has a heart in
+    /// `hearts`, called like its thread: `analyse-0` and so on, and `embed`.
     ///
     /// # Errors
     /// Where a thread cannot be started.
@@ -140,7 +143,7 @@ impl Pipeline {
         signal: Arc<Signal>,
         detectors: Vec<Box<dyn Detector>>,
         embedding: Embedding,
-        (clock, stop): (Arc<dyn Clock>, Arc<Stop>),
+        (clock, stop, hearts): (Arc<dyn Clock>, Arc<Stop>, &Hearts),
     ) -> Result<Self> {
         let site = Arc::new(Site {
             lanes: ArcSwap::from_pointee(lanes),
@@ -153,13 +156,14 @@ impl Pipeline {
         let mut threads = Vec::new();
         for (index, mut detector) in detectors.into_iter().enumerate() {
             let site = site.clone();
-            threads.push(spawn(&format!("analyse-{index}"), move || {
-                site.analyse(detector.as_mut());
-            })?);
+            let name = format!("analyse-{index}");
+            let heart = hearts.register(&name);
+            threads.push(spawn(&name, move || site.analyse(detector.as_mut(), &heart))?);
         }
         let mut embedding = embedding;
         let shared = site.clone();
-        threads.push(spawn("embed", move || shared.embed(&mut embedding))?);
+        let heart = hearts.register("embed");
+        threads.push(spawn("embed", move || shared.embed(&mut embedding, &heart))?);
         Ok(Self { site, threads })
     }
 
@@ -228,9 +232,10 @@ pub struct Embedding {
 }
 
 impl Site {
-    fn analyse(&self, detector: &mut dyn Detector) {
+    fn analyse(&self, detector: &mut dyn Detector, heart: &Heart) {
         let mut stopwatch = Stopwatch::new(self.clock.clone());
         while !self.stop.asked() {
+            heart.beat();
             let seen = self.signal.seen();
             match self.next() {
                 Some((claim, frame)) => self.look(detector, &claim.0, frame, &mut stopwatch),
@@ -336,9 +341,10 @@ impl Site {
         own
     }
 
-    fn embed(&self, embedding: &mut Embedding) {
+    fn embed(&self, embedding: &mut Embedding, heart: &Heart) {
         let mut stopwatch = Stopwatch::new(self.clock.clone());
         while !self.queue.is_done() {
+            heart.beat();
             embedding.rearm(self.moment());
             match self.queue.pop(PATIENCE) {
                 Some(Item::View(seen, view)) => {

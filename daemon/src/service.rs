@@ -20,11 +20,13 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     frame::{CameraId, Frame},
+    health::{self, Hearts},
     metrics,
     mqtt::{
-        Link, Topics,
+        Link, LinkState, Topics,
         broker::{Embedded, Ports},
     },
+    notify::{Broker, Watching},
     out::Outlet,
     outbox::{Class, Message, Outbox, Settings as OutboxSettings},
     pipeline::{Embedding, Lane, Pipeline},
@@ -68,7 +70,10 @@ impl Service {
     /// # Errors
     /// What is wrong with models, disk or configuration. A camera or a broker that is not there is no
     /// error: they are tried for ever.
-    pub fn start(config: Config, clock: Arc<dyn Clock>, stop: Arc<Stop>) -> Result<Self> {
+    pub fn start(
+        config: Config,
+        (clock, stop, hearts): (Arc<dyn Clock>, Arc<Stop>, &Hearts),
+    ) -> Result<Self> {
         let folder = &config.storage.folder;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let topics = config.topics()?;
@@ -98,16 +103,17 @@ impl Service {
             },
         )?;
         let mut outlet = Outlet::new(outbox.clone(), topics.clone());
-        let embedding = Embedding {
+        let mut detectors = detectors(&config, &engine)?;
+        let mut embedding = Embedding {
             embedder: Embedder::open(&engine.runtime, &bundle, &engine.options)?,
             matcher: Matcher::new(desk.armed(), places.clone()),
             ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
             armed: Box::new(desk.armed_reader()),
             sink: Box::new(move |sightings, view| outlet.tell(sightings, view)),
         };
+        health::first_run(&mut detectors, &mut embedding.embedder)?;
         let signal = Signal::new();
-        let detectors = detectors(&config, &engine)?;
-        let both = (clock.clone(), stop.clone());
+        let both = (clock.clone(), stop.clone(), hearts);
         let pipeline = Pipeline::start(Vec::new(), signal.clone(), detectors, embedding, both)?;
         let broker = match config.mqtt.is_embedded() {
             true => {
@@ -222,6 +228,21 @@ impl Service {
     /// Whether any camera gave a frame since the start.
     pub fn saw_anything(&self) -> bool {
         self.cameras.values().any(|running| running.supervisor.counts().decoded > 0)
+    }
+
+    /// What systemd's status line says.
+    pub fn watching(&self) -> Watching {
+        let streams =
+            |running: &&Running| matches!(*running.supervisor.status(), Status::Streaming { .. });
+        Watching {
+            streaming: self.cameras.values().filter(streams).count(),
+            cameras: self.cameras.len(),
+            alerts: self.desk.armed().alerts().len(),
+            broker: match self.link.state() {
+                LinkState::Connected { .. } => Broker::Connected,
+                _ => Broker::Away,
+            },
+        }
     }
 
     /// How many cameras are watched.

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on says so"
 )]
 
+#[allow(dead_code, reason = "shared with the tests of the link")]
 #[path = "../../daemon/tests/link/rig.rs"]
 mod rig;
 

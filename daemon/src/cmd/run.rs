@@ -1,13 +1,15 @@
 //! `spotterd run`: the daemon.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Result;
 
 use crate::{
     clock::{Clock, SystemClock},
     config::Config,
+    health::Hearts,
     metrics,
+    notify::{Notifier, Watchdog},
     service::{Service, TICK},
     shutdown, telemetry,
 };
@@ -23,6 +25,9 @@ pub struct Args {
     config: PathBuf,
 }
 
+/// How long opening and first running the models may take: TensorRT builds its engines then.
+const OPENING_PATIENCE: Duration = Duration::from_secs(15 * 60);
+
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let config = Config::load(&args.config)?;
     telemetry::install(&config.log)?;
@@ -30,12 +35,19 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let signals = shutdown::on_signals()?;
     metrics::serve(config.metrics.listen, metrics::install()?)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let mut service = Service::start(config, clock, signals.stop.clone())?;
+    let hearts = Arc::new(Hearts::new(clock.clone()));
+    let notifier = Arc::new(Notifier::from_environment());
+    notifier.opening("models", OPENING_PATIENCE);
+    let mut service = Service::start(config, (clock, signals.stop.clone(), &hearts))?;
+    notifier.ready(&service.watching());
+    let watchdog = Watchdog::new(notifier.clone(), hearts.clone()).start(signals.stop.clone())?;
     tracing::info!(cameras = service.cameras(), "Watching.");
     let mut code = ExitCode::SUCCESS;
     while !signals.stop.wait(TICK) {
         service.tick();
+        notifier.status(&service.watching());
         if signals.take_reload() {
+            let _reloading = notifier.reloading();
             reload(&mut service, args);
         }
         if service.is_over() {
@@ -47,8 +59,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             break;
         }
     }
+    notifier.stopping();
     tracing::info!("Stopping.");
     service.end();
+    if watchdog.is_some_and(|thread| thread.join().is_err()) {
+        tracing::error!("The watchdog's thread ended by a bug.");
+    }
     tracing::info!("Stopped.");
     Ok(code)
 }
