@@ -19,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rand::{SeedableRng, rngs::SmallRng};
 use rustix::process::{Pid, Signal as Kill, kill_process};
 use spotter_e2e::program::{self, tiny_bundle};
 use spotter_models::{
@@ -34,7 +35,8 @@ use spotterd::{
     health::{Hearts, STALLED_AFTER},
     notify::{Notifier, Watchdog},
     pipeline::{Embedding, Lane, Pipeline},
-    score::{Matcher, parse_policy},
+    score::Matcher,
+    sighting::{Ledger, Limits},
     source::{Signal, Slot},
 };
 
@@ -201,8 +203,10 @@ fn the_units_exec_start_says_ready_how_it_goes_alive_and_stopping() {
     let config = folder.path().join("spotterd.toml");
     let text = format!(
         "bundle = {:?}\n[metrics]\nlisten = \"127.0.0.1:0\"\n\
+         [mqtt]\nembedded_port = 0\n[storage]\nfolder = {:?}\n\
          [[camera]]\nid = \"test\"\nurl = \"test:ball\"\n",
-        tiny_bundle()
+        tiny_bundle(),
+        folder.path().join("state"),
     );
     fs::write(&config, text).unwrap();
     let socket = folder.path().join("notify");
@@ -223,7 +227,7 @@ fn the_units_exec_start_says_ready_how_it_goes_alive_and_stopping() {
     assert!(before.iter().any(|line| line.starts_with("EXTEND_TIMEOUT_USEC=")), "{before:?}");
     assert_eq!(manager.place("WATCHDOG=1"), None, "alive before it was ready: {before:?}");
     // Comes with READY where the source was quick.
-    let streaming = "STATUS=1 of 1 cameras streaming, 0 alerts armed, no broker";
+    let streaming = "STATUS=1 of 1 cameras streaming, 0 alerts armed, broker connected";
     if manager.place(streaming).is_none() {
         manager.wait_for(streaming);
     }
@@ -269,8 +273,10 @@ fn embedding() -> Embedding {
     let runtime = Runtime::load(None).unwrap();
     Embedding {
         embedder: Embedder::open(&runtime, &bundle, &SessionOptions::default()).unwrap(),
-        matcher: Matcher::new(Vec::new(), parse_policy("fixed=0.3").unwrap()),
-        sink: Box::new(|_| {}),
+        matcher: Matcher::new(Arc::default(), Arc::default()),
+        ledger: Ledger::new(Limits::default(), SmallRng::seed_from_u64(1)),
+        armed: Box::new(Arc::default),
+        sink: Box::new(|_, _| {}),
     }
 }
 
@@ -297,7 +303,8 @@ fn a_frozen_detector_stops_the_watchdog_and_an_idle_scene_does_not() {
     let detectors: Vec<Box<dyn Detector>> = vec![Box::new(Frozen { entered, release })];
     let camera = CameraId::new("yard").unwrap();
     let slot: Arc<Slot<Frame>> = Slot::new(signal.clone());
-    let lanes = vec![Lane::new(camera.clone(), Arc::default(), slot.clone(), 5.0)];
+    let lane = Lane::new(camera.clone(), Arc::default(), slot.clone(), 5.0);
+    let lanes = vec![Arc::new(lane)];
     let run = (shared, stop.clone(), hearts.as_ref());
     let pipeline = Pipeline::start(lanes, signal, detectors, embedding(), run).unwrap();
     let (notifier, alive) = counted();

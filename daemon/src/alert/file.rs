@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn three_forms_of_the_file() {
         let expected = [("1", "red coat"), ("hat", "a hat")]
-            .map(|(id, text)| Wanted { id: id.into(), text: text.into() });
+            .map(|(id, text)| Wanted { id: AlertId::new(id).unwrap(), text: text.into() });
         let list = r#"["red coat", {"id": "hat", "text": "a hat"}]"#;
         assert_eq!(parse(list).unwrap(), expected);
         assert_eq!(parse(&format!(r#"{{"video": "x", "alerts": {list}}}"#)).unwrap(), expected);
