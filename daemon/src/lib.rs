@@ -2,7 +2,8 @@
 //!
 //! The modules are the stages of the data path, in its order: [`source`] decodes, [`detect`] finds
 //! persons, [`track`] follows them, [`crop`] chooses the views worth embedding, [`embed`] places them
-//! among the texts of [`alert`], [`score`] compares. [`watch`] is one camera's part of it;
+//! among the texts of [`alert`], [`score`] compares, [`sighting`] decides what is told; [`outbox`] keeps
+//! it and [`mqtt`] sends it. [`desk`] takes alerts in. [`watch`] is one camera's part of it;
 //! [`pipeline`] runs it live, [`replay`] over recordings.
 
 pub mod alert;
@@ -10,14 +11,18 @@ pub mod clock;
 pub mod cmd;
 pub mod config;
 pub mod crop;
+pub mod desk;
 pub mod detect;
 pub mod embed;
 pub mod engine;
 pub mod error;
 pub mod frame;
 pub mod geometry;
+pub mod health;
 pub mod metrics;
 pub mod mqtt;
+pub mod notify;
+pub mod out;
 pub mod outbox;
 pub mod page;
 pub mod picture;
@@ -26,9 +31,11 @@ pub mod probe;
 pub mod replay;
 pub mod report;
 pub mod score;
+pub mod service;
 pub mod shutdown;
 pub mod sighting;
 pub mod source;
+pub mod staff;
 pub mod telemetry;
 pub mod track;
 pub mod truth;

@@ -20,6 +20,9 @@ use crate::{
 const BUCKETS_S: [f64; 12] =
     [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5];
 
+/// How often samples are folded into their histograms.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// A stage of the data path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -175,6 +178,15 @@ pub fn serve(listen: SocketAddr, handle: PrometheusHandle) -> Result<()> {
         .name("metrics".into())
         .spawn(move || {
             runtime.block_on(async move {
+                let upkeep = handle.clone();
+                tokio::spawn(async move {
+                    // Histograms keep every sample until somebody folds them, scraped or not.
+                    let mut every = tokio::time::interval(UPKEEP);
+                    loop {
+                        every.tick().await;
+                        upkeep.run_upkeep();
+                    }
+                });
                 let page = move || {
                     let text = handle.render();
                     std::future::ready(text)

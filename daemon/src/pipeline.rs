@@ -11,21 +11,27 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
+use rand::rngs::SmallRng;
+
 use crate::{
+    alert::{AlertId, Wall},
     clock::{Clock, Mono, Stop},
     detect::Detector,
     embed::{Embedder, Item, Queue},
     error::{Error, Result},
     frame::{CameraId, Frame, Pts},
+    health::{Heart, Hearts},
     metrics::{self, Stage, Stopwatch},
-    score::{Matcher, Seen, Sighting},
+    score::{Armed, ArmedAlert, Matcher, Seen},
+    sighting::{Ledger, Moment, Sighting},
     source::{Signal, Slot},
     track::{TrackId, TrackIds},
     watch::{Step, View, Watch},
@@ -33,7 +39,8 @@ use crate::{
 
 /// Views that may wait for the tower: at a third of a second each, older ones are history.
 const MAX_WAITING_VIEWS: usize = 32;
-/// How long a thread waits before it looks whether it should stop.
+/// How long a thread waits before it looks whether it should stop, and beats: far below
+/// [`crate::health::STALLED_AFTER`].
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A camera as the analysis sees it.
@@ -41,13 +48,15 @@ pub struct Lane {
     camera: CameraId,
     slot: Arc<Slot<Frame>>,
     interval: Duration,
+    /// When the next look is due, in nanoseconds of monotonic time.
+    due: AtomicU64,
+    /// Whether a worker has it.
+    claimed: AtomicBool,
     state: Mutex<LaneState>,
 }
 
 struct LaneState {
     watch: Watch,
-    /// When the next look is due.
-    due: Mono,
     /// The last frame looked at.
     last: Option<(u64, Pts)>,
 }
@@ -56,19 +65,55 @@ impl Lane {
     /// A camera whose frames come through `slot` and are looked at `rate_hz` times a second.
     pub fn new(camera: CameraId, ids: Arc<TrackIds>, slot: Arc<Slot<Frame>>, rate_hz: f64) -> Self {
         let watch = Watch::new(camera.clone(), ids);
-        let state = LaneState { watch, due: Mono::default(), last: None };
         Self {
             camera,
             slot,
             interval: Duration::from_secs_f64(1.0 / rate_hz),
-            state: Mutex::new(state),
+            due: AtomicU64::new(0),
+            claimed: AtomicBool::new(false),
+            state: Mutex::new(LaneState { watch, last: None }),
         }
+    }
+
+    /// Its camera.
+    pub fn camera(&self) -> &CameraId {
+        &self.camera
+    }
+
+    fn due(&self) -> Mono {
+        Mono(Duration::from_nanos(self.due.load(Ordering::Acquire)))
+    }
+
+    fn set_due(&self, due: Mono) {
+        let nanos = u64::try_from(due.0.as_nanos()).unwrap_or(u64::MAX);
+        self.due.store(nanos, Ordering::Release);
+    }
+
+    fn state(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A camera that one worker has, until this is dropped.
+struct Claim(Arc<Lane>);
+
+impl Claim {
+    fn try_new(lane: &Arc<Lane>) -> Option<Self> {
+        let claimed = lane.claimed.swap(true, Ordering::AcqRel);
+        (!claimed).then(|| Self(lane.clone()))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.claimed.store(false, Ordering::Release);
     }
 }
 
 /// What all threads share.
 struct Site {
-    lanes: Vec<Lane>,
+    /// Replaced as a whole by a reload.
+    lanes: ArcSwap<Vec<Arc<Lane>>>,
     signal: Arc<Signal>,
     queue: Queue,
     clock: Arc<dyn Clock>,
@@ -77,8 +122,9 @@ struct Site {
     analysing: AtomicUsize,
 }
 
-/// Takes sightings; called from the embedder's thread, in order.
-pub type Sink = Box<dyn FnMut(Sighting) + Send>;
+/// Takes sightings and the view they come from, where they come from one; called from the embedder's
+/// thread, in order.
+pub type Sink = Box<dyn FnMut(&[Sighting], Option<&View>) + Send>;
 
 /// The running threads.
 pub struct Pipeline {
@@ -87,19 +133,20 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Starts one analysis worker for each detector, and the embedder.
+    /// Starts one analysis worker for each detector, and the embedder. Each of them has a heart in
+    /// `hearts`, called like its thread: `analyse-0` and so on, and `embed`.
     ///
     /// # Errors
     /// Where a thread cannot be started.
     pub fn start(
-        lanes: Vec<Lane>,
+        lanes: Vec<Arc<Lane>>,
         signal: Arc<Signal>,
         detectors: Vec<Box<dyn Detector>>,
         embedding: Embedding,
-        (clock, stop): (Arc<dyn Clock>, Arc<Stop>),
+        (clock, stop, hearts): (Arc<dyn Clock>, Arc<Stop>, &Hearts),
     ) -> Result<Self> {
         let site = Arc::new(Site {
-            lanes,
+            lanes: ArcSwap::from_pointee(lanes),
             signal,
             queue: Queue::new(MAX_WAITING_VIEWS),
             clock,
@@ -109,13 +156,14 @@ impl Pipeline {
         let mut threads = Vec::new();
         for (index, mut detector) in detectors.into_iter().enumerate() {
             let site = site.clone();
-            threads.push(spawn(&format!("analyse-{index}"), move || {
-                site.analyse(detector.as_mut());
-            })?);
+            let name = format!("analyse-{index}");
+            let heart = hearts.register(&name);
+            threads.push(spawn(&name, move || site.analyse(detector.as_mut(), &heart))?);
         }
         let mut embedding = embedding;
         let shared = site.clone();
-        threads.push(spawn("embed", move || shared.embed(&mut embedding))?);
+        let heart = hearts.register("embed");
+        threads.push(spawn("embed", move || shared.embed(&mut embedding, &heart))?);
         Ok(Self { site, threads })
     }
 
@@ -124,9 +172,31 @@ impl Pipeline {
         self.site.signal.raise();
     }
 
+    /// Watches other cameras from now on. Tracks of cameras that are gone are ended.
+    pub fn use_lanes(&self, lanes: Vec<Arc<Lane>>) {
+        let stays = |old: &Arc<Lane>| lanes.iter().any(|new| Arc::ptr_eq(new, old));
+        let gone: Vec<CameraId> = self
+            .site
+            .lanes
+            .load()
+            .iter()
+            .filter(|lane| !stays(lane))
+            .map(|lane| lane.camera.clone())
+            .collect();
+        self.site.lanes.store(Arc::new(lanes));
+        for camera in gone {
+            self.site.queue.push(Item::EndCamera(camera));
+        }
+    }
+
+    /// Ends what is open on a camera whose frames stopped: who was in view may be gone.
+    pub fn end_camera(&self, camera: CameraId) {
+        self.site.queue.push(Item::EndCamera(camera));
+    }
+
     /// Whether no frame and no view waits.
     pub fn is_idle(&self) -> bool {
-        self.site.lanes.iter().all(|lane| !lane.slot.is_full()) && self.site.queue.is_empty()
+        self.site.lanes.load().iter().all(|lane| !lane.slot.is_full()) && self.site.queue.is_empty()
     }
 
     /// Waits for the threads, which end once somebody asked to stop.
@@ -153,19 +223,22 @@ pub struct Embedding {
     pub embedder: Embedder,
     /// The texts and what is known of each track.
     pub matcher: Matcher,
+    /// Decides what is told.
+    pub ledger: Ledger<SmallRng>,
+    /// The texts that are watched for now.
+    pub armed: Box<dyn Fn() -> Arc<Armed> + Send>,
     /// Where sightings go.
     pub sink: Sink,
 }
 
 impl Site {
-    fn analyse(&self, detector: &mut dyn Detector) {
+    fn analyse(&self, detector: &mut dyn Detector, heart: &Heart) {
         let mut stopwatch = Stopwatch::new(self.clock.clone());
         while !self.stop.asked() {
+            heart.beat();
             let seen = self.signal.seen();
             match self.next() {
-                Some((lane, state, frame)) => {
-                    self.look(detector, lane, state, frame, &mut stopwatch)
-                }
+                Some((claim, frame)) => self.look(detector, &claim.0, frame, &mut stopwatch),
                 None => {
                     self.signal.wait(seen, self.until_due());
                 }
@@ -176,24 +249,23 @@ impl Site {
         }
     }
 
-    /// The camera that is due for longest and has a frame that nobody works on.
-    fn next(&self) -> Option<(&Lane, MutexGuard<'_, LaneState>, Frame)> {
+    /// The camera that is due for longest and has a frame, unless another worker has it.
+    fn next(&self) -> Option<(Claim, Frame)> {
         let now = self.clock.now();
-        let mut ready: Vec<(Mono, &Lane, MutexGuard<'_, LaneState>)> = self
-            .lanes
+        let lanes = self.lanes.load();
+        let mut ready: Vec<(Mono, &Arc<Lane>)> = lanes
             .iter()
             .filter(|lane| lane.slot.is_full())
-            .filter_map(|lane| {
-                let state = lane.state.try_lock().ok()?;
-                (state.due <= now).then_some((state.due, lane, state))
-            })
+            .map(|lane| (lane.due(), lane))
+            .filter(|(due, _)| *due <= now)
             .collect();
-        ready.sort_by_key(|(due, ..)| *due);
-        ready.into_iter().find_map(|(_, lane, mut state)| {
+        ready.sort_by_key(|(due, _)| *due);
+        ready.into_iter().find_map(|(due, lane)| {
+            let claim = Claim::try_new(lane)?;
             let frame = lane.slot.take()?;
             // Keeps the rate on average, but does not try to catch up what a busy box missed.
-            state.due = (state.due + lane.interval).max(now);
-            Some((lane, state, frame))
+            lane.set_due((due + lane.interval).max(now));
+            Some((claim, frame))
         })
     }
 
@@ -201,9 +273,10 @@ impl Site {
     fn until_due(&self) -> Duration {
         let now = self.clock.now();
         self.lanes
+            .load()
             .iter()
             .filter(|lane| lane.slot.is_full())
-            .filter_map(|lane| Some(lane.state.try_lock().ok()?.due.since(now)))
+            .map(|lane| lane.due().since(now))
             .filter(|span| !span.is_zero())
             .min()
             .map_or(PATIENCE, |span| span.min(PATIENCE))
@@ -213,10 +286,10 @@ impl Site {
         &self,
         detector: &mut dyn Detector,
         lane: &Lane,
-        mut state: MutexGuard<'_, LaneState>,
         frame: Frame,
         stopwatch: &mut Stopwatch,
     ) {
+        let mut state = lane.state();
         count_skipped(lane, &mut state, &frame);
         metrics::entered(Stage::Detect, &lane.camera, 1);
         let found = stopwatch.time(Stage::Detect, || {
@@ -256,7 +329,9 @@ impl Site {
             metrics::dropped(Stage::Embed, &camera, "queue_full", 1);
             if camera == lane.camera {
                 own.push(track);
-            } else if let Some(other) = self.lanes.iter().find(|other| other.camera == camera) {
+            } else if let Some(other) =
+                self.lanes.load().iter().find(|other| other.camera == camera)
+            {
                 // Never waits: while another worker holds that camera, its track comes again by age.
                 if let Ok(mut state) = other.state.try_lock() {
                     state.watch.retry(track);
@@ -266,25 +341,32 @@ impl Site {
         own
     }
 
-    fn embed(&self, embedding: &mut Embedding) {
+    fn embed(&self, embedding: &mut Embedding, heart: &Heart) {
         let mut stopwatch = Stopwatch::new(self.clock.clone());
         while !self.queue.is_done() {
-            let sightings = match self.queue.pop(PATIENCE) {
+            heart.beat();
+            embedding.rearm(self.moment());
+            match self.queue.pop(PATIENCE) {
                 Some(Item::View(seen, view)) => {
                     metrics::entered(Stage::Embed, &seen.camera, 1);
-                    let sightings = embedding.look(&seen, &view, &mut stopwatch);
-                    metrics::latency(&seen.camera, self.clock.now().since(seen.decoded_at));
-                    sightings.unwrap_or_else(|error| {
+                    if let Err(error) = embedding.look(&seen, &view, self.moment(), &mut stopwatch)
+                    {
                         metrics::failed(Stage::Embed, &seen.camera);
                         tracing::warn!(camera = %seen.camera, %error, "A view was not embedded.");
-                        Vec::new()
-                    })
+                    }
+                    metrics::latency(&seen.camera, self.clock.now().since(seen.decoded_at));
                 }
-                Some(Item::End(camera, track)) => embedding.matcher.end(&camera, track),
-                None => continue,
-            };
-            sightings.into_iter().for_each(|sighting| (embedding.sink)(sighting));
+                Some(Item::End(camera, track)) => embedding.end(&camera, track, self.moment()),
+                Some(Item::EndCamera(camera)) => embedding.end_camera(&camera, self.moment()),
+                None => {}
+            }
         }
+        let open = embedding.ledger.end_all(self.moment());
+        embedding.tell(&open, None);
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { mono: self.clock.now(), wall: Wall::new(self.clock.wall(), None) }
     }
 }
 
@@ -293,15 +375,66 @@ impl Embedding {
         &mut self,
         seen: &Seen,
         view: &View,
+        now: Moment,
         stopwatch: &mut Stopwatch,
-    ) -> Result<Vec<Sighting>> {
+    ) -> Result<()> {
         stopwatch.time(Stage::Prepare, || self.embedder.prepare(view.crop.view()))?;
         let embedding = stopwatch.time(Stage::Embed, || self.embedder.run())?;
         metrics::left(Stage::Embed, &seen.camera, 1);
-        let sightings =
-            stopwatch.time(Stage::Score, || self.matcher.look(seen, view, &embedding))?;
+        let sightings: Vec<Sighting> = stopwatch.time(Stage::Score, || {
+            let scored = self.matcher.look(seen, view, &embedding, now.wall)?;
+            Ok::<_, Error>(scored.into_iter().flat_map(|s| self.ledger.see(s, now)).collect())
+        })?;
         metrics::left(Stage::Score, &seen.camera, sightings.len() as u64);
-        Ok(sightings)
+        self.tell(&sightings, Some(view));
+        Ok(())
+    }
+
+    fn end_camera(&mut self, camera: &CameraId, now: Moment) {
+        self.matcher.end_camera(camera);
+        let sightings = self.ledger.end_camera(camera, now);
+        self.tell(&sightings, None);
+    }
+
+    fn end(&mut self, camera: &CameraId, track: TrackId, now: Moment) {
+        self.matcher.end(camera, track);
+        let sightings = self.ledger.end(camera, track.0, now);
+        self.tell(&sightings, None);
+    }
+
+    /// Takes another armed set, if there is one: what is not watched for any more ends, and who is in
+    /// view is compared with what is new.
+    fn rearm(&mut self, now: Moment) {
+        let armed = (self.armed)();
+        if Arc::ptr_eq(&armed, self.matcher.armed()) {
+            return;
+        }
+        let stays = |old: &ArmedAlert| {
+            armed.alerts().iter().any(|new| new.id == old.id && new.revision == old.revision)
+        };
+        let gone: Vec<AlertId> = self
+            .matcher
+            .armed()
+            .alerts()
+            .iter()
+            .filter(|old| !stays(old))
+            .map(|old| old.id.clone())
+            .collect();
+        let mut sightings: Vec<Sighting> =
+            gone.iter().flat_map(|id| self.ledger.end_alert(id, now)).collect();
+        match self.matcher.rearm(armed, now.wall) {
+            Ok(scored) => {
+                sightings.extend(scored.into_iter().flat_map(|s| self.ledger.see(s, now)))
+            }
+            Err(error) => tracing::error!(%error, "Persons in view were not compared anew."),
+        }
+        self.tell(&sightings, None);
+    }
+
+    fn tell(&mut self, sightings: &[Sighting], view: Option<&View>) {
+        if !sightings.is_empty() {
+            (self.sink)(sightings, view);
+        }
     }
 }
 

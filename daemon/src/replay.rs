@@ -3,19 +3,29 @@
 //! The steps are those of [`crate::pipeline`] without its threads and queues: what a recording gives
 //! here, a box that keeps up gives live.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use rand::{SeedableRng, rngs::SmallRng};
 
 use serde::Serialize;
 use spotter_models::Rgb;
 
 use crate::{
+    alert::Wall,
+    clock::Mono,
     detect::Detector,
     embed::Embedder,
     error::{Error, Result},
     frame::{CameraId, Frame, Pts},
     geometry::{BBox, PixelRect},
     metrics::{self, Cost, Stage, Stopwatch},
-    score::{Matcher, Seen, Sighting},
+    score::{Matcher, Seen},
+    sighting::{Ledger, Limits, Moment, Scored, Sighting},
     source::{DecoderChoice, Reader},
     track::{TrackId, TrackIds, TrackView},
     truth::{Agreement, Comparison, Truth},
@@ -27,7 +37,7 @@ pub struct Replay {
     /// Finds persons.
     pub detector: Box<dyn Detector>,
     /// Embeds and compares; without it only tracks come out.
-    pub matching: Option<(Embedder, Matcher)>,
+    pub matching: Option<Matching>,
     /// Frames a second of the recording that are looked at.
     pub rate_hz: f64,
     /// Names the tracks of all recordings.
@@ -36,6 +46,29 @@ pub struct Replay {
     pub stopwatch: Stopwatch,
     /// Called now and then with the stream's time, for people who wait.
     pub progress: Box<dyn FnMut(Pts)>,
+}
+
+/// What embeds, compares and decides. Times of sightings are those of the stream, counted from
+/// 1970-01-01, and ids are drawn from a fixed seed: a replay gives the same every time.
+pub struct Matching {
+    embedder: Embedder,
+    matcher: Matcher,
+    ledger: Ledger<SmallRng>,
+}
+
+impl Matching {
+    /// Nothing seen yet.
+    pub fn new(embedder: Embedder, matcher: Matcher) -> Self {
+        // A recording is judged whole: nothing is held back for being too much.
+        let limits = Limits { quota: None, ..Limits::default() };
+        Self { embedder, matcher, ledger: Ledger::new(limits, SmallRng::seed_from_u64(1)) }
+    }
+}
+
+/// The stream's time as both clocks.
+fn moment(pts: Pts) -> Moment {
+    let mono = Mono(pts.0);
+    Moment { mono, wall: Wall::new(SystemTime::UNIX_EPOCH + pts.0, Some(true)) }
 }
 
 /// What one recording gave.
@@ -53,16 +86,19 @@ pub struct Recording {
     pub sightings: Vec<Sighting>,
     /// A frame to draw on: the one with the most persons.
     pub scene: Option<Rgb>,
-    /// Frames whose detection failed.
+    /// Frames that could not be searched, and views that could not be embedded.
     pub failed: u64,
+    /// Data of the recording that could not be decoded.
+    pub warnings: u64,
+    /// Why the recording was not read to its end.
+    pub broken_off: Option<String>,
+    size: (u32, u32),
     most_persons: usize,
 }
 
 /// Who was where in one frame.
 pub struct Look {
-    /// The frame's place in the recording, from 0.
-    pub frame: u64,
-    /// Its time.
+    /// The frame's time.
     pub pts: Pts,
     /// Everybody in view.
     pub persons: Vec<(TrackId, BBox)>,
@@ -99,16 +135,18 @@ impl Replay {
         let interval = Duration::from_secs_f64(1.0 / self.rate_hz);
         let mut due = Duration::ZERO;
         let clock = self.stopwatch.clock().clone();
-        for frame in Reader::open(camera.clone(), video, &DecoderChoice::Software, clock)? {
+        let mut reader = Reader::open(camera.clone(), video, &DecoderChoice::Software, clock)?;
+        while let Some(frame) = reader.next() {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) if recording.frames > 0 => {
-                    tracing::warn!(video = %video.display(), %error, "The recording breaks off.");
+                    recording.broken_off = Some(error.to_string());
                     break;
                 }
                 Err(error) => return Err(error),
             };
             recording.frames += 1;
+            recording.size = (frame.width, frame.height);
             recording.seconds = frame.pts.0.as_secs_f64();
             // Half a millisecond of slack: a recording's times are rounded.
             if frame.pts.0 + Duration::from_micros(500) < due {
@@ -118,11 +156,14 @@ impl Replay {
             self.look(&mut watch, &frame, &mut recording)?;
             (self.progress)(frame.pts);
         }
+        recording.warnings = reader.counts().warnings;
         if recording.frames == 0 {
             return Err(Error::config(video.display().to_string(), "holds no frame"));
         }
-        if let Some((_, matcher)) = &mut self.matching {
-            recording.sightings.extend(matcher.end_camera(camera));
+        if let Some(Matching { matcher, ledger, .. }) = &mut self.matching {
+            let now = moment(Pts(Duration::from_secs_f64(recording.seconds)));
+            recording.sightings.extend(ledger.end_camera(camera, now));
+            matcher.end_camera(camera);
         }
         Ok(recording)
     }
@@ -144,35 +185,63 @@ impl Replay {
         let seen = Seen {
             camera: frame.camera.clone(),
             pts: frame.pts,
-            decoded_at: frame.decoded_at,
+            decoded_at: Mono(frame.pts.0),
             frame: (frame.width, frame.height),
         };
         for view in step.views {
-            let sightings = self.embed(&seen, &view)?;
-            recording.sightings.extend(sightings);
+            match self.embed(&seen, &view) {
+                Ok(sightings) => recording.sightings.extend(sightings),
+                Err(error) => {
+                    recording.failed += 1;
+                    tracing::warn!(camera = %frame.camera, %error, "A view was not embedded.");
+                }
+            }
             recording.note_view(view);
         }
-        if let Some((_, matcher)) = &mut self.matching {
-            let ended = step.ended.iter().flat_map(|id| matcher.end(&frame.camera, *id));
-            recording.sightings.extend(ended);
+        if let Some(Matching { matcher, ledger, .. }) = &mut self.matching {
+            for id in &step.ended {
+                matcher.end(&frame.camera, *id);
+                recording.sightings.extend(ledger.end(&frame.camera, id.0, moment(frame.pts)));
+            }
         }
         Ok(())
     }
 
     fn embed(&mut self, seen: &Seen, view: &View) -> Result<Vec<Sighting>> {
-        let Some((embedder, matcher)) = &mut self.matching else { return Ok(Vec::new()) };
+        let Some(Matching { embedder, matcher, ledger }) = &mut self.matching else {
+            return Ok(Vec::new());
+        };
         self.stopwatch.time(Stage::Prepare, || embedder.prepare(view.crop.view()))?;
         let embedding = self.stopwatch.time(Stage::Embed, || embedder.run())?;
-        self.stopwatch.time(Stage::Score, || matcher.look(seen, view, &embedding))
+        self.stopwatch.time(Stage::Score, || {
+            let now = moment(seen.pts);
+            let scored: Vec<Scored> = matcher.look(seen, view, &embedding, now.wall)?;
+            Ok(scored.into_iter().flat_map(|scored| ledger.see(scored, now)).collect())
+        })
     }
 }
 
 impl Recording {
     /// How the tracks agree with the truth.
-    pub fn compare(&self, truth: &Truth) -> Agreement {
+    ///
+    /// # Errors
+    /// Where the truth is of another recording: another frame size, or far fewer frames.
+    pub fn compare(&self, truth: &Truth) -> Result<Agreement> {
+        let length = truth.len() as f64 / truth.fps;
+        if truth.size != self.size || (self.seconds - length).abs() > length.max(1.0) * 0.1 {
+            return Err(Error::config(
+                "--truth",
+                format!(
+                    "is of a recording of {}x{} and {length:.0} s, this one has {}x{} and {:.0} s",
+                    truth.size.0, truth.size.1, self.size.0, self.size.1, self.seconds
+                ),
+            ));
+        }
         let mut comparison = Comparison::new(truth);
-        self.looks.iter().for_each(|look| comparison.frame(look.frame, &look.persons));
-        comparison.finish()
+        for look in &self.looks {
+            comparison.frame(truth.frame_at(look.pts), &look.persons);
+        }
+        Ok(comparison.finish())
     }
 
     fn note_persons(&mut self, frame: &Frame, seen: &[TrackView]) -> Result<()> {
@@ -199,7 +268,7 @@ impl Recording {
             let whole = PixelRect { x: 0, y: 0, width: frame.width, height: frame.height };
             self.scene = Some(frame.pixels.region(whole)?);
         }
-        self.looks.push(Look { frame: frame.seq, pts: frame.pts, persons });
+        self.looks.push(Look { pts: frame.pts, persons });
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
     picture,
     replay::{Bill, Recording, Trace},
-    score::Event,
+    sighting::Event,
     track::TrackId,
 };
 

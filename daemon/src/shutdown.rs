@@ -1,10 +1,14 @@
-//! Stopping: the first SIGTERM or SIGINT asks everyone, a second SIGINT ends at once.
+//! Signals: the first SIGTERM or SIGINT asks everyone to stop, a second SIGINT ends at once, SIGHUP asks
+//! for a reload.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
-    iterator::Signals,
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals as Handlers,
 };
 
 use crate::{
@@ -12,23 +16,40 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Turns signals into `stop`, from a thread of its own.
+/// What signals asked for.
+pub struct Signals {
+    /// Asked by SIGTERM or SIGINT.
+    pub stop: Arc<Stop>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Whether SIGHUP came since this was asked last.
+    pub fn take_reload(&self) -> bool {
+        self.reload.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// Takes signals from here on, in a thread of its own.
 ///
 /// # Errors
 /// Where the handlers cannot be installed.
-pub fn on_signals(stop: Arc<Stop>) -> Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])
+pub fn on_signals() -> Result<Signals> {
+    let (stop, reload) = (Arc::new(Stop::default()), Arc::new(AtomicBool::new(false)));
+    let signals = Signals { stop: stop.clone(), reload: reload.clone() };
+    let mut handlers = Handlers::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| Error::internal("signal handlers", error))?;
     std::thread::Builder::new()
         .name("signals".into())
         .spawn(move || {
-            for signal in signals.forever() {
-                if stop.asked() && signal == SIGINT {
-                    std::process::exit(130);
+            for signal in handlers.forever() {
+                match signal {
+                    SIGHUP => reload.store(true, Ordering::Release),
+                    SIGINT if stop.asked() => std::process::exit(130),
+                    _ => stop.ask(),
                 }
-                stop.ask();
             }
         })
         .map_err(|error| Error::internal("signal thread", error))?;
-    Ok(())
+    Ok(signals)
 }

@@ -17,6 +17,7 @@ use crate::{
 /// [`Error::Config`] where the filter is none or there is no journal.
 pub fn install(log: &Log) -> Result<()> {
     // One filter for everything: filters per layer lose lines (tracing issues 2519, 2704).
+    check_filter(&log.filter)?;
     let filter = EnvFilter::try_new(&log.filter)
         .map_err(|error| Error::config("log.filter", error.to_string()))?;
     let stderr = tracing_subscriber::fmt::layer::<Registry>().with_writer(std::io::stderr);
@@ -37,6 +38,24 @@ pub fn install(log: &Log) -> Result<()> {
         .with(filter)
         .try_init()
         .map_err(|error| Error::internal("log", error))
+}
+
+/// Whether a filter says what somebody means. The library takes any lone word for a module's name, so
+/// that `inof` would silence everything.
+///
+/// # Errors
+/// [`Error::Config`] with the part that is wrong.
+pub fn check_filter(filter: &str) -> Result<()> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for part in filter.split(',').filter(|part| !part.contains(['=', '['])) {
+        if !LEVELS.contains(&part.trim().to_lowercase().as_str()) {
+            let reason = format!("{part:?} is no level; use one of {}", LEVELS.join(", "));
+            return Err(Error::config("log.filter", reason));
+        }
+    }
+    EnvFilter::try_new(filter)
+        .map(|_| ())
+        .map_err(|error| Error::config("log.filter", error.to_string()))
 }
 
 /// Makes a panic end the process: systemd restarts it whole, while a daemon that lost a thread would

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
+    frame::Pts,
     geometry::BBox,
     track::TrackId,
 };
@@ -73,6 +74,11 @@ impl Truth {
                 .map(|frame| frame.persons.iter().filter_map(file::Person::read).collect())
                 .collect(),
         })
+    }
+
+    /// The labelled frame of a moment of the recording.
+    pub fn frame_at(&self, pts: Pts) -> u64 {
+        (pts.0.as_secs_f64() * self.fps).round() as u64
     }
 
     /// How many frames are labelled.

@@ -115,7 +115,9 @@ impl Embedding {
 }
 
 /// Sum of products in eight lanes, which the compiler turns into vector instructions.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+///
+/// Of two unit vectors of one generation this is their cosine; who calls it answers for that.
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     const LANES: usize = 8;
     let mut sums = [0f32; LANES];
     let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));

@@ -85,7 +85,7 @@ fn pictures_are_matched_and_a_broken_one_does_not_stop_the_rest() {
 fn a_text_without_words_and_a_wrong_policy_are_refused() {
     let good = data("images/000000000785.jpg").display().to_string();
     let run = spotterd(&["match", "--bundle", tiny_bundle(), "--text", "  ", &good]);
-    refused(&run, 2, &["alert 1"]);
+    refused(&run, 2, &["text 1"]);
     let video = data("scenes/street-a.mp4").display().to_string();
     let run =
         spotterd(&["replay", "--bundle", tiny_bundle(), "--video", &video, "--policy", "fixed=9"]);
@@ -158,4 +158,94 @@ fn a_report_is_a_page_with_pictures() {
     assert!(html.contains("scene-0.jpg") && html.contains("track 1"), "{html}");
     assert!(page.join("scene-0.jpg").is_file());
     assert!(!html.contains("<script"));
+}
+
+/// A short piece of a scene, and what a break in the middle leaves of it.
+fn short(folder: &Path, name: &str, seconds: &str) -> String {
+    let path = folder.join(name).display().to_string();
+    let scene = data("scenes/street-a.mp4");
+    let status = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-y", "-i"])
+        .arg(scene)
+        .args(["-t", seconds, "-c", "copy", "-movflags", "+faststart", &path])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    path
+}
+
+#[test]
+fn one_broken_recording_does_not_throw_away_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = short(folder.path(), "gate.mp4", "6");
+    let again = folder.path().join("b");
+    fs::create_dir(&again).unwrap();
+    let again = short(&again, "gate.mp4", "6");
+    let empty = folder.path().join("empty.mp4").display().to_string();
+    fs::write(&empty, []).unwrap();
+    let cut = short(folder.path(), "cut.mp4", "12");
+    let bytes = fs::read(&cut).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() * 6 / 10]).unwrap();
+    let run = spotterd(&[
+        "replay", "--video", &good, "--video", &empty, "--video", &cut, "--video", &again,
+        "--json", "-",
+    ]);
+    refused(&run, 1, &["empty.mp4", "cut.mp4"]);
+    let result: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert!(result["tracks"]["gate"].is_object() && result["tracks"]["gate-2"].is_object());
+    assert_eq!(
+        result["tracks"]["gate"].as_object().unwrap().len(),
+        result["tracks"]["gate-2"].as_object().unwrap().len()
+    );
+    assert!(result["summary"]["broken"][&empty].is_string());
+    assert!(result["summary"]["broken"][&cut].is_string());
+}
+
+#[test]
+fn a_truth_of_another_recording_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let video = short(folder.path(), "short.mp4", "6");
+    let truth = data("scenes/street-a.truth.json").display().to_string();
+    let run = spotterd(&["replay", "--video", &video, "--truth", &truth, "--rate", "1"]);
+    refused(&run, 2, &["--truth", "45 s"]);
+}
+
+#[test]
+fn a_reader_who_has_heard_enough_is_no_error() {
+    let bundle = tiny_bundle();
+    let program = spotter_e2e::program::path("spotterd").display().to_string();
+    let script = format!("{program} bundle show --json {bundle} | true; exit ${{PIPESTATUS[0]}}");
+    let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains("panicked"), "{said}");
+    let full = format!("{program} bundle show {bundle} > /dev/full");
+    let output = std::process::Command::new("bash").args(["-c", &full]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("standard output"), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn a_store_is_filled_switched_and_switched_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store").display().to_string();
+    let other = folder.path().join("other").display().to_string();
+    let made =
+        spotterd(&["bench", "random-bundle", "--size", "tiny", "--seed", "2", "--out", &other]);
+    assert_eq!(made.code, 0, "{}", made.err);
+    for bundle in [tiny_bundle(), other.as_str()] {
+        let run = spotterd(&["bundle", "promote", &store, bundle]);
+        assert_eq!(run.code, 0, "{}", run.err);
+    }
+    let current = || {
+        let run = spotterd(&["bundle", "list", &store]);
+        assert_eq!(run.out.lines().count(), 2, "{}{}", run.out, run.err);
+        run.out.lines().find(|line| line.starts_with('*')).unwrap().to_owned()
+    };
+    assert!(current().contains("random-2"));
+    let run = spotterd(&["bundle", "rollback", &store]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(current().contains("random-1"));
+    let run = spotterd(&["bundle", "verify", &store]);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
 }

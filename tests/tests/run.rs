@@ -7,17 +7,24 @@
     reason = "a test that cannot go on says so"
 )]
 
+#[allow(dead_code, reason = "shared with the tests of the link")]
+#[path = "../../daemon/tests/link/rig.rs"]
+mod rig;
+
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
+use rig::{Mosquitto, Watcher, topic};
 use rustix::process::{Pid, Signal as Kill, kill_process};
+use serde_json::{Value, json};
 use spotter_e2e::{
     program::{self, data, tiny_bundle},
     rtsp::ServerProcess,
@@ -38,34 +45,35 @@ fn server(arguments: &[&str]) -> ServerProcess {
     ServerProcess::start(Path::new(env!("CARGO_BIN_EXE_rtsp-server")), arguments).unwrap()
 }
 
-/// A running `spotterd run`, its lines on both outputs as they come.
+/// A running `spotterd run` and what it says as it comes.
 struct Daemon {
     child: Child,
-    out: mpsc::Receiver<String>,
     err: mpsc::Receiver<String>,
     metrics: u16,
 }
 
 impl Daemon {
-    fn start(folder: &Path, cameras: &str, more: &[&str]) -> Self {
-        let metrics = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    fn start(folder: &Path, broker: u16, cameras: &str) -> Self {
+        let metrics = rig::free_port();
         let config = folder.join("spotterd.toml");
         let text = format!(
-            "bundle = {:?}\n[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n{cameras}",
-            tiny_bundle()
+            "bundle = {:?}\nsite = \"hall\"\ndevice = \"box\"\n\
+             [metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
+             [mqtt]\nbroker = \"mqtt://127.0.0.1:{broker}\"\n\
+             [decision]\npolicy = \"fixed=-1\"\n\
+             [storage]\nfolder = {:?}\n{cameras}",
+            tiny_bundle(),
+            folder.join("state"),
         );
         fs::write(&config, text).unwrap();
         let mut child = Command::new(program::path("spotterd"))
             .arg("run")
             .arg(&config)
-            .args(more)
-            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let out = lines(child.stdout.take().unwrap());
         let err = lines(child.stderr.take().unwrap());
-        Self { child, out, err, metrics }
+        Self { child, err, metrics }
     }
 
     /// The value of a metric, by the beginning of its line.
@@ -112,6 +120,13 @@ fn within<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Publishes an alert as staff do.
+fn arm(broker: &Mosquitto, id: &str, revision: u64) {
+    let alert = json!({"schema": 1, "text": "a person", "revision": revision, "cooldown_s": 0,
+        "expires_at": (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(2)).to_string()});
+    broker.publish(&format!("spotter/hall/alerts/{id}"), &alert.to_string(), &["-r"]);
+}
+
 #[test]
 fn a_camera_streams_while_others_are_in_trouble_and_the_daemon_stops_cleanly() {
     let folder = tempfile::tempdir().unwrap();
@@ -130,17 +145,13 @@ fn a_camera_streams_while_others_are_in_trouble_and_the_daemon_stops_cleanly() {
         camera("dock", &server.url("/hall"), &wrong),
         "[[camera]]\nid = \"test\"\nurl = \"test:ball\"\n".into(),
     ];
-    let alerts = folder.path().join("alerts.json");
-    fs::write(&alerts, r#"["a person"]"#).unwrap();
-    let alerts = alerts.display().to_string();
-    let daemon = Daemon::start(
-        folder.path(),
-        &cameras.concat(),
-        &["--alerts", &alerts, "--policy", "fixed=-1"],
-    );
+    let broker = Mosquitto::start_open();
+    let watcher = Watcher::start(broker.port, "spotter/hall/box/sightings");
+    arm(&broker, "somebody", 1);
+    let daemon = Daemon::start(folder.path(), broker.port, &cameras.concat());
 
-    let sighting = within(Duration::from_secs(60), || daemon.out.try_recv().ok());
-    let sighting: serde_json::Value = serde_json::from_str(&sighting).unwrap();
+    let sightings = watcher.seen.when("a sighting", |seen| !seen.is_empty());
+    let sighting: serde_json::Value = serde_json::from_slice(&sightings[0].payload).unwrap();
     assert_eq!(sighting["event"], "new");
     assert_eq!(sighting["camera"], "hall");
     for (name, least) in [
@@ -174,7 +185,8 @@ fn recordings_end_the_run_when_they_end() {
         .unwrap();
     assert!(status.success());
     let camera = format!("[[camera]]\nid = \"clip\"\nurl = \"file:{}\"\n", clip.display());
-    let mut daemon = Daemon::start(folder.path(), &camera, &[]);
+    let broker = Mosquitto::start_open();
+    let mut daemon = Daemon::start(folder.path(), broker.port, &camera);
     let status = within(Duration::from_secs(60), || daemon.child.try_wait().unwrap());
     let log = daemon.err.iter().collect::<Vec<_>>().join("\n");
     assert!(status.success(), "{log}");
@@ -258,4 +270,134 @@ fn each_of_six_persons_over_rtsp_becomes_a_track() {
     different.dedup();
     assert_eq!(different.len(), 6, "six persons are not six tracks: {tracks:?}");
     println!("six persons, tracks {tracks:?}");
+}
+
+/// The schema of a topic's payload; `None` for pictures.
+fn schema_of(topic: &str) -> Option<&'static str> {
+    let rest = topic.strip_prefix("spotter/hall/").unwrap();
+    match rest.split('/').collect::<Vec<_>>()[..] {
+        ["alerts", _] => Some("alert"),
+        ["box", "status"] => Some("status"),
+        ["box", "cameras", _] => Some("camera"),
+        ["box", "alerts", _] => Some("alert-state"),
+        ["box", "sightings"] => Some("sighting"),
+        ["box", "snapshots" | "marker"] => None,
+        _ => panic!("a topic that is not in the contract: {topic}"),
+    }
+}
+
+fn validate(seen: &rig::Seen) {
+    let Some(name) = schema_of(topic(seen)) else { return };
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/schemas");
+    let schema = fs::read(schemas.join(format!("{name}.schema.json"))).unwrap();
+    let schema: Value = serde_json::from_slice(&schema).unwrap();
+    let payload: Value = serde_json::from_slice(&seen.payload).unwrap();
+    if let Err(error) = jsonschema::validate(&schema, &payload) {
+        panic!("{} is not as {name} should be: {error}: {payload}", topic(seen));
+    }
+}
+
+/// One `new` for each track while the person is in view, with a picture; everything as the schemas say.
+#[test]
+fn sightings_come_while_the_person_is_in_view_with_a_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = data("one-by-one.mp4").display().to_string();
+    let server = server(&["--mount", &format!("/hall={clip}")]);
+    let broker = Mosquitto::start_open();
+    let watcher = Watcher::start(broker.port, "spotter/#");
+    let camera = format!("[[camera]]\nid = \"hall\"\nurl = \"{}\"\n", server.url("/hall"));
+    let daemon = Daemon::start(folder.path(), broker.port, &camera);
+    arm(&broker, "somebody", 1);
+
+    let events = |seen: &[rig::Seen]| -> Vec<Value> {
+        let sightings = seen.iter().filter(|seen| topic(seen).ends_with("/sightings"));
+        sightings.map(|seen| serde_json::from_slice(&seen.payload).unwrap()).collect()
+    };
+    // The second person comes after 24 s: by then the first is over.
+    let mut arrived: BTreeMap<String, jiff::Timestamp> = BTreeMap::new();
+    within(Duration::from_secs(90), || {
+        let events = events(&watcher.seen.all());
+        for event in events.iter().filter(|event| event["event"] == "new") {
+            let id = event["id"].as_str().unwrap().to_owned();
+            arrived.entry(id).or_insert_with(jiff::Timestamp::now);
+        }
+        (events.iter().filter(|event| event["event"] == "end").count() >= 2).then_some(())
+    });
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
+
+    let seen = watcher.seen.all();
+    seen.iter().for_each(validate);
+    let events = events(&seen);
+    let mut news: BTreeMap<u64, u32> = BTreeMap::new();
+    for event in events.iter().filter(|event| event["event"] == "new") {
+        *news.entry(event["track"].as_u64().unwrap()).or_default() += 1;
+    }
+    assert!(news.len() >= 2 && news.values().all(|count| *count == 1), "{news:?}");
+    for end in events.iter().filter(|event| event["event"] == "end") {
+        let last: jiff::Timestamp = end["at"].as_str().unwrap().parse().unwrap();
+        let told = arrived[end["id"].as_str().unwrap()];
+        assert!(told < last, "told at {told}, last seen at {last}");
+    }
+    let pictures: Vec<_> = seen.iter().filter(|s| topic(s).ends_with("/snapshots")).collect();
+    assert!(pictures.len() >= news.len());
+    for picture in pictures {
+        let picture = image::load_from_memory(&picture.payload).unwrap();
+        assert!(picture.width() > 20 && picture.height() > 50);
+    }
+}
+
+/// Alerts survive a kill, an outage loses nothing, what was withdrawn meanwhile is withdrawn.
+#[test]
+fn a_kill_and_an_outage_lose_neither_alerts_nor_sightings() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = data("one-by-one.mp4").display().to_string();
+    let server = server(&["--mount", &format!("/hall={clip}")]);
+    let mut broker = Mosquitto::start_open();
+    let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
+    let camera = format!("[[camera]]\nid = \"hall\"\nurl = \"{}\"\n", server.url("/hall"));
+    let mut daemon = Daemon::start(folder.path(), broker.port, &camera);
+    arm(&broker, "first", 1);
+    arm(&broker, "second", 1);
+    let armed = |id: &'static str, state: &'static str| {
+        move |seen: &[rig::Seen]| {
+            let topic_of = format!("spotter/hall/box/alerts/{id}");
+            let last = seen.iter().rfind(|seen| topic(seen) == topic_of);
+            last.is_some_and(|seen| rig::text(seen).contains(&format!("\"state\":\"{state}\"")))
+        }
+    };
+    watcher.seen.when("first armed", armed("first", "armed"));
+    watcher.seen.when("second armed", armed("second", "armed"));
+    daemon.child.kill().unwrap();
+    daemon.child.wait().unwrap();
+
+    // The broker is away while the daemon starts: alerts come from its own disk.
+    broker.stop();
+    let before = watcher.seen.all().len();
+    let daemon = Daemon::start(folder.path(), broker.port, &camera);
+    let committed = |daemon: &Daemon| {
+        within(Duration::from_secs(60), || {
+            daemon
+                .err
+                .try_iter()
+                .find(|line| line.contains("outbox committed") && line.contains(":0"))
+        })
+    };
+    let line = committed(&daemon);
+    broker.resume();
+    broker.publish(
+        "spotter/hall/alerts/second",
+        r#"{"schema":1,"revision":2,"withdrawn":true}"#,
+        &["-r"],
+    );
+    watcher.seen.when("second withdrawn", armed("second", "withdrawn"));
+    let seen = watcher.seen.when("a late sighting", |seen| {
+        seen[before..].iter().any(|s| rig::text(s).contains("\"late\":true"))
+    });
+    let sighting = seen[before..].iter().find(|s| topic(s).ends_with("/sightings")).unwrap();
+    let sighting: Value = serde_json::from_slice(&sighting.payload).unwrap();
+    let reference = format!("{}:{}", sighting["id"].as_str().unwrap(), sighting["seq"]);
+    assert!(line.contains(&reference) || sighting["late"] == true, "{line} {reference}");
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
 }

@@ -1,33 +1,21 @@
-//! What is looked for: texts, and their place in the common space of texts and pictures.
+//! Texts in a file, for replays and comparisons; a site's alerts come by MQTT.
 
 use std::path::Path;
 
-use serde::Deserialize;
-use spotter_models::{Embedding, session::TextTower, tokenize::Tokenizer};
-
+use super::AlertId;
 use crate::error::{Error, Result};
+use serde::Deserialize;
 
 /// Largest alert file that is read.
 const MAX_BYTES: u64 = 8 << 20;
 /// Most texts one file may hold.
 const MAX_TEXTS: usize = 10_000;
 
-/// A text that is armed.
-#[derive(Clone, Debug)]
-pub struct Alert {
-    /// The publisher's name for it, or its place in the file.
-    pub id: String,
-    /// The text as it was given.
-    pub text: String,
-    /// The text's direction, computed by the running bundle.
-    pub embedding: Embedding,
-}
-
 /// A text as it stands in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The publisher's name for it, or its place in the file.
-    pub id: String,
+    pub id: AlertId,
     /// What a person should look like.
     pub text: String,
 }
@@ -72,41 +60,21 @@ pub fn read(path: &Path) -> Result<Vec<Wanted>> {
             format!("{} texts are more than {MAX_TEXTS}", entries.len()),
         ));
     }
-    let named = |(index, entry): (usize, Entry)| match entry {
-        Entry::Text(text) => Wanted { id: (index + 1).to_string(), text },
-        Entry::Object { id, text } => {
-            Wanted { id: id.unwrap_or_else(|| (index + 1).to_string()), text }
-        }
+    let named = |(index, entry): (usize, Entry)| {
+        let (id, text) = match entry {
+            Entry::Text(text) => (None, text),
+            Entry::Object { id, text } => (id, text),
+        };
+        let id = id.unwrap_or_else(|| (index + 1).to_string());
+        let id = AlertId::new(&id).map_err(|error| Error::config(place(), error.to_string()))?;
+        Ok(Wanted { id, text })
     };
-    Ok(entries.into_iter().enumerate().map(named).collect())
-}
-
-/// Embeds texts; one that loses words to the limit is reported in the log.
-///
-/// # Errors
-/// Where a text has no words or the tower fails; names the text.
-pub fn arm(tower: &mut TextTower, wanted: &[Wanted]) -> Result<Vec<Alert>> {
-    let tokenizer = Tokenizer::clip()?;
-    wanted
-        .iter()
-        .map(|Wanted { id, text }| {
-            let place = |error| Error::config(format!("alert {id}"), format!("{error}"));
-            let words = tokenizer.encode(text).map_err(place)?;
-            let input = words.fit(tower.config()).map_err(place)?;
-            if let Some(lost) = input.lost() {
-                tracing::warn!(
-                    alert = id,
-                    lost,
-                    "The text is too long; its last words are not searched for."
-                );
-            }
-            let embedding = tower
-                .embed(&[input])?
-                .pop()
-                .ok_or_else(|| Error::internal("text tower", "gave no embedding for a text"))?;
-            Ok(Alert { id: id.clone(), text: text.clone(), embedding })
-        })
-        .collect()
+    let wanted = entries.into_iter().enumerate().map(named).collect::<Result<Vec<_>>>()?;
+    let mut seen = std::collections::BTreeSet::new();
+    match wanted.iter().find(|wanted| !seen.insert(&wanted.id)) {
+        Some(twice) => Err(Error::config(place(), format!("two texts are called {}", twice.id))),
+        None => Ok(wanted),
+    }
 }
 
 #[cfg(test)]
@@ -123,7 +91,7 @@ mod tests {
     #[test]
     fn three_forms_of_the_file() {
         let expected = [("1", "red coat"), ("hat", "a hat")]
-            .map(|(id, text)| Wanted { id: id.into(), text: text.into() });
+            .map(|(id, text)| Wanted { id: AlertId::new(id).unwrap(), text: text.into() });
         let list = r#"["red coat", {"id": "hat", "text": "a hat"}]"#;
         assert_eq!(parse(list).unwrap(), expected);
         assert_eq!(parse(&format!(r#"{{"video": "x", "alerts": {list}}}"#)).unwrap(), expected);

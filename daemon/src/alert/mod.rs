@@ -2,9 +2,9 @@
 //!
 //! [`schema`] reads one message, [`policy`] says what the site allows, [`book`] holds what is
 //! wanted as a function of the messages, [`store`] keeps the book on disk, [`schedule`] and
-//! [`place`] say when and where an alert counts, [`ready`] embeds its texts, [`state`] is what
-//! staff are told about it. Nothing here knows of MQTT, of models or of threads: transport, text
-//! tower and matcher are the callers.
+//! [`place`] say when and where an alert counts, [`ready`] embeds its texts by way of [`reader`],
+//! [`state`] is what staff are told about it. Nothing here knows of MQTT or of threads: transport and
+//! matcher are the callers. [`file`] has texts for replays.
 
 pub mod approval;
 pub mod book;
@@ -14,6 +14,7 @@ pub mod file;
 mod id;
 pub mod place;
 pub mod policy;
+pub mod reader;
 pub mod ready;
 mod refusal;
 pub mod schedule;

@@ -122,7 +122,7 @@ fn random_bundle(args: &RandomArgs) -> Result<ExitCode> {
         probe: &probe,
     };
     let generation = bundle::write(&args.out, &draft)?;
-    println!("bundle {generation} in {}", args.out.display());
+    super::print(&format!("bundle {generation} in {}\n", args.out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -186,11 +186,11 @@ fn embed(args: &EmbedArgs) -> Result<ExitCode> {
         batch: args.batch,
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&timing)?);
+        super::print_json(&timing)?;
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
-        "vision tower, f32, batch {}, {} threads, {} rounds",
+    let mut table = format!(
+        "vision tower, f32, batch {}, {} threads, {} rounds\n",
         args.batch, args.threads, args.rounds
     );
     for (name, spread, unit) in [
@@ -198,11 +198,12 @@ fn embed(args: &EmbedArgs) -> Result<ExitCode> {
         ("naive export", &timing.peer_ms, "ms"),
         ("ratio", &timing.ratio, "x"),
     ] {
-        println!(
-            "{name:<13} median {:>8.2} {unit}   min {:>8.2}   max {:>8.2}",
+        table += &format!(
+            "{name:<13} median {:>8.2} {unit}   min {:>8.2}   max {:>8.2}\n",
             spread.median, spread.min, spread.max
         );
     }
+    super::print(&table)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,7 +5,8 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use spotter_models::{
-    bundle::Bundle,
+    Generation,
+    bundle::{Bundle, Store},
     manifest::Precision,
     probe::Probe,
     session::{TextTower, VisionTower},
@@ -13,13 +14,35 @@ use spotter_models::{
 
 use crate::cmd::model::EngineArgs;
 
-/// Show a model bundle, or verify that it is whole and computes what it should
+/// Show, verify, install and switch model bundles
 #[derive(Subcommand)]
 pub enum Command {
     /// Print what the manifest says
     Show(ShowArgs),
     /// Check every file's hash, then compute the bundle's probe and compare
     Verify(VerifyArgs),
+    /// List the generations of a store; `*` marks the current one
+    List(StoreArgs),
+    /// Make a generation of a store the current one; a bundle folder is installed first
+    Promote(PromoteArgs),
+    /// Make the generation current that was current before
+    Rollback(StoreArgs),
+}
+
+/// A store of bundles
+#[derive(Args)]
+pub struct StoreArgs {
+    /// The store's folder
+    store: PathBuf,
+}
+
+/// Make a generation of a store the current one; a bundle folder is installed first
+#[derive(Args)]
+pub struct PromoteArgs {
+    /// The store's folder; made where it is missing
+    store: PathBuf,
+    /// A generation of the store, or the folder of a bundle
+    bundle: PathBuf,
 }
 
 /// Print what the manifest says
@@ -48,6 +71,9 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Show(args) => show(args),
         Command::Verify(args) => verify(args),
+        Command::List(args) => list(args),
+        Command::Promote(args) => promote(args),
+        Command::Rollback(args) => rollback(args),
     }
 }
 
@@ -55,37 +81,41 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
     let bundle = Bundle::open(&args.bundle)?;
     let manifest = bundle.manifest();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(manifest)?);
+        super::print_json(manifest)?;
         return Ok(ExitCode::SUCCESS);
     }
     let config = &manifest.config;
-    println!("bundle      {}", bundle.generation());
-    println!("name        {}", manifest.name);
-    println!("created     {}", manifest.created_at);
     let parent = manifest.parent.map_or("none".into(), |parent| parent.to_string());
-    println!("parent      {parent}");
-    println!("licence     weights: {}; data: {}", manifest.licence.weights, manifest.licence.data);
-    println!(
-        "vision      {} blocks of {} wide, crops of {}x{} pixels (height x width)",
-        config.vision_layers, config.vision_width, config.height, config.width
-    );
-    println!(
-        "text        {} blocks of {} wide, at most {} words",
+    let mut text = format!(
+        "bundle      {}\nname        {}\ncreated     {}\nparent      {parent}\n\
+         licence     weights: {}; data: {}\n\
+         vision      {} blocks of {} wide, crops of {}x{} pixels (height x width)\n\
+         text        {} blocks of {} wide, at most {} words\nembedding   {} numbers\nfiles\n",
+        bundle.generation(),
+        manifest.name,
+        manifest.created_at,
+        manifest.licence.weights,
+        manifest.licence.data,
+        config.vision_layers,
+        config.vision_width,
+        config.height,
+        config.width,
         config.text_layers,
         config.text_width,
-        config.word_limit()
+        config.word_limit(),
+        config.embed,
     );
-    println!("embedding   {} numbers", config.embed);
-    println!("files");
     for (name, file) in &manifest.files {
-        println!("  {:<24} {:>12} bytes  sha256 {}", name, file.bytes, file.sha256);
+        text += &format!("  {name:<24} {:>12} bytes  sha256 {}\n", file.bytes, file.sha256);
     }
+    super::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let bundle = Bundle::open(&args.bundle)?;
-    println!("files       {} whole, as the manifest says", bundle.manifest().files.len());
+    let whole = bundle.manifest().files.len();
+    super::print(&format!("files       {whole} whole, as the manifest says\n"))?;
     if args.files_only {
         return Ok(ExitCode::SUCCESS);
     }
@@ -94,16 +124,46 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let mut vision = VisionTower::open(&engine.runtime, &bundle, Precision::F32, &engine.options)?;
     let mut text = TextTower::open(&engine.runtime, &bundle, Precision::F32, &engine.options)?;
     let report = probe.run(&mut vision, &mut text)?;
-    println!("probe       {report}");
     let generation = bundle.generation();
-    Ok(match report.check(Precision::F32) {
+    let (verdict, code) = match report.check(Precision::F32) {
         Ok(()) => {
-            println!("verdict     {generation} is whole and computes what it should here");
-            ExitCode::SUCCESS
+            (format!("{generation} is whole and computes what it should here"), ExitCode::SUCCESS)
         }
         Err(error) => {
-            println!("verdict     do not use {generation} on this machine: {error}");
-            ExitCode::FAILURE
+            (format!("do not use {generation} on this machine: {error}"), ExitCode::FAILURE)
         }
-    })
+    };
+    super::print(&format!("probe       {report}\nverdict     {verdict}\n"))?;
+    Ok(code)
+}
+
+fn list(args: &StoreArgs) -> Result<ExitCode> {
+    let mut text = String::new();
+    for installed in Store::new(&args.store).list()? {
+        let mark = if installed.current { "*" } else { " " };
+        let about = match &installed.manifest {
+            Ok(manifest) => format!("{}, {}", manifest.name, manifest.created_at),
+            Err(error) => format!("broken: {error}"),
+        };
+        text += &format!("{mark} {}  {about}\n", installed.generation);
+    }
+    super::print(if text.is_empty() { "the store is empty\n" } else { &text })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn promote(args: &PromoteArgs) -> Result<ExitCode> {
+    let store = Store::new(&args.store);
+    let generation = match args.bundle.to_str().and_then(|text| text.parse::<Generation>().ok()) {
+        Some(generation) => generation,
+        None => store.install(&args.bundle)?,
+    };
+    store.promote(generation)?;
+    super::print(&format!("{generation} is the current bundle from the next start on\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rollback(args: &StoreArgs) -> Result<ExitCode> {
+    let generation = Store::new(&args.store).rollback()?;
+    super::print(&format!("{generation} is the current bundle from the next start on\n"))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -24,7 +24,7 @@ pub struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let config = Config::load(&args.config)?;
     if args.effective {
-        print!("{}", config.effective()?);
+        super::print(&config.effective()?)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut findings = vec![("configuration", Ok(format!("{} cameras", config.cameras.len())))];
@@ -40,20 +40,36 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         let camera = camera.get_ref();
         findings.push((camera.id.as_str(), self::camera(camera)));
     }
+    findings.push(("metrics", metrics(&config)));
     let wrong = findings.iter().filter(|(_, finding)| finding.is_err()).count();
+    let mut text = String::new();
     for (what, finding) in &findings {
-        match finding {
-            Ok(found) => println!("ok     {what}: {found}"),
-            Err(error) => println!("WRONG  {what}: {error}"),
-        }
+        text += &match finding {
+            Ok(found) => format!("ok     {what}: {found}\n"),
+            Err(error) => format!("WRONG  {what}: {error}\n"),
+        };
     }
-    if wrong == 0 {
-        println!("{} is right.", args.config.display());
-        Ok(ExitCode::SUCCESS)
+    let code = if wrong == 0 {
+        text += &format!("{} is right.\n", args.config.display());
+        ExitCode::SUCCESS
     } else {
-        println!("{wrong} of {} checks failed.", findings.len());
-        Ok(ExitCode::FAILURE)
-    }
+        text += &format!("{wrong} of {} checks failed.\n", findings.len());
+        ExitCode::FAILURE
+    };
+    super::print(&text)?;
+    Ok(code)
+}
+
+/// Whether the address is ours and free; a daemon that runs with this configuration has it.
+fn metrics(config: &Config) -> crate::Result<String> {
+    let listen = config.metrics.listen;
+    std::net::TcpListener::bind(listen).map_err(|error| {
+        Error::config(
+            format!("metrics.listen {listen}"),
+            format!("{error}; another program, or a running spotterd, has it"),
+        )
+    })?;
+    Ok(format!("http://{listen}/metrics"))
 }
 
 fn bundle(config: &Config) -> crate::Result<String> {
@@ -86,6 +102,9 @@ fn camera(camera: &crate::config::Camera) -> crate::Result<String> {
         .decoder
         .check()
         .map_err(|reason| Error::Source { camera: camera.id.to_string(), reason })?;
+    if let Some(path) = &camera.credentials_file {
+        std::fs::metadata(path).map_err(Error::io(path))?;
+    }
     if let SourceSpec::File { path, .. } | SourceSpec::V4l2 { device: path, .. } = &spec {
         std::fs::metadata(path).map_err(Error::io(path))?;
     }

@@ -11,10 +11,11 @@ use serde::Serialize;
 use spotter_models::{Embedding, Rgb};
 
 use crate::{
-    alert::file::{self, Wanted},
+    alert::{reader::TowerReader, ready::TextReader},
     cmd::model::ModelArgs,
     detect::Detector,
     embed::Embedder,
+    error::Error,
     picture,
 };
 
@@ -48,7 +49,7 @@ struct Report<'a> {
 
 #[derive(Serialize)]
 struct Scored {
-    image: PathBuf,
+    image: String,
     /// Where the person is in the picture, in pixels: left, top, right, bottom.
     #[serde(rename = "box", skip_serializing_if = "Option::is_none")]
     bbox: Option<[f32; 4]>,
@@ -58,7 +59,7 @@ struct Scored {
 
 #[derive(Serialize)]
 struct Failed {
-    image: PathBuf,
+    image: String,
     error: String,
 }
 
@@ -67,14 +68,17 @@ const PERSON_SCORE: f32 = 0.45;
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let opened = args.model.open()?;
-    let wanted: Vec<Wanted> = args
-        .texts
-        .iter()
-        .enumerate()
-        .map(|(index, text)| Wanted { id: (index + 1).to_string(), text: text.clone() })
-        .collect();
-    let texts: Vec<Embedding> =
-        file::arm(&mut opened.text_tower()?, &wanted)?.into_iter().map(|a| a.embedding).collect();
+    let mut reader = TowerReader::new(opened.text_tower()?)?;
+    let read = |(index, text): (usize, &String)| {
+        let text = reader
+            .read(text)
+            .map_err(|error| Error::config(format!("text {}", index + 1), error.to_string()))?;
+        if let Some(lost) = &text.lost {
+            eprintln!("spotterd: text {} is too long, not compared: {lost}", index + 1);
+        }
+        Ok(text.embedding)
+    };
+    let texts = args.texts.iter().enumerate().map(read).collect::<Result<Vec<_>>>()?;
     let mut comparison = Comparison {
         embedder: opened.embedder()?,
         detector: args.detect.then(|| opened.detector()).transpose()?,
@@ -91,14 +95,16 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             Ok(scored) => report.results.extend(scored),
             Err(error) => {
                 eprintln!("spotterd: {error}");
-                report.errors.push(Failed { image: image.clone(), error: error.to_string() });
+                report
+                    .errors
+                    .push(Failed { image: image.display().to_string(), error: error.to_string() });
             }
         }
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        super::print_json(&report)?;
     } else {
-        print_table(&report);
+        super::print(&table(&report))?;
     }
     Ok(if report.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -122,7 +128,7 @@ impl Comparison {
                 let embedding = self.embedder.embed(crop.view())?;
                 let scores = self.texts.iter().map(|text| text.cosine(&embedding));
                 let scores = scores.collect::<Result<_, _>>()?;
-                Ok(Scored { image: image.to_path_buf(), bbox, scores })
+                Ok(Scored { image: image.display().to_string(), bbox, scores })
             })
             .collect()
     }
@@ -142,25 +148,19 @@ fn persons(
     Ok(crops.collect())
 }
 
-fn print_table(report: &Report<'_>) {
+fn table(report: &Report<'_>) -> String {
+    let mut table = String::new();
     for (index, text) in report.texts.iter().enumerate() {
-        println!("[{}] {text}", index + 1);
+        table += &format!("[{}] {text}\n", index + 1);
         let mut ranked: Vec<&Scored> = report.results.iter().collect();
         ranked.sort_by(|a, b| b.scores[index].total_cmp(&a.scores[index]));
         for scored in ranked {
-            let place = scored
-                .bbox
-                .map(|b| format!("  at {:.0},{:.0}–{:.0},{:.0}", b[0], b[1], b[2], b[3]));
-            println!(
-                "  {:>7.4}  {}{}",
-                scored.scores[index],
-                scored.image.display(),
-                place.unwrap_or_default()
-            );
+            let place =
+                |b: [f32; 4]| format!("  at {:.0},{:.0}–{:.0},{:.0}", b[0], b[1], b[2], b[3]);
+            let place = scored.bbox.map(place).unwrap_or_default();
+            table += &format!("  {:>7.4}  {}{place}\n", scored.scores[index], scored.image);
         }
     }
-    println!(
-        "\nCosines of bundle {}; only their order within one text means something.",
-        report.bundle
-    );
+    let advice = "only their order within one text means something";
+    table + &format!("\nCosines of bundle {}; {advice}.\n", report.bundle)
 }

@@ -1,10 +1,16 @@
 //! The commands: one file each. They read arguments, call the library and print; the work is elsewhere.
 
-use std::process::ExitCode;
+use std::{
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::{config::Log, error::Error, telemetry};
+
+mod alert;
 mod bench;
 mod bundle;
 mod check;
@@ -23,13 +29,16 @@ pub enum Command {
     Check(check::Args),
     /// Say what this machine can decode and run on, and why not
     Probe(probe::Args),
-    /// Show a model bundle, or verify that it is whole and computes what it should
+    /// Show, verify, install and switch model bundles
     #[command(subcommand)]
     Bundle(bundle::Command),
     /// Compare pictures of persons with texts
     Match(matching::Args),
     /// Run recordings through the pipeline, every frame, and report what was seen
     Replay(replay::Args),
+    /// Say whom the cameras look for, see what became of it, see who is found
+    #[command(subcommand)]
+    Alert(alert::Command),
     /// Measure this machine
     #[command(subcommand)]
     Bench(bench::Command),
@@ -40,6 +49,10 @@ pub enum Command {
 /// # Errors
 /// What a person has to know; [`crate::Error`] inside where the kind matters.
 pub fn run(command: Command) -> Result<ExitCode> {
+    if !matches!(command, Command::Run(_)) {
+        // `run` has its own log; a person at a terminal wants to hear of what went wrong, and only that.
+        telemetry::install(&Log { filter: "warn,ort=error".into(), ..Log::default() })?;
+    }
     match command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
@@ -47,6 +60,21 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Bundle(command) => bundle::run(&command),
         Command::Match(args) => matching::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Alert(command) => alert::run(&command),
         Command::Bench(command) => bench::run(&command),
     }
+}
+
+/// Prints to standard output. A reader who has heard enough, such as `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written.map_err(Error::io("standard output"))?),
+    }
+}
+
+/// Prints a value as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
 }

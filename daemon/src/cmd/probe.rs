@@ -18,9 +18,9 @@ pub struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let report = crate::probe::probe(args.library.as_deref());
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        super::print_json(&report)?;
     } else {
-        print!("{report}");
+        super::print(&report.to_string())?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,7 +13,11 @@ use serde::Serialize;
 use spotter_models::bundle::Bundle;
 
 use crate::{
-    alert::file,
+    alert::{
+        file::{self, Wanted},
+        reader::TowerReader,
+        ready::TextReader,
+    },
     clock::SystemClock,
     cmd::model::EngineArgs,
     embed::{self, Embedder},
@@ -21,9 +25,10 @@ use crate::{
     error::Error,
     frame::{CameraId, Pts},
     metrics::Stopwatch,
-    replay::{Bill, Meter, Recording, Replay, Trace},
+    replay::{Bill, Matching, Meter, Recording, Replay, Trace},
     report,
-    score::{Event, Matcher, Sighting, parse_policy},
+    score::{Armed, ArmedAlert, Matcher, parse_policy},
+    sighting::{Event, Sighting},
     truth::{Agreement, Truth},
 };
 
@@ -71,10 +76,14 @@ struct Summary<'a> {
     frames: u64,
     looked_at: u64,
     failed: u64,
+    /// Recordings that could not be read, or not to their end, and why.
+    broken: &'a BTreeMap<String, String>,
+    /// Data that could not be decoded.
+    warnings: u64,
     seconds: f64,
     tracks: u64,
     sightings: u64,
-    truth: BTreeMap<&'a str, Agreement>,
+    truth: BTreeMap<&'a str, &'a Agreement>,
     cost: &'a Bill,
 }
 
@@ -86,6 +95,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         return Err(Error::config("--truth", "give one truth file for each video").into());
     }
     let truths = args.truth.iter().map(|path| Truth::read(path)).collect::<Result<Vec<_>, _>>()?;
+    parse_policy(&args.policy)?;
     let engine = args.engine.engine()?;
     let (bundle, matching) = match &args.bundle {
         Some(path) => {
@@ -103,52 +113,93 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         stopwatch: Stopwatch::new(Arc::new(SystemClock::new())),
         progress: Box::new(|_| {}),
     };
+    let output = args.json.as_deref().map(create).transpose()?;
     let meter = Meter::start();
-    let mut recordings = Vec::new();
-    for video in &args.videos {
+    let mut recordings: Vec<(String, Recording)> = Vec::new();
+    let mut broken = BTreeMap::new();
+    let mut agreements = Vec::new();
+    for (index, video) in args.videos.iter().enumerate() {
         let camera = camera_of(video, &recordings)?;
         replay.progress = progress(camera.as_str());
-        let recording = replay.run(&camera, video)?;
-        recordings.push((camera.to_string(), recording));
+        match replay.run(&camera, video) {
+            Ok(recording) => {
+                if let Some(why) = &recording.broken_off {
+                    broken.insert(video.display().to_string(), why.clone());
+                }
+                if let Some(truth) = truths.get(index) {
+                    agreements.push((camera.to_string(), recording.compare(truth)?));
+                }
+                recordings.push((camera.to_string(), recording));
+            }
+            Err(error) => {
+                broken.insert(video.display().to_string(), error.to_string());
+            }
+        }
     }
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K");
     }
     let bill = meter.bill(&replay.stopwatch);
-    let agreements = truths
-        .iter()
-        .zip(&recordings)
-        .map(|(truth, (camera, recording))| (camera.as_str(), recording.compare(truth)));
-    let output = collect(&recordings, agreements.collect(), bundle, &bill);
-    print_summary(&output);
-    if let Some(path) = &args.json {
-        write_json(path, &output)?;
+    let truth = agreements.iter().map(|(camera, agreement)| (camera.as_str(), agreement));
+    let collected = collect(&recordings, (truth.collect(), &broken), bundle, &bill);
+    print_summary(&collected);
+    if let Some(mut output) = output {
+        let text = serde_json::to_string_pretty(&collected)? + "\n";
+        output.write_all(text.as_bytes()).context("the JSON cannot be written")?;
     }
     if let Some(folder) = &args.report {
         report::write(folder, &recordings, &bill)?;
         eprintln!("The page is {}.", folder.join("index.html").display());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(match (broken.is_empty(), recordings.is_empty()) {
+        (true, _) => ExitCode::SUCCESS,
+        (false, false) => ExitCode::FAILURE,
+        (false, true) => ExitCode::from(3),
+    })
 }
 
-fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<(Embedder, Matcher)> {
+/// Opened before the work, so that a place that cannot be written is known before an hour is spent.
+fn create(path: &Path) -> Result<Box<dyn Write>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(std::io::stdout()));
+    }
+    let file = std::fs::File::create(path)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(Box::new(file))
+}
+
+fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matching> {
+    let policy = parse_policy(&args.policy)?;
     let wanted = args.alerts.as_deref().map(file::read).transpose()?.unwrap_or_default();
-    let mut tower = embed::text_tower(&engine.runtime, bundle, &engine.options)?;
-    let alerts = file::arm(&mut tower, &wanted)?;
+    let mut reader =
+        TowerReader::new(embed::text_tower(&engine.runtime, bundle, &engine.options)?)?;
+    let arm = |Wanted { id, text }| {
+        let text = reader
+            .read(&text)
+            .map_err(|error| Error::config(format!("alert {id}"), error.to_string()))?;
+        if let Some(lost) = &text.lost {
+            eprintln!("spotterd: alert {id} is too long, not looked for: {lost}");
+        }
+        let threshold = policy.threshold(&text.embedding);
+        let (text, without) = (text.embedding, Vec::new());
+        Ok(ArmedAlert { id, revision: None, spec: None, text, without, threshold })
+    };
+    let armed = wanted.into_iter().map(arm).collect::<Result<Vec<_>>>()?;
     let embedder = Embedder::open(&engine.runtime, bundle, &engine.options)?;
-    Ok((embedder, Matcher::new(alerts, parse_policy(&args.policy)?)))
+    let matcher = Matcher::new(Arc::new(Armed::new(armed)?), Arc::default());
+    Ok(Matching::new(embedder, matcher))
 }
 
 /// The file's name as a camera's: other characters become dashes, a second one gets a number.
 fn camera_of(video: &Path, others: &[(String, Recording)]) -> Result<CameraId> {
     let stem = video.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
     let plain = |c: char| if c.is_ascii_alphanumeric() || "_-".contains(c) { c } else { '-' };
-    let mut name: String = stem.chars().map(plain).take(56).collect();
-    let same = others.iter().filter(|(other, _)| other.starts_with(&name)).count();
-    if same > 0 {
-        name.push_str(&format!("-{}", same + 1));
-    }
-    Ok(CameraId::new(&name)?)
+    let name: String = stem.chars().map(plain).take(56).collect();
+    let name = if name.is_empty() { "video".to_owned() } else { name };
+    let is_free = |name: &String| others.iter().all(|(other, _)| other != name);
+    let numbered = (2..).map(|number| format!("{name}-{number}"));
+    let free = std::iter::once(name.clone()).chain(numbered).find(is_free);
+    Ok(CameraId::new(&free.unwrap_or(name))?)
 }
 
 fn progress(camera: &str) -> Box<dyn FnMut(Pts)> {
@@ -165,7 +216,7 @@ fn progress(camera: &str) -> Box<dyn FnMut(Pts)> {
 
 fn collect<'a>(
     recordings: &'a [(String, Recording)],
-    truth: BTreeMap<&'a str, Agreement>,
+    (truth, broken): (BTreeMap<&'a str, &'a Agreement>, &'a BTreeMap<String, String>),
     bundle: Option<String>,
     cost: &'a Bill,
 ) -> Output<'a> {
@@ -176,6 +227,8 @@ fn collect<'a>(
         frames: all().map(|r| r.frames).sum(),
         looked_at: all().map(|r| r.looks.len() as u64).sum(),
         failed: all().map(|r| r.failed).sum(),
+        broken,
+        warnings: all().map(|r| r.warnings).sum(),
         seconds: all().map(|r| r.seconds).sum(),
         tracks: all().map(|r| r.tracks.len() as u64).sum(),
         sightings: sightings.iter().filter(|s| s.event == Event::New).count() as u64,
@@ -195,6 +248,15 @@ fn print_summary(output: &Output<'_>) {
         "{} frames, {:.0} s; looked at {}; {} tracks; {} sightings",
         summary.frames, summary.seconds, summary.looked_at, summary.tracks, summary.sightings
     );
+    for (video, why) in summary.broken {
+        eprintln!("{video}: {why}");
+    }
+    if summary.warnings > 0 || summary.failed > 0 {
+        eprintln!(
+            "{} pieces of data could not be decoded; {} frames or views could not be worked on",
+            summary.warnings, summary.failed
+        );
+    }
     for (camera, agreement) in &summary.truth {
         eprintln!(
             "{camera}: recall {:.3}, precision {:.3}; {} visits of {} persons; {} identity switches, \
@@ -231,12 +293,4 @@ fn print_summary(output: &Output<'_>) {
         share(bill.tower_cpu_s),
         share(bill.own_cpu_s)
     );
-}
-
-fn write_json(path: &Path, output: &Output<'_>) -> Result<()> {
-    let text = serde_json::to_string_pretty(output)? + "\n";
-    if path == Path::new("-") {
-        return Ok(std::io::stdout().write_all(text.as_bytes())?);
-    }
-    std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
 }

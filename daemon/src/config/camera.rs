@@ -1,6 +1,6 @@
 //! One `[[camera]]` of the configuration.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -39,7 +39,7 @@ impl Serialize for Address {
 }
 
 /// A camera or a recording.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Camera {
     /// Its name in topics, logs and metrics: 1 to 64 of `a-z 0-9 _ -`.
@@ -61,6 +61,9 @@ pub struct Camera {
     /// Frames a second that are looked at; `detector.rate_hz` where it is not given.
     #[serde(default)]
     pub rate_hz: Option<f64>,
+    /// Zones by name: corners of a polygon as shares of the frame's width and height.
+    #[serde(default)]
+    pub zones: BTreeMap<String, Vec<[f32; 2]>>,
     /// Seconds without a frame after which the stream is opened anew.
     #[serde(default = "default_stall")]
     pub stall_s: f64,

@@ -3,6 +3,7 @@
 //! `configs/spotterd.toml` documents every key with its default; a test holds the two together.
 //! Secrets never stand in this file: it names files that hold them.
 
+mod broker;
 mod camera;
 
 use std::{
@@ -15,12 +16,22 @@ use serde::{Deserialize, Serialize};
 use spotter_models::session::Provider;
 use toml::Spanned;
 
+pub use broker::Mqtt;
 pub use camera::{Address, Camera};
 
-use crate::error::{Error, Result};
+use crate::{
+    alert::{
+        Policy, Rules, ZoneName,
+        place::{Places, Polygon},
+    },
+    error::{Error, Result},
+    mqtt::Topics,
+};
 
 /// Largest configuration that is read: far above a site's needs, far below the memory.
 const MAX_BYTES: u64 = 1 << 20;
+/// Most detection threads: more than any box has cores.
+const MAX_WORKERS: usize = 64;
 
 /// Everything the daemon is told.
 #[derive(Debug, Deserialize, Serialize)]
@@ -28,6 +39,24 @@ const MAX_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// The model bundle, or a store whose current generation is used.
     pub bundle: PathBuf,
+    /// The site's name in topics, the same on all its devices.
+    #[serde(default = "default_site")]
+    pub site: String,
+    /// This device's name in topics, its own within the site.
+    #[serde(default = "default_device")]
+    pub device: String,
+    /// The broker.
+    #[serde(default)]
+    pub mqtt: Mqtt,
+    /// When a score is a sighting.
+    #[serde(default)]
+    pub decision: Decision,
+    /// What alerts are allowed.
+    #[serde(default)]
+    pub policy: Policy,
+    /// What is kept on disk.
+    #[serde(default)]
+    pub storage: Storage,
     /// ONNX Runtime.
     #[serde(default)]
     pub inference: Inference,
@@ -53,6 +82,44 @@ pub struct Inference {
     pub library: Option<PathBuf>,
     /// `cpu`, `cuda` or `tensorrt`. One that cannot run here is an error, never replaced in silence.
     pub provider: Provider,
+}
+
+fn default_site() -> String {
+    "site".into()
+}
+
+fn default_device() -> String {
+    "box-1".into()
+}
+
+/// When a score is a sighting.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Decision {
+    /// `fixed=X`, with X a cosine.
+    pub policy: String,
+}
+
+impl Default for Decision {
+    fn default() -> Self {
+        Self { policy: "fixed=0.3".into() }
+    }
+}
+
+/// What is kept on disk.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// Folder of the outbox and the alerts.
+    pub folder: PathBuf,
+    /// Most bytes that wait for the broker: pictures go first, events last.
+    pub outbox_bytes: u64,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { folder: "/var/lib/spotter".into(), outbox_bytes: 256 << 20 }
+    }
 }
 
 /// The person detector.
@@ -100,7 +167,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, filter: "info".into() }
+        Self { format: LogFormat::Text, filter: "info,ort=warn".into() }
     }
 }
 
@@ -153,6 +220,15 @@ impl Config {
     fn check(&self, name: &str, text: &str) -> Result<()> {
         camera::check_rate("detector.rate_hz", self.detector.rate_hz)
             .map_err(|reason| Error::config(name, reason))?;
+        self.mqtt.settings(self.topics()?)?;
+        crate::score::parse_policy(&self.decision.policy)?;
+        Rules::new(self.policy.clone())?;
+        if self.detector.workers.get() > MAX_WORKERS {
+            let reason =
+                format!("detector.workers: {} is not 1 to {MAX_WORKERS}", self.detector.workers);
+            return Err(Error::config(name, reason));
+        }
+        crate::telemetry::check_filter(&self.log.filter)?;
         if !self.metrics.listen.ip().is_loopback() {
             return Err(Error::config(
                 name,
@@ -163,6 +239,7 @@ impl Config {
                 ),
             ));
         }
+        self.places()?;
         if self.cameras.is_empty() {
             return Err(Error::config(name, "no [[camera]] is configured; add at least one"));
         }
@@ -175,6 +252,33 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Names of this device in topics.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where a name has other characters than topics may.
+    pub fn topics(&self) -> Result<Topics> {
+        Topics::new(&self.mqtt.prefix, &self.site, &self.device)
+    }
+
+    /// The cameras and the zones in their pictures.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a zone that encloses nothing.
+    pub fn places(&self) -> Result<Places> {
+        let mut places = Places::new();
+        for camera in &self.cameras {
+            let camera = camera.get_ref();
+            places.camera(camera.id.clone());
+            for (name, corners) in &camera.zones {
+                let name = ZoneName::new(name)
+                    .map_err(|error| Error::config(camera.id.to_string(), error.to_string()))?;
+                let polygon = Polygon::new(&name, corners)?;
+                places.zone(name, camera.id.clone(), polygon);
+            }
+        }
+        Ok(places)
     }
 
     /// The file as it takes effect, with every default. Holds no secrets: it only names their files.

@@ -21,6 +21,8 @@ pub enum Item {
     View(Seen, View),
     /// A track is gone; comes after the last of its views.
     End(CameraId, TrackId),
+    /// A camera is not watched any more; comes after the last of its views.
+    EndCamera(CameraId),
 }
 
 struct State {

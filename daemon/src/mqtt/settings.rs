@@ -108,9 +108,9 @@ pub struct Identity {
 }
 
 /// Who we are to the broker. Shows no secret.
-pub(super) struct Login {
-    pub(super) user: String,
-    pub(super) password: String,
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: String,
 }
 
 impl fmt::Debug for Login {
@@ -157,7 +157,7 @@ impl Settings {
     }
 
     /// Where to connect to.
-    pub(super) fn broker(&self) -> Broker {
+    pub(crate) fn broker(&self) -> Broker {
         match self.host.parse::<IpAddr>() {
             Ok(IpAddr::V6(ip)) => Broker::tcp(format!("[{ip}]"), self.port),
             _ => Broker::tcp(self.host.clone(), self.port),
@@ -165,7 +165,7 @@ impl Settings {
     }
 
     /// The protected or open way there, from the files as they are now.
-    pub(super) fn transport(&self) -> Result<Transport> {
+    pub(crate) fn transport(&self) -> Result<Transport> {
         let Security::Tls { ca, identity } = &self.security else {
             return Ok(Transport::Tcp);
         };
@@ -194,7 +194,7 @@ impl Settings {
     }
 
     /// User and password, from the file as it is now.
-    pub(super) fn login(&self) -> Result<Option<Login>> {
+    pub(crate) fn login(&self) -> Result<Option<Login>> {
         let Some(path) = &self.login_file else { return Ok(None) };
         let text = fs::read_to_string(path).map_err(Error::io(path))?;
         let mut lines = text.lines();

@@ -101,7 +101,7 @@ impl Down {
     }
 
     /// The library's error in the words of whoever has to act.
-    pub(super) fn from_connection(error: &ConnectionError) -> Self {
+    pub(crate) fn from_connection(error: &ConnectionError) -> Self {
         match error {
             ConnectionError::ConnectionRefused(code) => Self::from_refusal(*code),
             ConnectionError::Tls(error) => Self::from_tls(error),

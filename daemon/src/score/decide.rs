@@ -1,14 +1,13 @@
 //! When a score is a sighting. A policy, because no fixed cut-off on CLIP scores suits every text.
 
-use crate::{
-    alert::file::Alert,
-    error::{Error, Result},
-};
+use spotter_models::Embedding;
+
+use crate::error::{Error, Result};
 
 /// Decides what score a text must reach.
 pub trait Policy: Send {
     /// The cosine from which a track fits this text.
-    fn threshold(&self, alert: &Alert) -> f32;
+    fn threshold(&self, text: &Embedding) -> f32;
 }
 
 /// The same cut-off for every text: for experiments and comparisons, not for a site.
@@ -30,7 +29,7 @@ impl Fixed {
 }
 
 impl Policy for Fixed {
-    fn threshold(&self, _: &Alert) -> f32 {
+    fn threshold(&self, _: &Embedding) -> f32 {
         self.cosine
     }
 }

@@ -1,0 +1,88 @@
+//! What the device says of itself and of its cameras.
+
+use serde::Serialize;
+use spotter_models::{Generation, session::Provider};
+
+use crate::{
+    alert::{Wall, rfc3339},
+    frame::CameraId,
+    mqtt::Presence,
+};
+
+/// The device, as its status topic says.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The cameras it is configured for.
+    pub cameras: Vec<CameraId>,
+    /// The running bundle.
+    pub bundle: Generation,
+    /// What runs the models.
+    pub provider: Provider,
+    /// Hash of the configuration, which holds no secrets.
+    pub config_hash: String,
+    /// Grows with each start.
+    pub session: u64,
+}
+
+#[derive(Serialize)]
+struct Device<'a> {
+    schema: u32,
+    state: &'static str,
+    version: &'static str,
+    cameras: &'a [CameraId],
+    bundle: String,
+    execution_provider: String,
+    config_hash: &'a str,
+    session: u64,
+    at: String,
+    clock_synced: bool,
+}
+
+impl Status {
+    /// The retained payload of the device's status topic.
+    pub fn device(&self, presence: Presence, now: Wall) -> Vec<u8> {
+        json(&Device {
+            schema: 1,
+            state: presence.as_str(),
+            version: env!("CARGO_PKG_VERSION"),
+            cameras: &self.cameras,
+            bundle: self.bundle.to_string(),
+            execution_provider: self.provider.to_string(),
+            config_hash: &self.config_hash,
+            session: self.session,
+            at: rfc3339(now.at),
+            clock_synced: now.believed(),
+        })
+    }
+}
+
+/// A camera, as its topic says.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CameraState {
+    /// The version of the contract.
+    pub schema: u32,
+    /// Which.
+    pub camera: CameraId,
+    /// `streaming`, `connecting` or `down`.
+    pub state: &'static str,
+    /// Why it does not stream, as one word.
+    pub reason: Option<&'static str>,
+    /// Frames a second that leave the decoder.
+    pub fps: Option<f32>,
+    /// Since when.
+    pub since: String,
+    /// Whether the box believes its clock.
+    pub clock_synced: bool,
+}
+
+impl CameraState {
+    /// The retained payload.
+    pub fn to_json(&self) -> Vec<u8> {
+        json(self)
+    }
+}
+
+/// These structs hold nothing that JSON cannot: the fallback is never written.
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}

@@ -1,0 +1,96 @@
+//! PUBLISH: sightings and their pictures into the outbox, never past it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use crate::{
+    error::Result,
+    mqtt::Topics,
+    outbox::{Class, Message, Outbox},
+    picture,
+    sighting::{Event, Sighting},
+    watch::View,
+};
+
+/// Quality of a snapshot's JPEG: clothes and colours stay clear, a crop takes some ten kilobytes.
+const JPEG_QUALITY: u8 = 85;
+/// How long a sighting is worth being delivered; a guard who comes back on Monday wants the weekend's.
+const EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Batches that wait in memory while the disk takes none.
+const MAX_BACKLOG: usize = 4096;
+
+/// Writes to the outbox. What the disk does not take now is kept in order and tried again with the
+/// next sighting.
+pub struct Outlet {
+    outbox: Arc<Outbox>,
+    topics: Topics,
+    backlog: VecDeque<Vec<Message>>,
+}
+
+impl Outlet {
+    /// Writes as this device.
+    pub fn new(outbox: Arc<Outbox>, topics: Topics) -> Self {
+        Self { outbox, topics, backlog: VecDeque::new() }
+    }
+
+    /// Takes sightings; `view` is what they were seen in, and becomes a picture of those that are
+    /// not over.
+    pub fn tell(&mut self, sightings: &[Sighting], view: Option<&View>) {
+        let mut batch = Vec::new();
+        let crop = view.and_then(|view| self.crop(view));
+        for sighting in sightings {
+            batch.push(self.event(sighting));
+            if sighting.event != Event::End {
+                batch.extend(crop.as_ref().map(|jpeg| self.picture(sighting, jpeg)));
+            }
+        }
+        self.backlog.push_back(batch);
+        self.flush();
+    }
+
+    /// Tries again what the disk did not take.
+    pub fn flush(&mut self) {
+        while let Some(batch) = self.backlog.front() {
+            match self.outbox.commit(batch) {
+                Ok(_) => {
+                    self.backlog.pop_front();
+                }
+                Err(error) => {
+                    tracing::error!(%error, waiting = self.backlog.len(), "A sighting is not on disk yet.");
+                    break;
+                }
+            }
+        }
+        while self.backlog.len() > MAX_BACKLOG {
+            self.backlog.pop_front();
+            metrics::counter!("spotter_sightings_lost_total").increment(1);
+            tracing::error!("A sighting was lost: the disk has taken none for too long.");
+        }
+    }
+
+    fn crop(&self, view: &View) -> Option<Vec<u8>> {
+        let jpeg: Result<Vec<u8>> = picture::jpeg(&view.crop, JPEG_QUALITY);
+        jpeg.map_err(|error| tracing::warn!(%error, "A sighting has no picture.")).ok()
+    }
+
+    fn event(&self, sighting: &Sighting) -> Message {
+        let mut message = Message::new(Class::Event, self.topics.sightings(), sighting.to_json());
+        message.camera = Some(sighting.camera.clone());
+        message.expires_after = Some(EXPIRY);
+        message.reference = Some(format!("{}:{}", sighting.id, sighting.seq));
+        message.header.content_type = Some("application/json".into());
+        message
+    }
+
+    fn picture(&self, sighting: &Sighting, jpeg: &[u8]) -> Message {
+        let mut message = Message::new(Class::Picture, self.topics.snapshots(), jpeg);
+        message.camera = Some(sighting.camera.clone());
+        message.expires_after = Some(EXPIRY);
+        message.header.content_type = Some("image/jpeg".into());
+        message.header.properties = vec![
+            ("sighting".into(), sighting.id.to_string()),
+            ("seq".into(), sighting.seq.to_string()),
+            ("kind".into(), "crop".into()),
+        ];
+        message
+    }
+}

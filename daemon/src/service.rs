@@ -1,0 +1,358 @@
+//! The daemon as a whole: models, cameras, alerts and link, started, reloaded and stopped together.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use rand::{SeedableRng, rngs::SmallRng};
+use sha2::{Digest, Sha256};
+use spotter_models::{
+    bundle::Bundle,
+    session::{Runtime, SessionOptions},
+};
+
+use crate::{
+    alert::{Rules, Wall, place::Places, reader::TowerReader, rfc3339},
+    clock::{Clock, Mono, Stop},
+    config::{Camera, Config},
+    desk::{CameraState, Desk, Inbox, Setup as DeskSetup, Status as DeviceStatus},
+    detect::Detector,
+    embed::{self, Embedder},
+    engine::Engine,
+    error::{Error, Result},
+    frame::{CameraId, Frame},
+    health::{self, Hearts},
+    metrics,
+    mqtt::{
+        Link, LinkState, Topics,
+        broker::{Embedded, Ports},
+    },
+    notify::{Broker, Watching},
+    out::Outlet,
+    outbox::{Class, Message, Outbox, Settings as OutboxSettings},
+    pipeline::{Embedding, Lane, Pipeline},
+    score::{Matcher, parse_policy},
+    sighting::{Ledger, Limits},
+    source::{Setup, Signal, Slot, Status, Supervisor},
+    track::TrackIds,
+};
+
+/// The running daemon.
+pub struct Service {
+    config: Config,
+    clock: Arc<dyn Clock>,
+    stop: Arc<Stop>,
+    signal: Arc<Signal>,
+    ids: Arc<TrackIds>,
+    places: Arc<ArcSwap<Places>>,
+    topics: Topics,
+    outbox: Arc<Outbox>,
+    cameras: BTreeMap<CameraId, Running>,
+    pipeline: Pipeline,
+    desk: Desk,
+    link: Link,
+    /// Only where the configuration asks for a broker of our own.
+    broker: Option<Embedded>,
+}
+
+/// A camera that is watched.
+struct Running {
+    camera: Camera,
+    rate_hz: f64,
+    lane: Arc<Lane>,
+    supervisor: Supervisor,
+    /// What staff were told last, and since when it is so.
+    told: Option<(&'static str, Option<&'static str>)>,
+}
+
+impl Service {
+    /// Opens everything and begins to watch.
+    ///
+    /// # Errors
+    /// What is wrong with models, disk or configuration. A camera or a broker that is not there is no
+    /// error: they are tried for ever.
+    pub fn start(
+        mut config: Config,
+        (clock, stop, hearts): (Arc<dyn Clock>, Arc<Stop>, &Hearts),
+    ) -> Result<Self> {
+        let folder = &config.storage.folder;
+        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        let topics = config.topics()?;
+        let places = Arc::new(ArcSwap::from_pointee(config.places()?));
+        let bundle = Bundle::open(&config.bundle)?;
+        let engine = engine(&config)?;
+        let outbox = Arc::new(Outbox::open(
+            OutboxSettings {
+                max_bytes: config.storage.outbox_bytes,
+                ..OutboxSettings::new(folder.join("outbox"))
+            },
+            clock.clone(),
+        )?);
+        let reader =
+            TowerReader::new(embed::text_tower(&engine.runtime, &bundle, &engine.options)?)?;
+        let desk = Desk::open(
+            &folder.join("alerts.db"),
+            DeskSetup {
+                rules: Rules::new(config.policy.clone())?,
+                places: places.clone(),
+                policy: parse_policy(&config.decision.policy)?,
+                reader: Box::new(reader),
+                topics: topics.clone(),
+                outbox: outbox.clone(),
+                clock: clock.clone(),
+                stop: stop.clone(),
+            },
+        )?;
+        let mut outlet = Outlet::new(outbox.clone(), topics.clone());
+        let mut detectors = detectors(&config, &engine)?;
+        let mut embedding = Embedding {
+            embedder: Embedder::open(&engine.runtime, &bundle, &engine.options)?,
+            matcher: Matcher::new(desk.armed(), places.clone()),
+            ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
+            armed: Box::new(desk.armed_reader()),
+            sink: Box::new(move |sightings, view| outlet.tell(sightings, view)),
+        };
+        health::first_run(&mut detectors, &mut embedding.embedder)?;
+        let signal = Signal::new();
+        let both = (clock.clone(), stop.clone(), hearts);
+        let pipeline = Pipeline::start(Vec::new(), signal.clone(), detectors, embedding, both)?;
+        let broker = match config.mqtt.is_embedded() {
+            true => {
+                let ports = Ports { v5: config.mqtt.embedded_port, v4: 0 };
+                let broker = Embedded::start(ports, &clock)?;
+                // A port of 0 was for the system to choose.
+                config.mqtt.embedded_port = broker.ports().v5;
+                Some(broker)
+            }
+            false => None,
+        };
+        let link = start_link(&config, &topics, &desk, &bundle, (&outbox, &clock))?;
+        let mut service = Self {
+            clock,
+            stop,
+            signal,
+            ids: Arc::default(),
+            places,
+            topics,
+            outbox,
+            cameras: BTreeMap::new(),
+            pipeline,
+            desk,
+            link,
+            broker,
+            config,
+        };
+        service.use_cameras()?;
+        Ok(service)
+    }
+
+    /// Starts, restarts and stops cameras until they are those of the configuration. Who did not change
+    /// is not touched.
+    fn use_cameras(&mut self) -> Result<()> {
+        let default = self.config.detector.rate_hz;
+        let wanted: Vec<Camera> =
+            self.config.cameras.iter().map(|camera| camera.get_ref().clone()).collect();
+        let stays = |running: &Running| {
+            wanted.iter().any(|camera| {
+                *camera == running.camera && camera.rate_hz.unwrap_or(default) == running.rate_hz
+            })
+        };
+        let before = std::mem::take(&mut self.cameras);
+        let (stay, go): (Vec<_>, Vec<_>) =
+            before.into_iter().partition(|(_, running)| stays(running));
+        self.cameras = stay.into_iter().collect();
+        go.iter().for_each(|(_, running)| running.supervisor.halt());
+        drop(go);
+        for camera in wanted {
+            if !self.cameras.contains_key(&camera.id) {
+                let running = self.watch(camera, default)?;
+                self.cameras.insert(running.camera.id.clone(), running);
+            }
+        }
+        let lanes = self.cameras.values().map(|running| running.lane.clone());
+        self.pipeline.use_lanes(lanes.collect());
+        Ok(())
+    }
+
+    fn watch(&self, camera: Camera, default: f64) -> Result<Running> {
+        let slot: Arc<Slot<Frame>> = Slot::new(self.signal.clone());
+        let rate_hz = camera.rate_hz.unwrap_or(default);
+        let lane = Lane::new(camera.id.clone(), self.ids.clone(), slot.clone(), rate_hz);
+        let spec =
+            camera.source().map_err(|reason| Error::config(camera.id.to_string(), reason))?;
+        let supervisor = Supervisor::spawn(Setup {
+            camera: camera.id.clone(),
+            spec,
+            decoder: camera.decoder.clone(),
+            rules: camera.rules(),
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+            slot,
+        })?;
+        Ok(Running { camera, rate_hz, lane: Arc::new(lane), supervisor, told: None })
+    }
+
+    /// Once a second: counts the sources and tells staff what changed about a camera.
+    pub fn tick(&mut self) {
+        let mut messages = Vec::new();
+        for (id, running) in &mut self.cameras {
+            let status = running.supervisor.status();
+            let (state, reason, fps, since) = describe(&status, self.clock.now());
+            metrics::source(id, fps.map(f64::from), running.supervisor.counts());
+            if running.told != Some((state, reason)) {
+                running.told = Some((state, reason));
+                if state == "down" {
+                    self.pipeline.end_camera(id.clone());
+                }
+                let wall = Wall::new(self.clock.wall() - self.clock.now().since(since), None);
+                let camera = id.clone();
+                let (since, clock_synced) = (rfc3339(wall.at), wall.believed());
+                let state =
+                    CameraState { schema: 1, camera, state, reason, fps, since, clock_synced };
+                let mut message =
+                    Message::new(Class::State, self.topics.camera(id), state.to_json());
+                message.retain = true;
+                messages.push(message);
+            }
+        }
+        if !messages.is_empty()
+            && let Err(error) = self.outbox.commit(&messages)
+        {
+            tracing::error!(%error, "A camera's state could not be told; tried again.");
+            self.cameras.values_mut().for_each(|running| running.told = None);
+        }
+    }
+
+    /// Whether every source is a recording that is over, and all of it was worked on.
+    pub fn is_over(&self) -> bool {
+        self.cameras.values().all(|running| running.supervisor.is_finished())
+            && self.pipeline.is_idle()
+    }
+
+    /// Whether any camera gave a frame since the start.
+    pub fn saw_anything(&self) -> bool {
+        self.cameras.values().any(|running| running.supervisor.counts().decoded > 0)
+    }
+
+    /// What systemd's status line says.
+    pub fn watching(&self) -> Watching {
+        let streams =
+            |running: &&Running| matches!(*running.supervisor.status(), Status::Streaming { .. });
+        Watching {
+            streaming: self.cameras.values().filter(streams).count(),
+            cameras: self.cameras.len(),
+            alerts: self.desk.armed().alerts().len(),
+            broker: match self.link.state() {
+                LinkState::Connected { .. } => Broker::Connected,
+                _ => Broker::Away,
+            },
+        }
+    }
+
+    /// How many cameras are watched.
+    pub fn cameras(&self) -> usize {
+        self.cameras.len()
+    }
+
+    /// Takes another configuration: cameras, zones and policy at once; what else changed waits for the
+    /// next start and is named in the log. Only cameras that changed are touched.
+    ///
+    /// # Errors
+    /// Where a camera cannot be started; what was watched before is watched on as far as it stands.
+    pub fn reload(&mut self, config: Config) -> Result<()> {
+        for (name, changed) in waiting(&self.config, &config) {
+            if changed {
+                tracing::warn!(setting = name, "The change takes effect at the next start.");
+            }
+        }
+        self.places.store(Arc::new(config.places()?));
+        let rules = Rules::new(config.policy.clone())?;
+        self.config = config;
+        self.desk.use_rules(rules);
+        self.use_cameras()
+    }
+
+    /// Ends everything in order: cameras first, then what they gave is worked on and told, then the
+    /// link takes leave.
+    pub fn end(self) {
+        self.stop.ask();
+        self.cameras.values().for_each(|running| running.supervisor.halt());
+        drop(self.cameras);
+        self.pipeline.join();
+        drop(self.desk);
+        self.link.stop();
+        drop(self.broker);
+    }
+}
+
+/// State, reason, frames a second and since when.
+fn describe(status: &Status, now: Mono) -> (&'static str, Option<&'static str>, Option<f32>, Mono) {
+    match status {
+        Status::Connecting => ("connecting", None, None, now),
+        Status::Streaming { since, fps, .. } => ("streaming", None, Some(*fps), *since),
+        Status::Down { reason, since, .. } => ("down", Some(reason.word()), None, *since),
+        Status::Ended => ("down", Some("ended"), None, now),
+    }
+}
+
+/// Settings that a running daemon cannot change, and whether they did.
+fn waiting(old: &Config, new: &Config) -> [(&'static str, bool); 8] {
+    let differ =
+        |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") != format!("{b:?}");
+    [
+        ("bundle", old.bundle != new.bundle),
+        ("site or device", (&old.site, &old.device) != (&new.site, &new.device)),
+        ("mqtt", differ(&old.mqtt, &new.mqtt)),
+        ("decision", differ(&old.decision, &new.decision)),
+        ("storage", differ(&old.storage, &new.storage)),
+        ("inference", differ(&old.inference, &new.inference)),
+        ("detector", differ(&old.detector.model, &new.detector.model)),
+        ("metrics", differ(&old.metrics, &new.metrics)),
+    ]
+}
+
+fn engine(config: &Config) -> Result<Engine> {
+    Ok(Engine {
+        runtime: Runtime::load(config.inference.library.as_deref())?,
+        options: SessionOptions {
+            provider: config.inference.provider,
+            ..SessionOptions::default()
+        },
+    })
+}
+
+fn detectors(config: &Config, engine: &Engine) -> Result<Vec<Box<dyn Detector>>> {
+    (0..config.detector.workers.get()).map(|_| engine.detector(&config.detector.model)).collect()
+}
+
+fn start_link(
+    config: &Config,
+    topics: &Topics,
+    desk: &Desk,
+    bundle: &Bundle,
+    (outbox, clock): (&Arc<Outbox>, &Arc<dyn Clock>),
+) -> Result<Link> {
+    let hash = Sha256::digest(config.effective()?.as_bytes());
+    let status = DeviceStatus {
+        cameras: config.cameras.iter().map(|camera| camera.get_ref().id.clone()).collect(),
+        bundle: bundle.generation(),
+        provider: config.inference.provider,
+        config_hash: hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
+        session: next_session(&config.storage.folder)?,
+    };
+    let inbox = Box::new(Inbox::new(desk, status));
+    Link::start(config.mqtt.settings(topics.clone())?, outbox.clone(), clock.clone(), inbox)
+}
+
+/// Counts starts in a file of the storage folder; a file that holds no number begins anew.
+fn next_session(folder: &Path) -> Result<u64> {
+    let path = folder.join("session");
+    let before = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
+    let session: u64 = before.map_or(1, |before: u64| before.saturating_add(1));
+    let part = folder.join("session.part");
+    std::fs::write(&part, format!("{session}\n")).map_err(Error::io(&part))?;
+    std::fs::rename(&part, &path).map_err(Error::io(&path))?;
+    Ok(session)
+}
+
+/// How often [`Service::tick`] is due.
+pub const TICK: Duration = Duration::from_secs(1);
