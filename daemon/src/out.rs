@@ -6,6 +6,7 @@ use crate::{
     error::Result,
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
+    page::Board,
     picture,
     sighting::{Event, Sighting},
     watch::View,
@@ -23,13 +24,14 @@ const MAX_BACKLOG: usize = 4096;
 pub struct Outlet {
     outbox: Arc<Outbox>,
     topics: Topics,
+    board: Arc<Board>,
     backlog: VecDeque<Vec<Message>>,
 }
 
 impl Outlet {
-    /// Writes as this device.
-    pub fn new(outbox: Arc<Outbox>, topics: Topics) -> Self {
-        Self { outbox, topics, backlog: VecDeque::new() }
+    /// Writes as this device, and shows the same on the local page.
+    pub fn new(outbox: Arc<Outbox>, topics: Topics, board: Arc<Board>) -> Self {
+        Self { outbox, topics, board, backlog: VecDeque::new() }
     }
 
     /// Takes sightings; `view` is what they were seen in, and becomes a picture of those that are
@@ -39,6 +41,7 @@ impl Outlet {
         let crop = view.and_then(|view| self.crop(view));
         for sighting in sightings {
             batch.push(self.event(sighting));
+            self.board.sighting(sighting, crop.clone());
             if sighting.event != Event::End {
                 batch.extend(crop.as_ref().map(|jpeg| self.picture(sighting, jpeg)));
             }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
 use rand::{SeedableRng, rngs::SmallRng};
 use sha2::{Digest, Sha256};
 use spotter_models::{
@@ -20,7 +21,7 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     frame::{CameraId, Frame},
-    health::{self, Hearts},
+    health::{self, Hearts, STALLED_AFTER},
     metrics,
     mqtt::{
         Link, LinkState, Topics,
@@ -29,6 +30,9 @@ use crate::{
     notify::{Broker, Watching},
     out::Outlet,
     outbox::{Class, Message, Outbox, Settings as OutboxSettings},
+    page::{
+        Board, CameraShown, CameraState as CameraShownState, Health, Page, Settings as PageSettings,
+    },
     pipeline::{Embedding, Lane, Pipeline},
     score::{Matcher, parse_policy},
     sighting::{Ledger, Limits},
@@ -50,6 +54,10 @@ pub struct Service {
     pipeline: Pipeline,
     desk: Desk,
     link: Link,
+    board: Arc<Board>,
+    hearts: Arc<Hearts>,
+    /// Only where the configuration gives it a token.
+    page: Option<Page>,
     /// Only where the configuration asks for a broker of our own.
     broker: Option<Embedded>,
 }
@@ -72,12 +80,14 @@ impl Service {
     /// error: they are tried for ever.
     pub fn start(
         mut config: Config,
-        (clock, stop, hearts): (Arc<dyn Clock>, Arc<Stop>, &Hearts),
+        (clock, stop, hearts): (Arc<dyn Clock>, Arc<Stop>, &Arc<Hearts>),
+        metrics: Option<PrometheusHandle>,
     ) -> Result<Self> {
         let folder = &config.storage.folder;
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let topics = config.topics()?;
         let places = Arc::new(ArcSwap::from_pointee(config.places()?));
+        let board = Arc::new(Board::new());
         let bundle = Bundle::open(&config.bundle)?;
         let engine = engine(&config)?;
         let outbox = Arc::new(Outbox::open(
@@ -98,11 +108,12 @@ impl Service {
                 reader: Box::new(reader),
                 topics: topics.clone(),
                 outbox: outbox.clone(),
+                board: board.clone(),
                 clock: clock.clone(),
                 stop: stop.clone(),
             },
         )?;
-        let mut outlet = Outlet::new(outbox.clone(), topics.clone());
+        let mut outlet = Outlet::new(outbox.clone(), topics.clone(), board.clone());
         let mut detectors = detectors(&config, &engine)?;
         let mut embedding = Embedding {
             embedder: Embedder::open(&engine.runtime, &bundle, &engine.options)?,
@@ -113,7 +124,7 @@ impl Service {
         };
         health::first_run(&mut detectors, &mut embedding.embedder)?;
         let signal = Signal::new();
-        let both = (clock.clone(), stop.clone(), hearts);
+        let both = (clock.clone(), stop.clone(), hearts.as_ref());
         let pipeline = Pipeline::start(Vec::new(), signal.clone(), detectors, embedding, both)?;
         let broker = match config.mqtt.is_embedded() {
             true => {
@@ -126,7 +137,11 @@ impl Service {
             false => None,
         };
         let link = start_link(&config, &topics, &desk, &bundle, (&outbox, &clock))?;
+        let page = start_page(&config, &board, metrics)?;
         let mut service = Self {
+            board,
+            hearts: hearts.clone(),
+            page,
             clock,
             stop,
             signal,
@@ -214,6 +229,7 @@ impl Service {
                 messages.push(message);
             }
         }
+        self.show();
         if !messages.is_empty()
             && let Err(error) = self.outbox.commit(&messages)
         {
@@ -281,6 +297,31 @@ impl Service {
         drop(self.desk);
         self.link.stop();
         drop(self.broker);
+        drop(self.page);
+    }
+
+    /// What the local page says of the cameras, and monitors of the whole.
+    fn show(&self) {
+        let now = self.clock.now();
+        let shown = self.cameras.iter().map(|(id, running)| {
+            let status = running.supervisor.status();
+            let since = describe(&status, now).3;
+            let (state, reason, fps) = match &*status {
+                Status::Connecting => (CameraShownState::Connecting, None, None),
+                Status::Streaming { fps, .. } => (CameraShownState::Streaming, None, Some(*fps)),
+                Status::Down { reason, .. } => {
+                    (CameraShownState::Down, Some(reason.to_string()), None)
+                }
+                Status::Ended => (CameraShownState::Ended, None, None),
+            };
+            let since = Wall::new(self.clock.wall() - now.since(since), None).at;
+            let known = matches!(&*status, Status::Streaming { .. } | Status::Down { .. });
+            CameraShown { name: id.to_string(), state, reason, fps, since: known.then_some(since) }
+        });
+        let shown: Vec<CameraShown> = shown.collect();
+        let ready = shown.iter().any(|camera| camera.state != CameraShownState::Connecting);
+        self.board.cameras(shown);
+        self.board.health(Health { ready, stalled: self.hearts.stalled(STALLED_AFTER) });
     }
 }
 
@@ -306,7 +347,7 @@ fn waiting(old: &Config, new: &Config) -> [(&'static str, bool); 8] {
         ("storage", differ(&old.storage, &new.storage)),
         ("inference", differ(&old.inference, &new.inference)),
         ("detector", differ(&old.detector.model, &new.detector.model)),
-        ("metrics", differ(&old.metrics, &new.metrics)),
+        ("metrics or page", differ(&(&old.metrics, &old.page), &(&new.metrics, &new.page))),
     ]
 }
 
@@ -322,6 +363,18 @@ fn engine(config: &Config) -> Result<Engine> {
 
 fn detectors(config: &Config, engine: &Engine) -> Result<Vec<Box<dyn Detector>>> {
     (0..config.detector.workers.get()).map(|_| engine.detector(&config.detector.model)).collect()
+}
+
+fn start_page(
+    config: &Config,
+    board: &Arc<Board>,
+    metrics: Option<PrometheusHandle>,
+) -> Result<Option<Page>> {
+    let Some(token_file) = config.page.token_file.clone() else { return Ok(None) };
+    let settings = PageSettings { listen: config.page.listen, token_file };
+    let page = Page::start(settings, board.clone(), metrics)?;
+    tracing::info!(address = %page.address(), "The local page is open.");
+    Ok(Some(page))
 }
 
 fn start_link(

@@ -157,7 +157,7 @@ impl AlertState {
     }
 }
 
-fn name(status: &Status) -> (StateName, Option<Refusal>) {
+pub(crate) fn name(status: &Status) -> (StateName, Option<Refusal>) {
     match status {
         Status::Rejected(refusal) => (StateName::Rejected, Some(refusal.clone())),
         Status::PendingApproval => (StateName::PendingApproval, None),

@@ -33,12 +33,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     telemetry::install(&config.log)?;
     telemetry::abort_on_panic();
     let signals = shutdown::on_signals()?;
-    metrics::serve(config.metrics.listen, metrics::install()?)?;
+    let handle = metrics::install()?;
+    metrics::serve(config.metrics.listen, handle.clone())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let hearts = Arc::new(Hearts::new(clock.clone()));
     let notifier = Arc::new(Notifier::from_environment());
     notifier.opening("models", OPENING_PATIENCE);
-    let mut service = Service::start(config, (clock, signals.stop.clone(), &hearts))?;
+    let parts = (clock, signals.stop.clone(), &hearts);
+    let mut service = Service::start(config, parts, Some(handle))?;
     notifier.ready(&service.watching());
     let watchdog = Watchdog::new(notifier.clone(), hearts.clone()).start(signals.stop.clone())?;
     tracing::info!(cameras = service.cameras(), "Watching.");

@@ -66,6 +66,9 @@ pub struct Config {
     /// Prometheus metrics.
     #[serde(default)]
     pub metrics: Metrics,
+    /// The local page.
+    #[serde(default)]
+    pub page: Page,
     /// The daemon's own log.
     #[serde(default)]
     pub log: Log,
@@ -152,6 +155,22 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)) }
+    }
+}
+
+/// The local page.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Page {
+    /// Its address; loopback only.
+    pub listen: SocketAddr,
+    /// A file with the token that opens it; without one there is no page.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for Page {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8480)), token_file: None }
     }
 }
 

@@ -26,12 +26,13 @@ use crate::{
         book::{Changes, Status as AlertStatus},
         place::Places,
         ready::{self, Ready, TextReader},
-        state::{AlertState, Arming},
+        state::{self, AlertState, Arming},
     },
     clock::{Clock, Stop},
     error::{Error, Result},
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
+    page::{AlertShown, Board},
     score::{Armed, ArmedAlert, Policy},
     source::Signal,
 };
@@ -55,6 +56,8 @@ pub struct Setup {
     pub topics: Topics,
     /// Where states go.
     pub outbox: Arc<Outbox>,
+    /// What the local page shows.
+    pub board: Arc<Board>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Ends the desk.
@@ -126,6 +129,7 @@ impl Desk {
             reader: setup.reader,
             topics: setup.topics,
             outbox: setup.outbox,
+            board: setup.board,
             stop: setup.stop,
             ready: BTreeMap::new(),
         };
@@ -174,6 +178,7 @@ struct Clerk {
     reader: Box<dyn TextReader + Send>,
     topics: Topics,
     outbox: Arc<Outbox>,
+    board: Arc<Board>,
     stop: Arc<Stop>,
     /// Alerts whose texts are read.
     ready: BTreeMap<AlertId, Ready>,
@@ -204,6 +209,7 @@ impl Clerk {
             self.publish_armed()?;
             let states = self.states(&views, &changes.forgotten);
             self.outbox.commit(&states)?;
+            self.show();
             Ok(also)
         });
         match told {
@@ -241,6 +247,25 @@ impl Clerk {
         });
         self.shared.armed.store(Arc::new(Armed::new(armed.collect())?));
         Ok(())
+    }
+
+    /// Shows every alert that is known on the local page.
+    fn show(&self) {
+        let known = self.shared.store().book().readers().load_full();
+        let shown = known.all().iter().map(|view| {
+            let (state, why) = state::name(&view.status);
+            let read = self.ready.get(&view.id).map(|ready| ready.text.understood.clone());
+            let written = view.spec.as_ref().map(|spec| spec.text.clone());
+            AlertShown {
+                id: view.id.to_string(),
+                text: read.or(written).unwrap_or_default(),
+                state,
+                reason: why.map(|why| why.reason),
+                warnings: view.warnings.clone(),
+                expires_at: view.expires_at,
+            }
+        });
+        self.board.alerts(shown.collect());
     }
 
     fn states(&self, views: &[Arc<View>], forgotten: &[AlertId]) -> Vec<Message> {
