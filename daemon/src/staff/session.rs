@@ -300,7 +300,10 @@ impl Session {
     /// [`Fault::Broker`] where the connection breaks, the broker does not answer, or reading is not
     /// allowed.
     pub async fn read(&mut self, filters: Vec<String>, board: &mut Board) -> Result<(), Fault> {
-        let filters = filters.into_iter().map(at_least_once).collect();
+        // At QoS 1 a broker sends some twenty at a time, and its answer to the question below would
+        // overtake the rest; at QoS 0 everything comes at once and in order.
+        let at_most_once = |filter| SubscribeFilter::new(filter, QoS::AtMostOnce);
+        let filters = filters.into_iter().map(at_most_once).collect();
         self.subscribe(filters, &mut |heard| board.take(&heard)).await?;
         let mut quiet = 0;
         while quiet < QUIET_ROUNDS {
