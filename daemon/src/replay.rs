@@ -136,7 +136,7 @@ impl Replay {
         let mut due = Duration::ZERO;
         let clock = self.stopwatch.clock().clone();
         let mut reader = Reader::open(camera.clone(), video, &DecoderChoice::Software, clock)?;
-        while let Some(frame) = reader.next() {
+        for frame in reader.by_ref() {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) if recording.frames > 0 => {

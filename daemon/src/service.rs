@@ -58,8 +58,8 @@ pub struct Service {
     hearts: Arc<Hearts>,
     /// Only where the configuration gives it a token.
     page: Option<Page>,
-    /// Only where the configuration asks for a broker of our own.
-    broker: Option<Embedded>,
+    /// Only where the configuration asks for a broker of our own; it runs as long as the process.
+    _broker: Option<Embedded>,
 }
 
 /// A camera that is watched.
@@ -153,7 +153,7 @@ impl Service {
             pipeline,
             desk,
             link,
-            broker,
+            _broker: broker,
             config,
         };
         service.use_cameras()?;
@@ -296,7 +296,6 @@ impl Service {
         self.pipeline.join();
         drop(self.desk);
         self.link.stop();
-        drop(self.broker);
         drop(self.page);
     }
 

@@ -122,16 +122,17 @@ mod tests {
 
     #[test]
     fn what_every_device_would_refuse_is_not_published() {
-        let mut wrong = Vec::new();
-        wrong.push((draft(""), "text"));
-        wrong.push((draft("red \u{202e}taoc"), "text"));
-        wrong.push((draft(&"x".repeat(2001)), "text"));
-        wrong.push((Draft { cameras: vec!["Dock 3".into()], ..draft("x") }, "Dock 3"));
-        wrong.push((Draft { zones: vec!["../x".into()], ..draft("x") }, "zone"));
-        wrong.push((Draft { budget_per_day: Some(0.0), ..draft("x") }, "budget_per_day"));
-        wrong.push((Draft { budget_per_day: Some(f64::NAN), ..draft("x") }, ""));
-        wrong.push((Draft { cooldown_s: Some(1e9), ..draft("x") }, "cooldown_s"));
-        wrong.push((Draft { without: vec!["x".repeat(199); 64], ..draft("x") }, "bytes"));
+        let wrong = [
+            (draft(""), "text"),
+            (draft("red \u{202e}taoc"), "text"),
+            (draft(&"x".repeat(2001)), "text"),
+            (Draft { cameras: vec!["Dock 3".into()], ..draft("x") }, "Dock 3"),
+            (Draft { zones: vec!["../x".into()], ..draft("x") }, "zone"),
+            (Draft { budget_per_day: Some(0.0), ..draft("x") }, "budget_per_day"),
+            (Draft { budget_per_day: Some(f64::NAN), ..draft("x") }, ""),
+            (Draft { cooldown_s: Some(1e9), ..draft("x") }, "cooldown_s"),
+            (Draft { without: vec!["x".repeat(199); 64], ..draft("x") }, "bytes"),
+        ];
         for (draft, word) in wrong {
             match draft.message(1) {
                 Err(error) => assert!(error.to_string().contains(word), "{error}"),

@@ -47,7 +47,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Fault> {
     match board.alerts.get(&id).map(|wanted| &wanted.message) {
         None if !still_armed => {
             let reason = format!("there is no alert {id}: see spotterd alert list");
-            return Err(Fault::Unfit(reason));
+            Err(Fault::Unfit(reason))
         }
         Some(Message::Withdrawn { revision, .. }) if !still_armed => {
             session.close().await;
