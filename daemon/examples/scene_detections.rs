@@ -9,6 +9,13 @@
 //! `--bless` writes the files under `tests/data/scenes` anew, with the default detector from
 //! `make setup`. The video is decoded by the `ffmpeg` program.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
 use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},

@@ -6,6 +6,13 @@
 //!
 //! Ten persons walk through a frame of 1280x720. Prints the mean processor time of each step.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
 use std::{sync::Arc, time::Duration};
 
 use spotter_models::Rgb;

@@ -1,5 +1,12 @@
 //! The tracker on two rendered street scenes, from what the default detector found in their frames.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
 use std::path::Path;
 
 use spotterd::track::Rules;
