@@ -46,7 +46,8 @@ fn digest(challenge: &str, credentials: &Credentials, uri: &str) -> Option<Strin
     }
     let (realm, nonce) = (parameter("realm")?, parameter("nonce")?);
     let md5 = |text: String| {
-        glib::compute_checksum_for_data(ChecksumType::Md5, text.as_bytes()).map(|sum| sum.to_string())
+        glib::compute_checksum_for_data(ChecksumType::Md5, text.as_bytes())
+            .map(|sum| sum.to_string())
     };
     let Credentials { user, password } = credentials;
     let who = md5(format!("{user}:{realm}:{password}"))?;

@@ -86,9 +86,7 @@ impl Iterator for Reader {
                 None
             }
             Pulled::Failed(reason) => self.fail(reason),
-            Pulled::Nothing => {
-                self.fail(Reason::Stuck { place: self.place.clone(), after: STUCK })
-            }
+            Pulled::Nothing => self.fail(Reason::Stuck { place: self.place.clone(), after: STUCK }),
         }
     }
 }

@@ -80,7 +80,9 @@ pub enum Reason {
         length: Duration,
     },
     /// Earlier connections do not end, so that no other is opened.
-    #[error("{place}: {count} earlier connections do not end; it is tried again when one has ended")]
+    #[error(
+        "{place}: {count} earlier connections do not end; it is tried again when one has ended"
+    )]
     Closing {
         /// The source.
         place: String,

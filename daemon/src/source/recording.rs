@@ -76,9 +76,7 @@ pub(super) fn gave_up(pipeline: &gst::Pipeline) -> bool {
 
 fn demuxers(pipeline: &gst::Pipeline) -> Vec<gst::Element> {
     let is_demuxer = |element: &gst::Element| {
-        element
-            .factory()
-            .is_some_and(|factory| factory.has_type(gst::ElementFactoryType::DEMUXER))
+        element.factory().is_some_and(|factory| factory.has_type(gst::ElementFactoryType::DEMUXER))
     };
     pipeline.iterate_recurse().into_iter().flatten().filter(is_demuxer).collect()
 }

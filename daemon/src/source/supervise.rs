@@ -285,6 +285,9 @@ impl Worker {
             let reason = match over {
                 Over::Stopped => break,
                 Over::Ended | Over::Failed(Reason::BrokenOff { .. }) if repeat => {
+                    if matches!(over, Over::Failed(_)) {
+                        self.shared.counters.warnings.fetch_add(1, Ordering::Relaxed);
+                    }
                     let frames = self.shared.counters.decoded.load(Ordering::Relaxed) - decoded;
                     if frames <= 1 {
                         self.wait_for(LEAST_ROUND);
@@ -380,7 +383,8 @@ impl Worker {
         let rules = &self.setup.rules;
         let stopping = || self.stopping();
         let clock = &*self.setup.clock;
-        let patience = Patience { clock, step: rules.connect.min(rules.stall), stopping: &stopping };
+        let patience =
+            Patience { clock, step: rules.connect.min(rules.stall), stopping: &stopping };
         knock::knock(url, credentials.as_ref(), &patience)
     }
 
