@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Condvar, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime},
@@ -108,6 +108,11 @@ impl Stop {
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Something that asks when it is dropped: what a thread holds until it is done.
+    pub fn ask_on_drop(self: &Arc<Self>) -> AskOnDrop {
+        AskOnDrop(self.clone())
+    }
+
     /// Sleeps for `span`, or less where somebody asks to stop; says whether somebody did.
     pub fn wait(&self, span: Duration) -> bool {
         let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,5 +121,14 @@ impl Stop {
             .wait_timeout_while(asked, span, |asked| !*asked)
             .unwrap_or_else(PoisonError::into_inner);
         *asked
+    }
+}
+
+/// Asks when it is dropped, on a panic too.
+pub struct AskOnDrop(Arc<Stop>);
+
+impl Drop for AskOnDrop {
+    fn drop(&mut self) {
+        self.0.ask();
     }
 }

@@ -129,6 +129,27 @@ fn a_file_that_repeats_never_goes_back_in_time() {
 }
 
 #[test]
+fn a_file_of_one_frame_repeats_once_a_second() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("one.avi");
+    let made = Command::new("ffmpeg")
+        .args(["-hide_banner", "-loglevel", "error", "-f", "lavfi", "-i"])
+        .args(["testsrc=duration=1:size=320x240:rate=1", "-frames:v", "1", "-c:v", "mjpeg"])
+        .arg(&path)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let clock = Arc::new(ManualClock::default());
+    let source = start(file(path, Pace::RealTime, true), Rules::default(), clock.clone());
+    source.until(|source| source.slot.take());
+    // Time stands still: no other frame comes, though a round takes some 20 ms.
+    let seen = source.signal.seen();
+    assert_eq!(source.signal.wait(seen, Duration::from_millis(500)), seen);
+    clock.advance(Duration::from_secs(1));
+    source.until(|source| source.slot.take());
+}
+
+#[test]
 fn a_file_in_real_time_takes_its_time_and_ends() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(SystemClock::new());

@@ -7,13 +7,19 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
-    sync::LazyLock,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use rustix::process::{Pid, Signal as ProcessSignal, kill_process};
 use spotter_e2e::{rtsp::ServerProcess, watch::Watched};
-use spotterd::source::{Codec, DecoderChoice, RtspUrl, Rules, SourceSpec, Status, Transport};
+use spotterd::{
+    clock::Stop,
+    source::{Codec, DecoderChoice, RtspUrl, Rules, SourceSpec, Status, Transport},
+};
 
 /// Longest wait for anything: a deadline, not a measurement.
 const LONG: Duration = Duration::from_secs(20);
@@ -185,7 +191,115 @@ fn a_black_hole_and_garbage_are_told_apart() {
         let url = format!("rtsp://127.0.0.1:{}/x", listener(serve));
         let watched = watch(rtsp(&url, Transport::Auto));
         assert_eq!(watched.down(LONG).unwrap(), word, "{name}");
+        if word == "timeout" {
+            let text = format!("{:?}", watched.supervisor.status());
+            assert!(text.contains("after: 2s"), "the connection's time: {text}");
+        }
     }
+}
+
+/// Says something that never ends, once it is asked.
+fn drone(mut stream: std::net::TcpStream, start: &str, chunk: &[u8], pause: Duration) {
+    let pauses = Stop::default();
+    let asked = stream.read(&mut [0; 1024]).is_ok_and(|count| count > 0);
+    let mut said = stream.write_all(start.as_bytes());
+    while asked && said.is_ok() {
+        pauses.wait(pause);
+        said = stream.write_all(chunk);
+    }
+}
+
+/// A byte of a header every 50 ms.
+fn dribble(stream: std::net::TcpStream) {
+    drone(stream, "RTSP/1.0 200 OK\r\nCSeq: 1\r\nX: ", b"a", Duration::from_millis(50));
+}
+
+#[test]
+fn an_answer_without_end_is_garbage_and_holds_up_nothing() {
+    fn header(stream: std::net::TcpStream) {
+        let line = format!("X: {}\r\n", "a".repeat(60_000));
+        drone(stream, "RTSP/1.0 200 OK\r\nCSeq: 1\r\n", line.as_bytes(), Duration::ZERO);
+    }
+    fn body(stream: std::net::TcpStream) {
+        let head = "RTSP/1.0 200 OK\r\nCSeq: 1\r\nContent-Length: 2000000000\r\n\r\n";
+        drone(stream, head, &[b'x'; 65536], Duration::ZERO);
+    }
+    for (serve, part) in [
+        (dribble as fn(std::net::TcpStream), "no end after 2 s"),
+        (header, "headers exceed"),
+        (body, "announces 2000000000"),
+    ] {
+        let watched =
+            watch(rtsp(&format!("rtsp://127.0.0.1:{}/x", listener(serve)), Transport::Auto));
+        assert_eq!(watched.down(LONG).unwrap(), "garbage");
+        let text = format!("{:?}", watched.supervisor.status());
+        assert!(text.contains(part), "{text}");
+        let clock = watched.clock.clone();
+        let asked = clock.now();
+        drop(watched);
+        assert!(clock.now().since(asked) < Duration::from_secs(2), "the stop waits for {part}");
+    }
+}
+
+#[test]
+fn a_pipeline_that_does_not_end_is_left_behind_and_the_camera_waits() {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+    /// Answers our own question well, and GStreamer's never.
+    fn two_faced(mut stream: std::net::TcpStream) {
+        CONNECTIONS.fetch_add(1, Ordering::SeqCst);
+        let mut start = [0; 8];
+        if stream.peek(&mut start).is_err() || start != *b"DESCRIBE" {
+            return dribble(stream);
+        }
+        let asked = stream.read(&mut [0; 1024]);
+        let said = stream.write_all(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\nContent-Length: 0\r\n\r\n");
+        assert!(asked.is_ok() || said.is_err());
+    }
+    let url = format!("rtsp://127.0.0.1:{}/x", listener(two_faced));
+    let short = Duration::from_millis(300);
+    let rules = Rules { stall: short, soon: short, ..rules() };
+    let spec = rtsp(&url, Transport::Tcp);
+    let watched = Watched::start("gate", spec, DecoderChoice::Auto, rules).unwrap();
+    assert_eq!(watched.down(LONG).unwrap(), "timeout");
+    let full = |status: &Status| matches!(status, Status::Down { reason, .. } if reason.word() == "closing");
+    watched.status(LONG, full).unwrap();
+    let open = CONNECTIONS.load(Ordering::SeqCst);
+    let waits = |status: &Status| matches!(status, Status::Down { attempts, .. } if *attempts >= 4);
+    watched.status(LONG, waits).unwrap();
+    assert_eq!(CONNECTIONS.load(Ordering::SeqCst), open, "no other is opened");
+    let clock = watched.clock.clone();
+    let asked = clock.now();
+    drop(watched);
+    assert!(clock.now().since(asked) < Duration::from_secs(4), "the stop waits for the server");
+}
+
+#[test]
+fn a_wrong_password_is_sent_once() {
+    static SENT: AtomicU64 = AtomicU64::new(0);
+    fn refuse(mut stream: std::net::TcpStream) {
+        let mut request = [0; 2048];
+        while let Ok(count) = stream.read(&mut request)
+            && count > 0
+        {
+            let text = String::from_utf8_lossy(&request[..count]).to_string();
+            SENT.fetch_add(u64::from(text.contains("Authorization")), Ordering::SeqCst);
+            let sequence = text.lines().find(|line| line.starts_with("CSeq")).unwrap_or("CSeq: 1");
+            let challenge = "WWW-Authenticate: Basic realm=\"x\"";
+            let reply = format!("RTSP/1.0 401 Unauthorized\r\n{sequence}\r\n{challenge}\r\n\r\n");
+            if stream.write_all(reply.as_bytes()).is_err() {
+                return;
+            }
+        }
+    }
+    let file = VIDEOS.path().join("wrong");
+    std::fs::write(&file, "viewer:wrong\n").unwrap();
+    let watched = watch(SourceSpec::Rtsp {
+        url: RtspUrl::new(&format!("rtsp://127.0.0.1:{}/x", listener(refuse))).unwrap(),
+        transport: Transport::Tcp,
+        credentials_file: Some(file),
+    });
+    assert_eq!(watched.down(LONG).unwrap(), "auth");
+    assert_eq!(SENT.load(Ordering::SeqCst), 1);
 }
 
 #[test]

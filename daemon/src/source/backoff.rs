@@ -26,6 +26,13 @@ impl Backoff {
         longest.mul_f64(rng.random::<f64>())
     }
 
+    /// The span to wait where an attempt may do harm: uniform between half of `cap` and `cap`, from
+    /// the first failure on.
+    pub fn rarely(&mut self, cap: Duration, rng: &mut impl Rng) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        cap.mul_f64(rng.random_range(0.5..=1.0))
+    }
+
     /// Failures since the last success.
     pub fn failures(&self) -> u32 {
         self.failures
@@ -66,6 +73,18 @@ mod tests {
         }
         let mean = sum_of_last.as_secs_f64() / 2000.0;
         assert!((mean - 1.5).abs() < 0.1, "full jitter halves the cap on average, got {mean}");
+    }
+
+    #[test]
+    fn what_may_do_harm_is_never_tried_soon() {
+        let cap = Duration::from_secs(60);
+        let mut rng = SmallRng::seed_from_u64(7);
+        let mut backoff = Backoff::default();
+        let waits: Vec<_> = (0..1000).map(|_| backoff.rarely(cap, &mut rng)).collect();
+        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
+        assert!(*least >= cap / 2 && *least < cap * 11 / 20, "{least:?}");
+        assert!(*most <= cap && *most > cap * 19 / 20, "{most:?}");
+        assert_eq!(backoff.failures(), 1000);
     }
 
     #[test]

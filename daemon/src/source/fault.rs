@@ -5,6 +5,7 @@ use std::time::Duration;
 use gstreamer::{self as gst, glib};
 
 use super::{
+    access::refused,
     knock,
     pipeline::Lower,
     reason::Reason,
@@ -75,7 +76,7 @@ pub(super) fn translate(failure: &Failure, spec: &SourceSpec, attempt: &Attempt)
             }
             let place = spec.place();
             let note = failure.note();
-            match knock::diagnose(url) {
+            match knock::diagnose(url, attempt.waited) {
                 Some(reason) => reason,
                 None if note.contains("imeout") || note.contains("UDP packets") => {
                     Reason::Timeout { place, after: attempt.waited }
@@ -93,8 +94,8 @@ pub(super) fn translate(failure: &Failure, spec: &SourceSpec, attempt: &Attempt)
 fn by_status(failure: &Failure, place: String, with_credentials: bool) -> Option<Reason> {
     let unauthorised = failure.error.matches(gst::ResourceError::NotAuthorized);
     match failure.status() {
-        Some(status @ (401 | 403)) => Some(auth(place, status, with_credentials)),
-        _ if unauthorised => Some(auth(place, 401, with_credentials)),
+        Some(status @ (401 | 403)) => Some(refused(place, status, with_credentials)),
+        _ if unauthorised => Some(refused(place, 401, with_credentials)),
         Some(404) => Some(Reason::NotFound { place }),
         _ if failure.error.matches(gst::ResourceError::NotFound) => {
             Some(Reason::NotFound { place })
@@ -104,15 +105,6 @@ fn by_status(failure: &Failure, place: String, with_credentials: bool) -> Option
         }
         _ => None,
     }
-}
-
-fn auth(place: String, status: u16, with_credentials: bool) -> Reason {
-    let advice = if with_credentials {
-        "check user and password in the credentials file, and the rights of that user"
-    } else {
-        "put `user:password` into a file and name it as credentials_file"
-    };
-    Reason::Auth { place, status, advice }
 }
 
 /// Whether nothing of what the server describes could be set up. Streams that we do not want were left

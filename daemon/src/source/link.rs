@@ -17,6 +17,7 @@ use super::{
     decoder::{Codec, DecoderChoice},
     pipeline::{Opening, Stream},
     reason::Reason,
+    recording::Progress,
 };
 
 /// Links one source's video, and knows what became of it.
@@ -32,6 +33,7 @@ pub(super) struct Linker {
     offered: AtomicBool,
     /// Whether a stream was found to be decoded, or refused.
     claimed: AtomicBool,
+    progress: Arc<Progress>,
     fault: Mutex<Option<Reason>>,
     stream: Mutex<Option<Stream>>,
 }
@@ -55,6 +57,7 @@ impl Linker {
             single_thread: !opening.spec.is_lossless(),
             offered: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
+            progress: Arc::default(),
             fault: Mutex::new(None),
             stream: Mutex::new(None),
         }))
@@ -68,6 +71,16 @@ impl Linker {
     /// Whether an RTSP server described a video.
     pub(super) fn offered(&self) -> bool {
         self.offered.load(Ordering::SeqCst)
+    }
+
+    /// Whether a stream was found to be decoded, or refused.
+    pub(super) fn claimed(&self) -> bool {
+        self.claimed.load(Ordering::SeqCst)
+    }
+
+    /// How far the tracks came.
+    pub(super) fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// The reason for the error that was posted last, if it was ours.
@@ -105,6 +118,7 @@ impl Linker {
     pub(super) fn watch_parser(self: &Arc<Self>, parser: &gst::Element) {
         let linker = self.clone();
         parser.connect_pad_added(move |parser, pad| {
+            linker.progress.follow(pad);
             linker.attempt(parser, || linker.link_parsed(pad));
         });
         let linker = self.clone();

@@ -5,7 +5,9 @@
 //! frame wins, and what is lost is counted. Called by `run` (many live sources) and by `replay` (one
 //! file, every frame).
 
+mod access;
 pub mod backoff;
+mod closing;
 pub mod decoder;
 pub mod device;
 mod elements;
@@ -16,6 +18,7 @@ pub mod pipeline;
 pub mod pixels;
 pub mod reader;
 pub mod reason;
+mod recording;
 pub mod slot;
 pub mod spec;
 pub mod supervise;

@@ -18,6 +18,7 @@ use super::{
     link::Linker,
     pixels::{Converters, SystemPixels},
     reason::Reason,
+    recording::{self, Gaps},
     spec::SourceSpec,
     timeline::Timeline,
 };
@@ -31,6 +32,9 @@ const DRAIN: Duration = Duration::from_millis(500);
 
 /// How often the bus is looked at while no frame comes.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Looks in a row that must find a file without a stream given up: its error comes a moment later.
+const GIVEN_UP_LOOKS: u32 = 10;
 
 /// What [`Pipeline::pull`] found.
 pub enum Pulled {
@@ -82,7 +86,8 @@ pub enum Lower {
 pub struct Counts {
     /// Frames that left the decoder.
     pub decoded: u64,
-    /// Warnings: data that could not be decoded, packets that were lost.
+    /// Warnings: data that could not be decoded, packets that were lost, frames that the decoder
+    /// marks as damaged, holes in the times of a recording.
     pub warnings: u64,
 }
 
@@ -102,6 +107,8 @@ pub struct Pipeline {
     format: Option<(gst::Caps, VideoInfo)>,
     pulled: u64,
     warnings: u64,
+    gaps: Gaps,
+    given_up: u32,
     outcome: Option<Outcome>,
 }
 
@@ -144,6 +151,8 @@ impl Pipeline {
             format: None,
             pulled: 0,
             warnings: 0,
+            gaps: Gaps::default(),
+            given_up: 0,
             outcome: None,
             pipeline,
         };
@@ -180,6 +189,7 @@ impl Pipeline {
                 self.read_bus();
                 self.outcome.get_or_insert(Outcome::Ended);
             }
+            self.notice_given_up();
             match &self.outcome {
                 None if left.is_zero() => return Pulled::Nothing,
                 None => left = left.saturating_sub(LOOK),
@@ -200,11 +210,17 @@ impl Pipeline {
     }
 
     /// The end of something that never gave a frame is no end but a source without video.
-    fn ended(&self) -> Pulled {
-        if self.pulled > 0 {
-            return Pulled::Ended;
-        }
+    fn ended(&mut self) -> Pulled {
         let place = self.spec.place();
+        if self.pulled > 0 {
+            let length = if self.spec.is_live() { None } else { recording::length(&self.pipeline) };
+            let broke_off =
+                length.and_then(|length| Some((self.linker.progress().broke_off(length)?, length)));
+            return match broke_off {
+                Some((at, length)) => self.fail(Reason::BrokenOff { place, at, length }),
+                None => Pulled::Ended,
+            };
+        }
         Pulled::Failed(match (self.linker.stream(), self.spec.is_live()) {
             (_, true) => Reason::Ended { place },
             (Some(_), false) => {
@@ -212,6 +228,28 @@ impl Pipeline {
             }
             (None, false) => Reason::NotAVideo { place, problem: "no video in it".into() },
         })
+    }
+
+    /// Ends the wait for a file whose demuxer stopped without a stream and without an error.
+    fn notice_given_up(&mut self) {
+        let waiting = self.outcome.is_none() && self.pulled == 0 && !self.spec.is_live();
+        if waiting && !self.linker.claimed() && recording::gave_up(&self.pipeline) {
+            self.given_up += 1;
+        } else {
+            self.given_up = 0;
+        }
+        if self.given_up >= GIVEN_UP_LOOKS {
+            let problem = "no stream is found in it; it may be cut off".to_string();
+            let reason = Reason::Broken { place: self.spec.place(), problem };
+            self.outcome = Some(Outcome::Failed(reason));
+        }
+    }
+
+    /// Counts what shows that data is missing before this frame or in it.
+    fn count_damage(&mut self, buffer: &gst::BufferRef, time: Option<Duration>) {
+        let hole = !self.spec.is_live() && time.is_some_and(|time| self.gaps.before(time));
+        let damaged = buffer.flags().contains(gst::BufferFlags::CORRUPTED);
+        self.warnings += u64::from(hole) + u64::from(damaged);
     }
 
     fn fail(&mut self, reason: Reason) -> Pulled {
@@ -275,7 +313,9 @@ impl Pipeline {
         };
         self.pulled += 1;
         let decoded_at = self.clock.now();
-        let (seq, pts) = timeline.stamp(stream_time(sample, &buffer), decoded_at);
+        let time = stream_time(sample, &buffer);
+        self.count_damage(&buffer, time);
+        let (seq, pts) = timeline.stamp(time, decoded_at);
         let (width, height) = (info.width(), info.height());
         let pixels: Box<dyn Pixels> = if elements::is_mappable(caps) {
             Box::new(SystemPixels::new(info, buffer, self.converters.clone()))

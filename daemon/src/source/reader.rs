@@ -21,7 +21,8 @@ const STUCK: Duration = Duration::from_secs(30);
 /// The frames of a file.
 ///
 /// A broken middle is skipped as far as the decoder can. Where the file cannot be read on, the error
-/// comes behind the last good frame and ends the iteration.
+/// comes behind the last good frame and ends the iteration; where it ends long before the length that its
+/// container names, that error is [`Reason::BrokenOff`]. [`Counts::warnings`] tells of damage besides.
 pub struct Reader {
     camera: CameraId,
     place: String,
@@ -85,9 +86,7 @@ impl Iterator for Reader {
                 None
             }
             Pulled::Failed(reason) => self.fail(reason),
-            Pulled::Nothing => {
-                self.fail(Reason::Timeout { place: self.place.clone(), after: STUCK })
-            }
+            Pulled::Nothing => self.fail(Reason::Stuck { place: self.place.clone(), after: STUCK }),
         }
     }
 }

@@ -61,6 +61,34 @@ pub enum Reason {
         /// How long it was waited for.
         after: Duration,
     },
+    /// A file or device gave nothing at all.
+    #[error("{place} gave no frame for {} s; check that its disk or device answers", after.as_secs_f32())]
+    Stuck {
+        /// The file or device.
+        place: String,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// A recording ended before the length that its container names.
+    #[error("{place} breaks off: its data ends at {:.1} s of {:.1} s; copy it again", at.as_secs_f32(), length.as_secs_f32())]
+    BrokenOff {
+        /// The file.
+        place: String,
+        /// Where its last data ends.
+        at: Duration,
+        /// Its length as the container says.
+        length: Duration,
+    },
+    /// Earlier connections do not end, so that no other is opened.
+    #[error(
+        "{place}: {count} earlier connections do not end; it is tried again when one has ended"
+    )]
+    Closing {
+        /// The source.
+        place: String,
+        /// How many.
+        count: usize,
+    },
     /// Frames came, then no more.
     #[error("{place} sent no frame for {} s; it is connected again", after.as_secs_f32())]
     Stalled {
@@ -169,6 +197,9 @@ impl Reason {
             Reason::Refused { .. } => "refused",
             Reason::Unreachable { .. } => "unreachable",
             Reason::Timeout { .. } => "timeout",
+            Reason::Stuck { .. } => "stuck",
+            Reason::BrokenOff { .. } => "broken_off",
+            Reason::Closing { .. } => "closing",
             Reason::Stalled { .. } => "stalled",
             Reason::Garbage { .. } => "garbage",
             Reason::Server { .. } => "server",

@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
@@ -18,15 +18,17 @@ use rand::{SeedableRng, rngs::SmallRng};
 
 use super::{
     backoff::Backoff,
+    closing::Closing,
     decoder::{Codec, DecoderChoice},
+    knock::{self, Closed, Patience},
     pipeline::{Lower, Opening, Pipeline, Pulled},
     reason::{Reason, Retry},
     slot::Slot,
-    spec::{SourceSpec, Transport},
+    spec::{Credentials, SourceSpec, Transport},
     timeline::{Gap, Timeline},
 };
 use crate::{
-    clock::{Clock, Mono, Stop},
+    clock::{Clock, Mono, Stop, SystemClock},
     error::{Error, Result},
     frame::{CameraId, Frame},
 };
@@ -40,6 +42,17 @@ const RATE_SPAN: Duration = Duration::from_secs(2);
 /// A source that gave frames for this long counts as well: the next wait is the shortest again.
 const STABLE: Duration = Duration::from_secs(5);
 
+/// How long the next attempt waits for the end of the pipeline before: cameras allow few connections,
+/// devices one.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long after the request to stop a source's thread is waited for. Longer than it takes to close a
+/// good pipeline; what holds it then is a name server or a host that does not answer.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The shortest round of a file that repeats and holds no more than one frame.
+const LEAST_ROUND: Duration = Duration::from_secs(1);
+
 /// How patient the supervision is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
@@ -50,8 +63,8 @@ pub struct Rules {
     /// Longest wait before another attempt after trouble that may pass any moment. 3 s, so that
     /// frames flow within 5 s of a server's return.
     pub soon: Duration,
-    /// The same for trouble that somebody must mend, such as a refused password: 60 s, so that the
-    /// camera does not lock the account.
+    /// The same for trouble that somebody must mend, such as a refused password: 60 s, and never less
+    /// than half of it, so that the camera does not lock the account.
     pub rarely: Duration,
     /// Of the attempts that fail in the same way, each how-manieth is logged.
     pub log_every: u64,
@@ -147,9 +160,16 @@ struct Shared {
     halt: Stop,
 }
 
-/// A running source. Dropping it stops it and waits until its thread is gone.
+/// A running source. Dropping it stops it and waits until its thread is gone, at most 3 s from the
+/// request to stop.
 pub struct Supervisor {
+    camera: CameraId,
     shared: Arc<Shared>,
+    /// Asked when the thread is done.
+    done: Arc<Stop>,
+    clock: SystemClock,
+    /// When it was asked to stop.
+    halted: OnceLock<Mono>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -165,8 +185,12 @@ impl Supervisor {
             halt: Stop::default(),
         });
         let gap = if setup.spec.is_live() { Gap::Clock } else { Gap::Frame };
+        let camera = setup.camera.clone();
+        let done = Arc::new(Stop::default());
+        let ask = done.ask_on_drop();
         let worker = Worker {
             shared: shared.clone(),
+            closing: Closing::new(camera.clone()),
             timeline: Timeline::new(gap),
             backoff: Backoff::default(),
             rng: SmallRng::from_os_rng(),
@@ -176,9 +200,13 @@ impl Supervisor {
         };
         let thread = std::thread::Builder::new()
             .name(format!("source-{}", worker.setup.camera))
-            .spawn(move || worker.run())
+            .spawn(move || {
+                let _ask = ask;
+                worker.run();
+            })
             .map_err(|error| Error::internal("thread of a source", error))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let (clock, halted) = (SystemClock::new(), OnceLock::new());
+        Ok(Self { camera, shared, done, clock, halted, thread: Some(thread) })
     }
 
     /// How it is now.
@@ -200,6 +228,7 @@ impl Supervisor {
 
     /// Asks this source, and no other, to stop, without waiting for it.
     pub fn halt(&self) {
+        self.halted.get_or_init(|| self.clock.now());
         self.shared.halt.ask();
     }
 
@@ -212,6 +241,11 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.halt();
+        let since = self.halted.get().map_or(Duration::ZERO, |at| self.clock.now().since(*at));
+        if !self.done.wait(STOP_PATIENCE.saturating_sub(since)) {
+            tracing::warn!(camera = %self.camera, "Source does not end; it is left behind.");
+            return;
+        }
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("The thread of a source panicked.");
         }
@@ -233,6 +267,7 @@ struct Worker {
     backoff: Backoff,
     rng: SmallRng,
     lower: Lower,
+    closing: Closing,
     /// Whether there ever was a frame.
     streamed: bool,
 }
@@ -240,6 +275,7 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         while !self.stopping() {
+            let decoded = self.shared.counters.decoded.load(Ordering::Relaxed);
             let over = self.attempt();
             self.timeline.restart();
             let (repeat, once) = match &self.setup.spec {
@@ -248,7 +284,16 @@ impl Worker {
             };
             let reason = match over {
                 Over::Stopped => break,
-                Over::Ended if repeat => continue,
+                Over::Ended | Over::Failed(Reason::BrokenOff { .. }) if repeat => {
+                    if matches!(over, Over::Failed(_)) {
+                        self.shared.counters.warnings.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let frames = self.shared.counters.decoded.load(Ordering::Relaxed) - decoded;
+                    if frames <= 1 {
+                        self.wait_for(LEAST_ROUND);
+                    }
+                    continue;
+                }
                 Over::Ended if once => break,
                 Over::Ended => Reason::Ended { place: self.setup.spec.place() },
                 Over::Failed(reason) => reason,
@@ -262,6 +307,7 @@ impl Worker {
             self.choose_transport(&reason);
             self.wait(&reason);
         }
+        self.closing.wait(CLOSE_PATIENCE);
         self.shared.status.store(Arc::new(Status::Ended));
         tracing::info!(camera = %self.setup.camera, "Source ended.");
         self.setup.slot.signal().raise();
@@ -273,6 +319,15 @@ impl Worker {
 
     /// One pipeline from its opening to its end.
     fn attempt(&mut self) -> Over {
+        let count = self.closing.wait(CLOSE_PATIENCE);
+        if self.closing.is_full() {
+            return Over::Failed(Reason::Closing { place: self.setup.spec.place(), count });
+        }
+        match self.knock() {
+            Ok(()) => {}
+            Err(Closed::Stopped) => return Over::Stopped,
+            Err(Closed::Because(reason)) => return Over::Failed(reason),
+        }
         let opening = Opening {
             camera: &self.setup.camera,
             spec: &self.setup.spec,
@@ -310,7 +365,27 @@ impl Worker {
         };
         let mut counted = flow.map(|flow| flow.counted).unwrap_or_default();
         self.shared.counters.add(&mut counted, pipeline.counts());
+        self.closing.close(pipeline);
         over
+    }
+
+    /// Asks an RTSP server whether it would send, before a pipeline listens to it.
+    fn knock(&self) -> Result<(), Closed> {
+        let SourceSpec::Rtsp { url, credentials_file, .. } = &self.setup.spec else {
+            return Ok(());
+        };
+        // Before any camera is asked: what is wrong on our side needs no connection.
+        self.setup.decoder.check().map_err(Closed::Because)?;
+        let credentials = match credentials_file {
+            Some(path) => Some(Credentials::read(path).map_err(Closed::Because)?),
+            None => None,
+        };
+        let rules = &self.setup.rules;
+        let stopping = || self.stopping();
+        let clock = &*self.setup.clock;
+        let patience =
+            Patience { clock, step: rules.connect.min(rules.stall), stopping: &stopping };
+        knock::knock(url, credentials.as_ref(), &patience)
     }
 
     /// The reason to give up on a pipeline that gives nothing.
@@ -321,7 +396,10 @@ impl Worker {
         }
         let place = self.setup.spec.place();
         Some(match last {
-            None => Reason::Timeout { place, after },
+            None if matches!(self.setup.spec, SourceSpec::Rtsp { .. }) => {
+                Reason::Timeout { place, after }
+            }
+            None => Reason::Stuck { place, after },
             Some(_) => Reason::Stalled { place, after },
         })
     }
@@ -412,12 +490,19 @@ impl Worker {
 
     /// Waits before the next attempt, by the injected clock, or until somebody asks to stop.
     fn wait(&mut self, reason: &Reason) {
-        let cap = match reason.retry() {
-            Retry::Now if self.backoff.failures() == 0 => Duration::ZERO,
-            Retry::Now | Retry::Soon => self.setup.rules.soon,
-            Retry::Rarely => self.setup.rules.rarely,
+        let Rules { soon, rarely, .. } = self.setup.rules;
+        let span = match reason.retry() {
+            Retry::Now if self.backoff.failures() == 0 => {
+                self.backoff.next(Duration::ZERO, &mut self.rng)
+            }
+            Retry::Now | Retry::Soon => self.backoff.next(soon, &mut self.rng),
+            Retry::Rarely => self.backoff.rarely(rarely, &mut self.rng),
         };
-        let until = self.setup.clock.now() + self.backoff.next(cap, &mut self.rng);
+        self.wait_for(span);
+    }
+
+    fn wait_for(&self, span: Duration) {
+        let until = self.setup.clock.now() + span;
         loop {
             let left = until.since(self.setup.clock.now());
             if left.is_zero() || self.stopping() || self.shared.halt.wait(left.min(TICK)) {
