@@ -218,8 +218,9 @@ fn a_broken_middle_is_survived() {
     }
     let broken = folder.path().join("broken.ts");
     std::fs::write(&broken, bytes).unwrap();
-    let frames: Vec<Frame> =
-        read(&broken, &DecoderChoice::Auto).map(|frame| frame.unwrap()).collect();
+    let mut reader = read(&broken, &DecoderChoice::Auto);
+    let frames: Vec<Frame> = reader.by_ref().map(|frame| frame.unwrap()).collect();
+    assert!(reader.counts().warnings > 0, "the break is told");
     assert!((70..100).contains(&frames.len()), "{}", frames.len());
     let length = frames.last().unwrap().pts.seconds_since(frames[0].pts);
     assert!(length > 8.0, "the part behind the break is there: {length} s");
@@ -321,7 +322,7 @@ fn an_mp4_without_its_index_is_broken_each_time() {
     std::fs::write(&cut, &bytes[..bytes.len() * 6 / 10]).unwrap();
     let clock = clock();
     // Which of GStreamer's threads comes first decides whether its error arrives.
-    for round in 0..40 {
+    for round in 0..6 {
         let begun = clock.now();
         assert_eq!(refusal(&cut, &DecoderChoice::Auto).word(), "broken");
         assert!(clock.now().since(begun) < Duration::from_secs(10), "round {round}");

@@ -6,7 +6,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use gstreamer::{self as gst, prelude::*};
@@ -34,6 +34,8 @@ pub(super) struct Linker {
     /// Whether a stream was found to be decoded, or refused.
     claimed: AtomicBool,
     progress: Arc<Progress>,
+    /// Encoded frames that reached the decoder.
+    fed: Arc<AtomicU64>,
     fault: Mutex<Option<Reason>>,
     stream: Mutex<Option<Stream>>,
 }
@@ -58,6 +60,7 @@ impl Linker {
             offered: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
             progress: Arc::default(),
+            fed: Arc::default(),
             fault: Mutex::new(None),
             stream: Mutex::new(None),
         }))
@@ -81,6 +84,11 @@ impl Linker {
     /// How far the tracks came.
     pub(super) fn progress(&self) -> &Progress {
         &self.progress
+    }
+
+    /// Encoded frames that reached the decoder, 0 where there is none.
+    pub(super) fn fed(&self) -> u64 {
+        self.fed.load(Ordering::Relaxed)
     }
 
     /// The reason for the error that was posted last, if it was ours.
@@ -206,6 +214,13 @@ impl Linker {
         let decoder = self.choice.open(codec)?;
         let name = decoder.factory().map(|factory| factory.name().to_string());
         self.tune(&decoder);
+        if let Some(pad) = decoder.static_pad("sink") {
+            let fed = self.fed.clone();
+            pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+                fed.fetch_add(1, Ordering::Relaxed);
+                gst::PadProbeReturn::Ok
+            });
+        }
         // A Jetson's decoder leaves frames in the device's memory; others are asked for system memory,
         // which without this some would not choose.
         let memory = if name.as_deref() == Some("nvv4l2decoder") {

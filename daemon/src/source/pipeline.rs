@@ -34,7 +34,7 @@ const DRAIN: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Looks in a row that must find a file without a stream given up: its error comes a moment later.
-const GIVEN_UP_LOOKS: u32 = 10;
+const GIVEN_UP_LOOKS: u32 = 4;
 
 /// What [`Pipeline::pull`] found.
 pub enum Pulled {
@@ -87,7 +87,8 @@ pub struct Counts {
     /// Frames that left the decoder.
     pub decoded: u64,
     /// Warnings: data that could not be decoded, packets that were lost, frames that the decoder
-    /// marks as damaged, holes in the times of a recording.
+    /// marks as damaged; of a recording also holes in its times and, at its end, frames that the
+    /// decoder took and did not give.
     pub warnings: u64,
 }
 
@@ -107,6 +108,8 @@ pub struct Pipeline {
     format: Option<(gst::Caps, VideoInfo)>,
     pulled: u64,
     warnings: u64,
+    /// Frames of a recording that ended, which the decoder did not give.
+    lost: u64,
     gaps: Gaps,
     given_up: u32,
     outcome: Option<Outcome>,
@@ -151,6 +154,7 @@ impl Pipeline {
             format: None,
             pulled: 0,
             warnings: 0,
+            lost: 0,
             gaps: Gaps::default(),
             given_up: 0,
             outcome: None,
@@ -206,14 +210,18 @@ impl Pipeline {
 
     /// What happened so far.
     pub fn counts(&self) -> Counts {
-        Counts { decoded: self.pulled, warnings: self.warnings }
+        Counts { decoded: self.pulled, warnings: self.warnings + self.lost }
     }
 
     /// The end of something that never gave a frame is no end but a source without video.
     fn ended(&mut self) -> Pulled {
         let place = self.spec.place();
         if self.pulled > 0 {
-            let length = if self.spec.is_live() { None } else { recording::length(&self.pipeline) };
+            if self.spec.is_live() {
+                return Pulled::Ended;
+            }
+            self.lost = self.linker.fed().saturating_sub(self.pulled);
+            let length = recording::length(&self.pipeline);
             let broke_off =
                 length.and_then(|length| Some((self.linker.progress().broke_off(length)?, length)));
             return match broke_off {
