@@ -291,7 +291,8 @@ mod tests {
                 .split(before)
                 .skip(1)
                 .map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_'))
-                .map(|name| format!("spotter_{}", name.collect::<String>()))
+                .map(|name| name.collect::<String>())
+                .filter(|name| !name.is_empty())
                 .collect();
             names.sort();
             names.dedup();

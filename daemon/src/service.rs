@@ -79,7 +79,7 @@ impl Service {
     /// What is wrong with models, disk or configuration. A camera or a broker that is not there is no
     /// error: they are tried for ever.
     pub fn start(
-        mut config: Config,
+        config: Config,
         (clock, stop, hearts): (Arc<dyn Clock>, Arc<Stop>, &Arc<Hearts>),
         metrics: Option<PrometheusHandle>,
     ) -> Result<Self> {
@@ -129,10 +129,7 @@ impl Service {
         let broker = match config.mqtt.is_embedded() {
             true => {
                 let ports = Ports { v5: config.mqtt.embedded_port, v4: 0 };
-                let broker = Embedded::start(ports, &clock)?;
-                // A port of 0 was for the system to choose.
-                config.mqtt.embedded_port = broker.ports().v5;
-                Some(broker)
+                Some(Embedded::start(ports, &clock)?)
             }
             false => None,
         };

@@ -172,7 +172,7 @@ mod tests {
             assert!(!record.licence.is_empty() && !record.origin.is_empty());
             let source = record.source.as_deref();
             assert!(source.is_none_or(|source| source.starts_with("https://")));
-            assert!(source.is_none_or(|source| source.ends_with(&record.file)));
+            assert!(source.is_none_or(|source| source.ends_with(".onnx")));
         }
     }
 

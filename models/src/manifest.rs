@@ -450,7 +450,7 @@ mod tests {
             ("/config/vision_width", json!(u64::MAX), "vision_width"),
             ("/config/height", json!(400), "preprocess"),
             ("/config/vocab", json!(512), "token_ids"),
-            ("/config/vision_scale", json!(1e39), "vision_scale"),
+            ("/config/vision_scale", json!(1e39), "manifest.json"),
             ("/preprocess/height", json!(1u64 << 40), "preprocess"),
             ("/preprocess/std", json!([1, 1, 0]), "preprocess.std"),
             ("/tokenizer/kind", json!("words"), "clip-bpe"),

@@ -201,9 +201,12 @@ impl Drop for Running {
 fn the_units_exec_start_says_ready_how_it_goes_alive_and_stopping() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("spotterd.toml");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
     let text = format!(
         "bundle = {:?}\n[metrics]\nlisten = \"127.0.0.1:0\"\n\
-         [mqtt]\nembedded_port = 0\n[storage]\nfolder = {:?}\n\
+         [mqtt]\nembedded_port = {port}\n[storage]\nfolder = {:?}\n\
          [[camera]]\nid = \"test\"\nurl = \"test:ball\"\n",
         tiny_bundle(),
         folder.path().join("state"),

@@ -77,7 +77,9 @@ pub struct Answer {
 
 impl Answer {
     fn read(payload: &[u8], is_fresh: bool) -> Self {
+        // A list would be read field by field, the first for the first.
         let whole = serde_json::from_slice(payload).unwrap_or(Value::Null);
+        let whole = if whole.is_object() { whole } else { Value::Null };
         // `Option` and not an error: a field of another type than we know is a state all the same.
         let known = serde_json::from_value(whole.clone()).unwrap_or_else(|_| Self {
             state: "not understood by this program".to_owned(),

@@ -53,8 +53,8 @@ mod tests {
         }
         assert_eq!(id_of("穿红色外套的女人"), None);
         assert_eq!(id_of(" … "), None);
-        let long = id_of(&"a tall man in a very long grey coat with a hat and a stick".repeat(9));
-        assert_eq!(long.unwrap().as_str(), "tall-man-very-long-grey-coat-hat");
+        let long = id_of(&"a tall man in a very long grey coat with a hat and a stick ".repeat(9));
+        assert_eq!(long.unwrap().as_str(), "tall-man-very-long-grey-coat-hat-stick");
     }
 
     proptest! {

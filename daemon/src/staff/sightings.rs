@@ -35,7 +35,10 @@ struct Sighting {
 
 /// A sighting in one line: when, what, which alert, where, how well it fits.
 pub fn line(device: &str, payload: &[u8], now: &ZonedDateTime) -> String {
-    let Ok(sighting) = serde_json::from_slice::<Sighting>(payload) else {
+    // A list would be read field by field, the first for the first.
+    let is_object = payload.trim_ascii_start().starts_with(b"{");
+    let Some(sighting) = serde_json::from_slice::<Sighting>(payload).ok().filter(|_| is_object)
+    else {
         return format!("{device}: a sighting that this program cannot read");
     };
     let time = |at: &Option<String>| match at.as_deref().map(str::parse::<Timestamp>) {
