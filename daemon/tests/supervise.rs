@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
 
 use std::{
+    io::Read,
     net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
@@ -219,8 +220,9 @@ fn a_source_that_gives_nothing_is_given_up_after_the_stall_time() {
     };
     let rules = Rules { connect: Duration::from_secs(600), ..Rules::default() };
     let source = start(spec, rules, clock.clone());
-    // The connection is made, so the attempt has begun.
-    let _connection = hole.accept().unwrap();
+    // The question is asked, so the wait for its answer has begun.
+    let (mut connection, _) = hole.accept().unwrap();
+    assert!(connection.read(&mut [0; 8]).unwrap() > 0);
     assert_eq!(*source.supervisor.status(), Status::Connecting);
     clock.advance(rules.stall);
     assert_eq!(source.down(), ("timeout", 1));
