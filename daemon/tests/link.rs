@@ -39,6 +39,7 @@ fn settings(port: u16) -> Settings {
     Settings {
         backoff_base: Duration::from_millis(20),
         backoff_cap: Duration::from_millis(200),
+        backoff_hopeless: Duration::from_millis(200),
         ..Settings::new(topics, "127.0.0.1", port, Security::Plaintext)
     }
 }
@@ -399,8 +400,8 @@ fn another_client_with_our_id_is_noticed_and_given_way() {
     until("both were taken over", || links.iter().all(|link| link.counters().takeovers() >= 2));
     until("it is reported", || links.iter().any(|link| trouble(link) == Some(Trouble::TakenOver)));
     drop(links);
-    // Waits of the longest kind: they do not spin.
-    let slow = || Settings { backoff_cap: Duration::from_secs(600), ..settings(broker.port) };
+    // Long waits: they do not spin.
+    let slow = || Settings { backoff_hopeless: Duration::from_secs(600), ..settings(broker.port) };
     let links: Vec<_> =
         folders.iter().map(|f| start(slow(), &outbox(f.path()), &Desk::new())).collect();
     let waits = |link: &Link| match link.state() {

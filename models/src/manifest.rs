@@ -189,11 +189,9 @@ impl Manifest {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(Error::corrupt(path, too_large()));
         }
-        let unreadable =
-            |error: serde_json::Error| Error::corrupt(path, format!("is no manifest: {error}"));
         // Before the fields: a later version may have others, and its reader should hear "newer",
         // not "unknown field".
-        let version: Version = serde_json::from_slice(bytes).map_err(unreadable)?;
+        let version: Version = read(path, bytes)?;
         if version.schema != SCHEMA {
             let advice = if version.schema > SCHEMA {
                 "made by a newer Spotter; update this program"
@@ -205,7 +203,7 @@ impl Manifest {
                 format!("schema {} is not the {SCHEMA} read here: {advice}", version.schema),
             ));
         }
-        let manifest: Self = serde_json::from_slice(bytes).map_err(unreadable)?;
+        let manifest: Self = read(path, bytes)?;
         manifest.validate().map_err(|error| Error::corrupt(path, error.to_string()))?;
         Ok(manifest)
     }
@@ -331,6 +329,16 @@ impl Manifest {
     }
 }
 
+/// Parses JSON; an error names the field.
+fn read<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+    let is_none =
+        |error: &dyn std::fmt::Display| Error::corrupt(path, format!("is no manifest: {error}"));
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| is_none(&error))?;
+    json.end().map_err(|error| is_none(&error))?;
+    Ok(value)
+}
+
 fn too_large() -> String {
     format!("is larger than the {MAX_BYTES} bytes that a manifest may have")
 }
@@ -450,7 +458,7 @@ mod tests {
             ("/config/vision_width", json!(u64::MAX), "vision_width"),
             ("/config/height", json!(400), "preprocess"),
             ("/config/vocab", json!(512), "token_ids"),
-            ("/config/vision_scale", json!(1e39), "manifest.json"),
+            ("/config/vision_scale", json!(1e39), "config.vision_scale"),
             ("/preprocess/height", json!(1u64 << 40), "preprocess"),
             ("/preprocess/std", json!([1, 1, 0]), "preprocess.std"),
             ("/tokenizer/kind", json!("words"), "clip-bpe"),
@@ -466,6 +474,8 @@ mod tests {
             ("/licence/weights", json!(" "), "licence.weights"),
             ("/evaluation", json!(3), "no manifest"),
             ("/evaluation", json!({"a": deep}), "recursion"),
+            ("/precisions", json!(["f32", 7]), "precisions[1]"),
+            ("/files/vision.f32.onnx/sha256", json!(7), "files.vision.f32.onnx.sha256"),
         ];
         for (pointer, value, word) in cases {
             let mut manifest = good();

@@ -325,19 +325,24 @@ fn a_device_that_rejects_or_keeps_silent_is_named() {
 #[test]
 fn a_large_set_of_alerts_is_read_to_its_end() {
     let broker = Broker::start();
+    let (client, mut connection) = broker.client("control-room", "change-me-3");
     // More than a broker sends before it waits for acknowledgements.
-    let count = 60;
-    for n in 0..count {
-        let alert = json!({"schema": 1, "revision": 1, "text": format!("coat number {n}"),
-            "expires_at": "2099-01-01T00:00:00Z"});
-        let status = std::process::Command::new("mosquitto_pub")
-            .args(["-V", "5", "-h", "127.0.0.1", "-p", &broker.port.to_string(), "-r", "-q", "1"])
-            .args(["-u", "control-room", "-P", "change-me-3", "-m", &alert.to_string()])
-            .args(["-t", &format!("spotter/harbour/alerts/coat-{n}")])
-            .status()
-            .unwrap();
-        assert!(status.success());
-    }
+    let count = 700;
+    thread::spawn(move || {
+        for n in 0..count {
+            let alert = json!({"schema": 1, "revision": 1, "text": format!("coat number {n}"),
+                "expires_at": "2099-01-01T00:00:00Z"});
+            let topic = format!("spotter/harbour/alerts/coat-{n}");
+            let retained = PublishOptions::at_least_once().retained();
+            client.publish(topic, alert.to_string(), retained).unwrap();
+        }
+        client.disconnect().unwrap();
+    });
+    let acknowledged = connection
+        .iter()
+        .filter(|event| matches!(event, Ok(Event::Incoming(Incoming::PubAck(_)))))
+        .take(count);
+    assert_eq!(acknowledged.count(), count);
     let run = broker.alert(&["list", "--json"]);
     let listed: Value = serde_json::from_str(&run.out).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), count);

@@ -9,14 +9,16 @@ use rand::{Rng, rngs::SmallRng};
 pub struct Backoff {
     base: Duration,
     cap: Duration,
+    hopeless: Duration,
     failures: u32,
     rng: SmallRng,
 }
 
 impl Backoff {
-    /// The first wait is at most `base`, none is over `cap`.
-    pub fn new(base: Duration, cap: Duration, rng: SmallRng) -> Self {
-        Self { base: base.min(cap), cap, failures: 0, rng }
+    /// The first wait is at most `base`, none is over `cap`, but for those after a fault that trying
+    /// again does not mend, which are up to `hopeless`.
+    pub fn new(base: Duration, cap: Duration, hopeless: Duration, rng: SmallRng) -> Self {
+        Self { base: base.min(cap), cap, hopeless, failures: 0, rng }
     }
 
     /// The wait before the next try, after one more failure.
@@ -27,10 +29,10 @@ impl Backoff {
         self.draw(Duration::ZERO, doubled.min(self.cap))
     }
 
-    /// A wait of the longest kind, for a fault that trying again does not mend.
-    pub fn longest(&mut self) -> Duration {
+    /// The wait after a fault that trying again does not mend.
+    pub fn hopeless(&mut self) -> Duration {
         self.failures = self.failures.saturating_add(1);
-        self.draw(self.cap / 2, self.cap)
+        self.draw(self.hopeless / 2, self.hopeless)
     }
 
     /// A connection held: the next failure is the first one again.
@@ -51,8 +53,9 @@ mod tests {
 
     #[test]
     fn waits_grow_to_the_cap_and_fill_the_span() {
-        let (base, cap) = (Duration::from_millis(500), Duration::from_secs(60));
-        let mut backoff = Backoff::new(base, cap, SmallRng::seed_from_u64(7));
+        let (base, cap) = (Duration::from_millis(500), Duration::from_secs(10));
+        let hopeless = Duration::from_secs(60);
+        let mut backoff = Backoff::new(base, cap, hopeless, SmallRng::seed_from_u64(7));
         for failure in 0..200_u32 {
             let ceiling = (base * 2_u32.pow(failure.min(20))).min(cap);
             assert!(backoff.failed() <= ceiling, "failure {failure}");
@@ -60,7 +63,7 @@ mod tests {
         let many: Vec<_> = (0..200).map(|_| backoff.failed()).collect();
         assert!(many.iter().any(|wait| *wait < cap / 10), "no jitter");
         assert!(many.iter().any(|wait| *wait > cap * 9 / 10), "never near the cap");
-        assert!((0..50).all(|_| backoff.longest() >= cap / 2));
+        assert!((0..50).all(|_| backoff.hopeless() >= hopeless / 2));
         backoff.held();
         assert!(backoff.failed() <= base);
     }

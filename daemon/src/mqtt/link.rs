@@ -135,8 +135,9 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(&mut self, mut stop: watch::Receiver<bool>) {
-        let (base, cap) = (self.settings.backoff_base, self.settings.backoff_cap);
-        let mut backoff = Backoff::new(base, cap, SmallRng::from_os_rng());
+        let Settings { backoff_base, backoff_cap, backoff_hopeless, .. } = self.settings;
+        let rng = SmallRng::from_os_rng();
+        let mut backoff = Backoff::new(backoff_base, backoff_cap, backoff_hopeless, rng);
         let mut down_since = self.clock.now();
         let mut short_in_a_row = 0;
         let mut knows_retained_set = false;
@@ -171,7 +172,7 @@ impl Keeper {
             }
             let why = self.judge(why, short_in_a_row);
             let retry_in = match why.trouble {
-                Trouble::TakenOver if short_in_a_row >= SHORT_IN_A_ROW => backoff.longest(),
+                Trouble::TakenOver if short_in_a_row >= SHORT_IN_A_ROW => backoff.hopeless(),
                 _ => backoff.failed(),
             };
             self.report(down_since, why, retry_in);

@@ -49,13 +49,16 @@ pub struct Settings {
     pub window_bytes: usize,
     /// Longest wait before the first try after a failure.
     pub backoff_base: Duration,
-    /// Longest wait before any try.
+    /// Longest wait before a try while the broker is away: how late a guard may hear of somebody
+    /// after the broker is back.
     pub backoff_cap: Duration,
+    /// Longest wait before a try that is not expected to help, as another client has our id.
+    pub backoff_hopeless: Duration,
 }
 
 impl Settings {
     /// A broker at `host:port` with values that suit a site: keep-alive 20 s, session kept for a week,
-    /// 32 messages or 4 MiB under way, waits from 0.5 s to 60 s.
+    /// 32 messages or 4 MiB under way, waits from 0.5 s to 10 s.
     pub fn new(topics: Topics, host: impl Into<String>, port: u16, security: Security) -> Self {
         Self {
             topics,
@@ -70,7 +73,8 @@ impl Settings {
             window_messages: 32,
             window_bytes: 4 << 20,
             backoff_base: Duration::from_millis(500),
-            backoff_cap: Duration::from_secs(60),
+            backoff_cap: Duration::from_secs(10),
+            backoff_hopeless: Duration::from_secs(60),
         }
     }
 }
