@@ -1,6 +1,6 @@
 //! Picture files, bounded before they are decoded.
 
-use std::path::Path;
+use std::{io::Cursor, path::Path};
 
 use image::ImageDecoder;
 use spotter_models::Rgb;
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// Largest side that is decoded; a larger one is a mistake or an attack.
 const MAX_SIDE: u32 = 16_384;
-/// Most memory a decoder may take for itself.
+/// Largest file that is read, and most memory a decoder may take for itself.
 const MAX_BYTES: u64 = 256 << 20;
 
 /// Reads a JPEG or PNG file; the content decides which, not the name.
@@ -23,25 +23,40 @@ pub fn read(path: &Path) -> Result<Rgb> {
             spotter_models::Error::corrupt(path, "is no file but a folder or device").into()
         );
     }
-    let file = std::fs::File::open(path).map_err(Error::io(path))?;
-    let mut reader = image::ImageReader::new(std::io::BufReader::new(file))
+    let broken = |reason: &dyn std::fmt::Display| {
+        spotter_models::Error::corrupt(path, format!("is no JPEG or PNG picture: {reason}"))
+    };
+    if about.len() > MAX_BYTES {
+        return Err(broken(&format_args!("{} bytes are too many", about.len())).into());
+    }
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let mut reader = image::ImageReader::new(Cursor::new(&bytes))
         .with_guessed_format()
         .map_err(Error::io(path))?;
+    if reader.format() == Some(image::ImageFormat::Jpeg) && is_cut_short(&bytes) {
+        return Err(broken(&"it ends before the picture does; copy it again").into());
+    }
     let mut limits = image::Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
-    let broken = |error: image::ImageError| {
-        spotter_models::Error::corrupt(path, format!("is no JPEG or PNG picture: {error}"))
-    };
-    let mut decoder = reader.into_decoder().map_err(broken)?;
+    let mut decoder = reader.into_decoder().map_err(|error| broken(&error))?;
     // A telephone that was held upright writes a picture that lies on its side, and says so.
-    let orientation = decoder.orientation().map_err(broken)?;
-    let mut picture = image::DynamicImage::from_decoder(decoder).map_err(broken)?;
+    let orientation = decoder.orientation().map_err(|error| broken(&error))?;
+    let mut picture = image::DynamicImage::from_decoder(decoder).map_err(|error| broken(&error))?;
     picture.apply_orientation(orientation);
     let rgb = picture.into_rgb8();
     Ok(Rgb::new(rgb.width(), rgb.height(), rgb.into_raw())?)
+}
+
+/// Whether a JPEG file lacks its end: the decoder would fill what is missing with grey and say nothing.
+/// Neither marker occurs within coded data; that of a preview picture comes before the scan.
+fn is_cut_short(jpeg: &[u8]) -> bool {
+    const START_OF_SCAN: [u8; 2] = [0xff, 0xda];
+    const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
+    let last = |marker| jpeg.windows(2).rposition(|pair| pair == marker);
+    last(END_OF_IMAGE) < last(START_OF_SCAN)
 }
 
 /// Encodes a picture as JPEG.
@@ -54,4 +69,27 @@ pub fn jpeg(picture: &Rgb, quality: u8) -> Result<Vec<u8>> {
         .encode(picture.data(), picture.width(), picture.height(), image::ExtendedColorType::Rgb8)
         .map_err(|error| Error::internal("JPEG encoder", error))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_that_was_cut_short_is_not_taken_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("person.jpg");
+        let values = (0..64 * 128 * 3).map(|i| (i * 7 % 251) as u8).collect();
+        let whole = jpeg(&Rgb::new(64, 128, values).unwrap(), 90).unwrap();
+        std::fs::write(&path, &whole).unwrap();
+        assert_eq!(read(&path).unwrap().height(), 128);
+        for length in [whole.len() / 2, whole.len() - 2] {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            let error = read(&path).unwrap_err().to_string();
+            assert!(error.contains("person.jpg") && error.contains("ends before"), "{error}");
+        }
+        // Other programs write things behind the end.
+        std::fs::write(&path, [&whole[..], &[0; 1000]].concat()).unwrap();
+        assert!(read(&path).is_ok());
+    }
 }

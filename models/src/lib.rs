@@ -7,6 +7,7 @@
 
 pub mod assets;
 pub mod bundle;
+pub mod cohort;
 pub mod digest;
 pub mod embedding;
 pub mod error;
@@ -14,6 +15,7 @@ pub mod manifest;
 pub mod preprocess;
 pub mod probe;
 pub mod rgb;
+mod rows;
 #[cfg(feature = "ort")]
 pub mod session;
 pub mod tokenize;

@@ -15,6 +15,9 @@ pub const FILE: &str = "manifest.json";
 /// Name of the probe's file.
 pub const PROBE_FILE: &str = "probe.safetensors";
 
+/// Name of the background cohort's file, where a bundle has one.
+pub const COHORT_FILE: &str = "cohort.safetensors";
+
 /// The version of the manifest's layout that this program writes and reads.
 pub const SCHEMA: u32 = 1;
 
@@ -114,6 +117,10 @@ pub struct Manifest {
     pub evaluation: serde_json::Map<String, serde_json::Value>,
     /// Name of the file with golden inputs and outputs, [`PROBE_FILE`].
     pub probe: String,
+    /// Name of the file with persons whom no alert means, [`COHORT_FILE`]; `None` where the bundle
+    /// has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cohort: Option<String>,
 }
 
 /// Hashes of the weights that a bundle was folded from.
@@ -243,10 +250,10 @@ impl Manifest {
         self.check_files()
     }
 
-    /// Names of the files that a bundle of these precisions holds besides its manifest.
+    /// Names of the files that such a bundle holds besides its manifest.
     pub fn expected_files(&self) -> Vec<String> {
         let towers = self.precisions.iter().flat_map(|p| [p.vision_file(), p.text_file()]);
-        towers.chain([self.probe.clone()]).collect()
+        towers.chain([self.probe.clone()]).chain(self.cohort.clone()).collect()
     }
 
     fn check_inputs(&self) -> Result<()> {
@@ -294,11 +301,15 @@ impl Manifest {
                 "must name at least one, and none twice".to_string(),
             ));
         }
-        if self.probe != PROBE_FILE {
-            return Err(Error::mismatch(
-                "probe",
-                format!("`{}` is not `{PROBE_FILE}`", printable(&self.probe)),
-            ));
+        let named = [
+            ("probe", Some(&self.probe), PROBE_FILE),
+            ("cohort", self.cohort.as_ref(), COHORT_FILE),
+        ];
+        for (field, name, meant) in named {
+            if let Some(name) = name.filter(|name| *name != meant) {
+                let reason = format!("`{}` is not `{meant}`", printable(name));
+                return Err(Error::mismatch(field, reason));
+            }
         }
         // Exactly these names, so that none can leave the folder or hide something in it.
         let expected = self.expected_files();
@@ -423,10 +434,12 @@ mod tests {
                 "vision.f32.onnx": {"sha256": hash, "bytes": 10},
                 "text.f32.onnx": {"sha256": hash, "bytes": 10},
                 "probe.safetensors": {"sha256": hash, "bytes": 10},
+                "cohort.safetensors": {"sha256": hash, "bytes": 10},
             },
             "licence": {"weights": "MIT", "data": "CC0-1.0"},
             "evaluation": {"R@1": 69.7, "nested": [1, {"a": null}]},
             "probe": "probe.safetensors",
+            "cohort": "cohort.safetensors",
         })
     }
 
@@ -468,6 +481,8 @@ mod tests {
             ("/precisions", json!(["f64"]), "f64"),
             ("/precisions", json!(["f32", "int8"]), "vision.int8.onnx"),
             ("/probe", json!("../probe.safetensors"), "../probe"),
+            ("/cohort", json!("/etc/passwd"), "/etc/passwd"),
+            ("/cohort", json!(null), "`cohort.safetensors` is no file"),
             ("/files/vision.f32.onnx/bytes", json!(u64::MAX), "vision.f32.onnx"),
             ("/files/vision.f32.onnx/bytes", json!(0), "vision.f32.onnx"),
             ("/files/vision.f32.onnx/bytes", json!(-5), "no manifest"),

@@ -12,16 +12,19 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 pub use inputs::Inputs;
 
-use crate::{Error, Result, Rgb, bundle::Bundle, manifest::Precision, towers::Config};
+use crate::{
+    Error, Result, Rgb,
+    bundle::Bundle,
+    manifest::Precision,
+    rows::{self, find, to_le},
+    towers::Config,
+};
 
 /// Largest probe file in bytes.
 const MAX_BYTES: usize = 64 << 20;
 
 /// Most pictures and most texts.
 const MOST_INPUTS: usize = 64;
-
-/// How far the length of a golden embedding may be from 1: what f32 rounding leaves.
-const LENGTH_TOLERANCE: f64 = 1e-4;
 
 /// Golden inputs with their embeddings.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,19 +53,8 @@ impl Probe {
             }
         }
         let size = images.first().map_or(0, Vec::len);
-        for embedding in images.iter().chain(&texts) {
-            let length = embedding.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-            let is_unit = (length - 1.0).abs() <= LENGTH_TOLERANCE;
-            if embedding.len() != size || !is_unit {
-                return Err(Error::mismatch(
-                    "probe embeddings",
-                    format!(
-                        "{} values of length {length} where {size} of length 1 are meant",
-                        embedding.len()
-                    ),
-                ));
-            }
-        }
+        let all = images.iter().chain(&texts).map(Vec::as_slice);
+        rows::check_unit("probe embeddings", size, all)?;
         Ok(Self { inputs, images, texts })
     }
 
@@ -110,7 +102,7 @@ impl Probe {
             if file.len() != inputs.pictures.len() + inputs.texts.len() + 2 {
                 return Err(Error::mismatch("tensors", "has others than a probe's"));
             }
-            Self::new(inputs, read_rows(&file, IMAGES)?, read_rows(&file, TEXTS)?)
+            Self::new(inputs, rows::read(&file, IMAGES)?, rows::read(&file, TEXTS)?)
         };
         read().map_err(|error| corrupt(error.to_string()))
     }
@@ -172,19 +164,6 @@ fn text_name(index: usize) -> String {
     format!("text.{index}")
 }
 
-fn to_le(rows: &[Vec<f32>]) -> Vec<u8> {
-    rows.iter().flatten().flat_map(|value| value.to_le_bytes()).collect()
-}
-
-/// A tensor by name and type; `None` where there is none of that name.
-fn find<'a>(file: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<Option<TensorView<'a>>> {
-    match file.tensor(name) {
-        Ok(view) if view.dtype() == dtype => Ok(Some(view)),
-        Ok(view) => Err(Error::mismatch(name, format!("is {:?} and not {dtype:?}", view.dtype()))),
-        Err(_) => Ok(None),
-    }
-}
-
 fn read_pictures(file: &SafeTensors<'_>) -> Result<Vec<Rgb>> {
     let mut pictures = Vec::new();
     while let Some(view) = find(file, &picture_name(pictures.len()), Dtype::U8)? {
@@ -206,18 +185,6 @@ fn read_texts(file: &SafeTensors<'_>) -> Result<Vec<String>> {
         texts.push(text.map_err(|error| Error::mismatch("text", error.to_string()))?.to_string());
     }
     Ok(texts)
-}
-
-fn read_rows(file: &SafeTensors<'_>, name: &str) -> Result<Vec<Vec<f32>>> {
-    let view = find(file, name, Dtype::F32)?
-        .ok_or_else(|| Error::mismatch(name, "is missing".to_string()))?;
-    let size = match view.shape() {
-        &[_, size] if size > 0 => size,
-        shape => return Err(Error::mismatch(name, format!("has shape {shape:?}"))),
-    };
-    let (words, _) = view.data().as_chunks::<4>();
-    let values: Vec<f32> = words.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-    Ok(values.chunks_exact(size).map(<[f32]>::to_vec).collect())
 }
 
 /// How far two sets of embeddings are apart.

@@ -9,7 +9,8 @@ use std::{
 
 use spotter_models::{
     Error, Generation, Kind,
-    bundle::{Bundle, Draft, Store, write},
+    bundle::{Bundle, Draft, Store, write, write_with_cohort},
+    cohort::Cohort,
     manifest::{Licence, Lineage},
     preprocess::Preprocess,
     probe::{Inputs, Probe},
@@ -68,6 +69,7 @@ fn draft<'a>(name: &str, weights: &'a Weights, config: &'a Config, probe: &'a Pr
         config,
         preprocess: Preprocess::clip(config.height, config.width),
         probe,
+        cohort: None,
     }
 }
 
@@ -125,6 +127,41 @@ fn what_is_written_is_what_is_opened() {
     }
 }
 
+fn cohort(size: usize) -> Cohort {
+    let person = |n: usize| (0..size).map(|i| f32::from(u8::from(i == n % size))).collect();
+    Cohort::new((0..40).map(person).collect()).unwrap()
+}
+
+#[test]
+fn a_cohort_travels_in_a_bundle_or_is_put_into_a_copy_of_it() {
+    let folder = TempDir::new().unwrap();
+    let plain = Bundle::open(&bundle_in(folder.path(), "plain")).unwrap();
+    assert_eq!(Cohort::of(&plain).unwrap(), None);
+    let path = folder.path().join("with");
+    let generation = write_with_cohort(&path, &plain, &cohort(16)).unwrap();
+    let with = Bundle::open(&path).unwrap();
+    assert_eq!(with.generation(), generation);
+    assert_ne!(generation, plain.generation());
+    assert_eq!(Cohort::of(&with).unwrap(), Some(cohort(16)));
+    for name in FILES {
+        assert_eq!(with.read(name).unwrap(), plain.read(name).unwrap());
+    }
+    // Written with its cohort, it is the same bundle; put in again, it changes nothing.
+    let (weights, config, probe) = (weights(1), config(), blank_probe());
+    let cohort_16 = cohort(16);
+    let whole = Draft { cohort: Some(&cohort_16), ..draft("plain", &weights, &config, &probe) };
+    assert_eq!(write(&folder.path().join("whole"), &whole).unwrap(), generation);
+    let again = write_with_cohort(&folder.path().join("again"), &with, &cohort_16);
+    assert_eq!(again.unwrap(), generation);
+    // That of another model is refused, and nothing is left.
+    let refused = folder.path().join("refused");
+    let error = write_with_cohort(&refused, &plain, &cohort(8)).unwrap_err().to_string();
+    assert!(error.contains("cohort: 8 values where the model has 16"), "{error}");
+    assert!(!refused.exists());
+    flip_a_bit(&path.join("cohort.safetensors"));
+    assert_corrupt(&Bundle::open(&path).unwrap_err(), &["cohort.safetensors"]);
+}
+
 #[test]
 fn a_bundle_is_never_written_over_another() {
     let folder = TempDir::new().unwrap();
@@ -144,11 +181,13 @@ fn a_draft_that_does_not_fit_leaves_nothing() {
     let (weights, config, probe) = (weights(1), config(), blank_probe());
     let good = || draft("b", &weights, &config, &probe);
     let other = Config { embed: 8, ..config.clone() };
+    let wide = cohort(17);
     let drafts = [
         ("embed", Draft { config: &other, ..good() }),
         ("name", Draft { name: String::new(), ..good() }),
         ("created_at", Draft { created_at: "today".into(), ..good() }),
         ("preprocess", Draft { preprocess: Preprocess::clip(16, 48), ..good() }),
+        ("cohort", Draft { cohort: Some(&wide), ..good() }),
     ];
     for (word, draft) in drafts {
         let error = write(&path, &draft).unwrap_err();

@@ -58,6 +58,58 @@ fn a_broken_bundle_is_refused_by_name() {
 }
 
 #[test]
+fn a_cohort_is_put_into_a_copy_of_a_bundle_and_judged_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let cohort = |pictures: &str, out: &str| {
+        let bundle = tiny_bundle();
+        let arguments = ["--bundle", bundle, "--pictures", pictures, "--out", out];
+        spotterd(&[&["bundle", "cohort"][..], &arguments].concat())
+    };
+    let persons = data("persons").display().to_string();
+    let run = cohort(&persons, &at("with"));
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.contains("a cohort of 48 persons"), "{}", run.out);
+    let run = spotterd(&["bundle", "verify", &at("with")]);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    assert!(spotterd(&["bundle", "show", &at("with")]).out.contains("cohort      48 persons"));
+
+    // The policy needs one; no deviation above the mean is for everybody, ten are for nobody.
+    let video = data("one-by-one.mp4").display().to_string();
+    fs::write(at("alerts"), r#"["woman in a red coat", "man with a suitcase"]"#).unwrap();
+    let alerts = at("alerts");
+    let replay = |bundle: &str, policy: &str| {
+        let fixed = ["--video", &video, "--alerts", &alerts, "--json", "-", "--rate", "2"];
+        let given = ["--bundle", bundle, "--policy", policy];
+        spotterd(&[&["replay"][..], &fixed, &given].concat())
+    };
+    refused(&replay(tiny_bundle(), "zscore=3"), 2, &["zscore=3", "spotterd bundle cohort"]);
+    let count = |policy: &str| {
+        let run = replay(&at("with"), policy);
+        assert_eq!(run.code, 0, "{}", run.err);
+        let report: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+        report["sightings"].as_array().unwrap().len()
+    };
+    assert!(count("zscore=-100") > 0);
+    assert_eq!(count("zscore=100"), 0);
+
+    // What is no picture is named, and counts in the exit status; too few make no cohort.
+    let some = folder.path().join("some");
+    fs::create_dir(&some).unwrap();
+    refused(&cohort(&at("some"), &at("none")), 2, &["some", "no .jpg"]);
+    for (index, entry) in fs::read_dir(&persons).unwrap().take(33).enumerate() {
+        fs::copy(entry.unwrap().path(), some.join(format!("{index}.jpg"))).unwrap();
+    }
+    let whole = fs::read(some.join("0.jpg")).unwrap();
+    fs::write(some.join("0.jpg"), &whole[..whole.len() / 2]).unwrap();
+    refused(&cohort(&at("some"), &at("most")), 1, &["0.jpg", "32 persons", "1 of 33"]);
+    fs::remove_file(some.join("1.jpg")).unwrap();
+    refused(&cohort(&at("some"), &at("few")), 3, &["31 persons; 32 to"]);
+    assert!(!Path::new(&at("few")).exists());
+    refused(&cohort(&persons, &at("with")), 2, &["exists already"]);
+}
+
+#[test]
 fn pictures_are_matched_and_a_broken_one_does_not_stop_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let fake = folder.path().join("fake.jpg");

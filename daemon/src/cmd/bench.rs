@@ -120,6 +120,7 @@ fn random_bundle(args: &RandomArgs) -> Result<ExitCode> {
         config: &config,
         preprocess,
         probe: &probe,
+        cohort: None,
     };
     let generation = bundle::write(&args.out, &draft)?;
     super::print(&format!("bundle {generation} in {}\n", args.out.display()))?;

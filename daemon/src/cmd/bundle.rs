@@ -1,5 +1,7 @@
 //! `spotterd bundle`: what a bundle holds, and whether it is whole.
 
+mod cohort;
+
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
@@ -7,6 +9,7 @@ use clap::{Args, Subcommand};
 use spotter_models::{
     Generation,
     bundle::{Bundle, Store},
+    cohort::Cohort,
     manifest::Precision,
     probe::Probe,
     session::{TextTower, VisionTower},
@@ -27,6 +30,8 @@ pub enum Command {
     Promote(PromoteArgs),
     /// Make the generation current that was current before
     Rollback(StoreArgs),
+    /// Copy a bundle and put a background cohort in: persons whom no alert means
+    Cohort(cohort::Args),
 }
 
 /// A store of bundles
@@ -74,6 +79,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::List(args) => list(args),
         Command::Promote(args) => promote(args),
         Command::Rollback(args) => rollback(args),
+        Command::Cohort(args) => cohort::run(args),
     }
 }
 
@@ -86,11 +92,15 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
     }
     let config = &manifest.config;
     let parent = manifest.parent.map_or("none".into(), |parent| parent.to_string());
+    let cohort = match Cohort::of(&bundle)? {
+        Some(cohort) => format!("{} persons", cohort.persons()),
+        None => "none".into(),
+    };
     let mut text = format!(
         "bundle      {}\nname        {}\ncreated     {}\nparent      {parent}\n\
          licence     weights: {}; data: {}\n\
          vision      {} blocks of {} wide, crops of {}x{} pixels (height x width)\n\
-         text        {} blocks of {} wide, at most {} words\nembedding   {} numbers\nfiles\n",
+         text        {} blocks of {} wide, at most {} words\nembedding   {} numbers\ncohort      {cohort}\nfiles\n",
         bundle.generation(),
         manifest.name,
         manifest.created_at,

@@ -28,7 +28,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut findings = vec![("configuration", Ok(format!("{} cameras", config.cameras.len())))];
-    findings.push(("bundle", bundle(&config)));
+    let bundle = Bundle::open(&config.bundle);
+    let policy = bundle.as_ref().ok().map(|bundle| policy(&config, bundle));
+    findings.push(("bundle", bundle.map_err(Error::from).map(|bundle| about(&bundle))));
+    findings.extend(policy.map(|policy| ("decision", policy)));
     match engine(&config) {
         Ok(engine) => {
             findings.push(("ONNX Runtime", Ok(engine.runtime.library().display().to_string())));
@@ -72,9 +75,14 @@ fn metrics(config: &Config) -> crate::Result<String> {
     Ok(format!("http://{listen}/metrics"))
 }
 
-fn bundle(config: &Config) -> crate::Result<String> {
-    let bundle = Bundle::open(&config.bundle)?;
-    Ok(format!("{} ({}), every file whole", bundle.generation(), bundle.manifest().name))
+fn about(bundle: &Bundle) -> String {
+    format!("{} ({}), every file whole", bundle.generation(), bundle.manifest().name)
+}
+
+/// Whether the bundle has what the policy judges by.
+fn policy(config: &Config, bundle: &Bundle) -> crate::Result<String> {
+    config.decision.policy.open(bundle)?;
+    Ok(config.decision.policy.to_string())
 }
 
 fn engine(config: &Config) -> crate::Result<Engine> {

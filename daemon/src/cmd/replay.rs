@@ -27,7 +27,7 @@ use crate::{
     metrics::Stopwatch,
     replay::{Bill, Matching, Meter, Recording, Replay, Trace},
     report,
-    score::{Armed, ArmedAlert, Matcher, parse_policy},
+    score::{Armed, ArmedAlert, Choice, Matcher},
     sighting::{Event, Sighting},
     truth::{Agreement, Truth},
 };
@@ -47,9 +47,10 @@ pub struct Args {
     /// Who is where in the recording; give it once for each video, in the same order
     #[arg(long, value_name = "FILE")]
     truth: Vec<PathBuf>,
-    /// When a score is a sighting: fixed=X, with X a cosine
-    #[arg(long, default_value = "fixed=0.3", value_name = "POLICY")]
-    policy: String,
+    /// When a score is a sighting: fixed=X, with X a cosine, or zscore=Z, with Z the standard
+    /// deviations above what the text scores on the bundle's background cohort
+    #[arg(long, default_value_t, value_name = "POLICY")]
+    policy: Choice,
     /// Frames a second of the recording that are looked at
     #[arg(long, default_value_t = 5.0, value_name = "HZ")]
     rate: f64,
@@ -95,7 +96,6 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         return Err(Error::config("--truth", "give one truth file for each video").into());
     }
     let truths = args.truth.iter().map(|path| Truth::read(path)).collect::<Result<Vec<_>, _>>()?;
-    parse_policy(&args.policy)?;
     let engine = args.engine.engine()?;
     let (bundle, matching) = match &args.bundle {
         Some(path) => {
@@ -169,7 +169,7 @@ fn create(path: &Path) -> Result<Box<dyn Write>> {
 }
 
 fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matching> {
-    let policy = parse_policy(&args.policy)?;
+    let policy = args.policy.open(bundle)?;
     let wanted = args.alerts.as_deref().map(file::read).transpose()?.unwrap_or_default();
     let mut reader =
         TowerReader::new(embed::text_tower(&engine.runtime, bundle, &engine.options)?)?;
@@ -180,7 +180,7 @@ fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matchi
         if let Some(lost) = &text.lost {
             eprintln!("spotterd: alert {id} is too long, not looked for: {lost}");
         }
-        let threshold = policy.threshold(&text.embedding);
+        let threshold = policy.threshold(&text.embedding)?;
         let (text, without) = (text.embedding, Vec::new());
         Ok(ArmedAlert { id, revision: None, spec: None, text, without, threshold })
     };

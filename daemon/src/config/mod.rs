@@ -26,6 +26,7 @@ use crate::{
     },
     error::{Error, Result},
     mqtt::Topics,
+    score::Choice,
 };
 
 /// Largest configuration that is read: far above a site's needs, far below the memory.
@@ -96,17 +97,11 @@ fn default_device() -> String {
 }
 
 /// When a score is a sighting.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Decision {
-    /// `fixed=X`, with X a cosine.
-    pub policy: String,
-}
-
-impl Default for Decision {
-    fn default() -> Self {
-        Self { policy: "fixed=0.3".into() }
-    }
+    /// `fixed=X`, with X a cosine, or `zscore=Z`, with Z standard deviations.
+    pub policy: Choice,
 }
 
 /// What is kept on disk.
@@ -240,7 +235,6 @@ impl Config {
         camera::check_rate("detector.rate_hz", self.detector.rate_hz)
             .map_err(|reason| Error::config(name, reason))?;
         self.mqtt.settings(self.topics()?)?;
-        crate::score::parse_policy(&self.decision.policy)?;
         Rules::new(self.policy.clone())?;
         if self.detector.workers.get() > MAX_WORKERS {
             let reason =

@@ -180,8 +180,8 @@ struct Clerk {
     outbox: Arc<Outbox>,
     board: Arc<Board>,
     stop: Arc<Stop>,
-    /// Alerts whose texts are read.
-    ready: BTreeMap<AlertId, Ready>,
+    /// Alerts whose texts are read, with the score that each must reach.
+    ready: BTreeMap<AlertId, (Ready, f32)>,
 }
 
 impl Clerk {
@@ -231,19 +231,20 @@ impl Clerk {
         }
         let batch = ready::ready(&mut self.shared.store(), self.reader.as_mut(), views, now)?;
         for ready in batch.ready {
-            self.ready.insert(ready.view.id.clone(), ready);
+            let threshold = self.policy.threshold(&ready.text.embedding)?;
+            self.ready.insert(ready.view.id.clone(), (ready, threshold));
         }
         Ok(batch.changes)
     }
 
     fn publish_armed(&self) -> Result<()> {
-        let armed = self.ready.values().map(|ready| ArmedAlert {
+        let armed = self.ready.values().map(|(ready, threshold)| ArmedAlert {
             id: ready.view.id.clone(),
             revision: ready.view.revision,
             spec: ready.view.spec.clone(),
             text: ready.text.embedding.clone(),
             without: ready.without.iter().map(|text| text.embedding.clone()).collect(),
-            threshold: self.policy.threshold(&ready.text.embedding),
+            threshold: *threshold,
         });
         self.shared.armed.store(Arc::new(Armed::new(armed.collect())?));
         Ok(())
@@ -254,7 +255,7 @@ impl Clerk {
         let known = self.shared.store().book().readers().load_full();
         let shown = known.all().iter().map(|view| {
             let (state, why) = state::name(&view.status);
-            let read = self.ready.get(&view.id).map(|ready| ready.text.understood.clone());
+            let read = self.ready.get(&view.id).map(|(ready, _)| ready.text.understood.clone());
             let written = view.spec.as_ref().map(|spec| spec.text.clone());
             AlertShown {
                 id: view.id.to_string(),
@@ -272,15 +273,15 @@ impl Clerk {
         let now = self.shared.now();
         let mut messages = Vec::new();
         for view in views {
-            let arming = self.ready.get(&view.id).map(|ready| Arming {
+            let arming = self.ready.get(&view.id).map(|(ready, threshold)| Arming {
                 understood: ready.text.understood.clone(),
                 lost: ready.text.lost.clone(),
-                threshold: Some(self.policy.threshold(&ready.text.embedding)),
+                threshold: Some(*threshold),
                 budget_share: None,
                 expected_per_day: None,
                 matched_24h: None,
                 bundle: ready.text.embedding.generation(),
-                warnings: Vec::new(),
+                warnings: unreachable(*threshold).into_iter().collect(),
             });
             if view.status == AlertStatus::Armed && arming.is_none() {
                 continue;
@@ -299,4 +300,13 @@ impl Clerk {
         message.retain = true;
         Some(message)
     }
+}
+
+/// What staff should know of a text that nothing can fit.
+fn unreachable(threshold: f32) -> Option<String> {
+    (threshold >= 1.0).then(|| {
+        "this text scores much the same on everybody, so nobody can stand out: describe what tells \
+         the person apart"
+            .to_owned()
+    })
 }

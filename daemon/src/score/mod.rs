@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use spotter_models::{Embedding, Generation};
 
 pub use armed::{Armed, ArmedAlert};
-pub use decide::{Fixed, Policy, parse as parse_policy};
+pub use decide::{Choice, Policy};
 pub use looks::Looks;
 
 use crate::{

@@ -11,7 +11,7 @@ mod write;
 use std::path::{Path, PathBuf};
 
 pub use store::{Installed, Store};
-pub use write::{Draft, write};
+pub use write::{Draft, write, write_with_cohort};
 
 use crate::{
     Error, Generation, Result,

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, path::Path};
 
 use crate::{
     Digest, Error, Generation, Result,
-    bundle::aside::{self, Aside},
+    bundle::{
+        Bundle,
+        aside::{self, Aside},
+    },
+    cohort::Cohort,
     manifest::{
         self, FileRecord, Licence, Lineage, MAX_FILE_BYTES, Manifest, Precision, TokenizerRecord,
     },
@@ -36,6 +40,8 @@ pub struct Draft<'a> {
     pub preprocess: Preprocess,
     /// Golden inputs and outputs of these weights.
     pub probe: &'a Probe,
+    /// Persons whom no alert means, embedded with these weights, if there are any.
+    pub cohort: Option<&'a Cohort>,
 }
 
 /// Writes a bundle into the new folder `dir`, which appears complete and on disk, or not at all.
@@ -44,15 +50,11 @@ pub struct Draft<'a> {
 /// [`Error::Invalid`] where `dir` exists, [`Error::Mismatch`] where the parts of the draft do not fit
 /// together, [`Error::Unavailable`] where `dir` cannot be written, [`Error::Io`].
 pub fn write(dir: &Path, draft: &Draft<'_>) -> Result<Generation> {
-    if dir.symlink_metadata().is_ok() {
-        return Err(Error::invalid(
-            format!("bundle folder {}", dir.display()),
-            "exists already; choose a new name or remove it",
-        ));
-    }
+    check_new(dir)?;
     // Before minutes of folding: most mistakes show without the files.
     draft.probe.check_shapes(draft.config)?;
-    manifest_of(draft, placeholder_files())?.validate()?;
+    draft.cohort.map_or(Ok(()), |cohort| cohort.check_shapes(draft.config))?;
+    manifest_of(draft, placeholder_files(draft))?.validate()?;
     let aside = Aside::create(aside::beside(dir)?)?;
     let mut files = BTreeMap::new();
     let mut add = |name: String, bytes: Vec<u8>| -> Result<()> {
@@ -68,10 +70,49 @@ pub fn write(dir: &Path, draft: &Draft<'_>) -> Result<Generation> {
     add(Precision::F32.vision_file(), folded_vision(draft.weights, draft.config)?)?;
     add(Precision::F32.text_file(), folded_text(draft.weights, draft.config)?)?;
     add(manifest::PROBE_FILE.into(), draft.probe.to_bytes()?)?;
+    if let Some(cohort) = draft.cohort {
+        add(manifest::COHORT_FILE.into(), cohort.to_bytes()?)?;
+    }
     let bytes = manifest_of(draft, files)?.to_bytes()?;
     aside.bytes(manifest::FILE, &bytes)?;
     aside.finish(dir)?;
     Ok(Generation::of_manifest(&bytes))
+}
+
+/// Writes a copy of a bundle into the new folder `dir`, with this cohort in place of its own, if it
+/// has one. The copy is another generation with the same parent and the same evaluation.
+///
+/// # Errors
+/// As [`write`], and [`Error::Corrupt`] where the source changed meanwhile.
+pub fn write_with_cohort(dir: &Path, source: &Bundle, cohort: &Cohort) -> Result<Generation> {
+    check_new(dir)?;
+    cohort.check_shapes(&source.manifest().config)?;
+    let aside = Aside::create(aside::beside(dir)?)?;
+    let mut manifest = source.manifest().clone();
+    manifest.cohort = Some(manifest::COHORT_FILE.into());
+    manifest.files.remove(manifest::COHORT_FILE);
+    for name in manifest.files.keys() {
+        aside
+            .file(name, |file| source.stream(name, |part| std::io::Write::write_all(file, part)))?;
+    }
+    let bytes = cohort.to_bytes()?;
+    aside.bytes(manifest::COHORT_FILE, &bytes)?;
+    let record = FileRecord { sha256: Digest::of(&bytes), bytes: bytes.len() as u64 };
+    manifest.files.insert(manifest::COHORT_FILE.into(), record);
+    let bytes = manifest.to_bytes()?;
+    aside.bytes(manifest::FILE, &bytes)?;
+    aside.finish(dir)?;
+    Ok(Generation::of_manifest(&bytes))
+}
+
+fn check_new(dir: &Path) -> Result<()> {
+    if dir.symlink_metadata().is_ok() {
+        return Err(Error::invalid(
+            format!("bundle folder {}", dir.display()),
+            "exists already; choose a new name or remove it",
+        ));
+    }
+    Ok(())
 }
 
 fn manifest_of(draft: &Draft<'_>, files: BTreeMap<String, FileRecord>) -> Result<Manifest> {
@@ -89,14 +130,16 @@ fn manifest_of(draft: &Draft<'_>, files: BTreeMap<String, FileRecord>) -> Result
         licence: draft.licence.clone(),
         evaluation: draft.evaluation.clone(),
         probe: manifest::PROBE_FILE.into(),
+        cohort: draft.cohort.map(|_| manifest::COHORT_FILE.into()),
     })
 }
 
 /// Records of the right names, to check the rest of a manifest before the files exist.
-fn placeholder_files() -> BTreeMap<String, FileRecord> {
+fn placeholder_files(draft: &Draft<'_>) -> BTreeMap<String, FileRecord> {
     let record = FileRecord { sha256: Digest::of(&[]), bytes: 1 };
     [Precision::F32.vision_file(), Precision::F32.text_file(), manifest::PROBE_FILE.into()]
         .into_iter()
+        .chain(draft.cohort.map(|_| manifest::COHORT_FILE.into()))
         .map(|name| (name, record.clone()))
         .collect()
 }
