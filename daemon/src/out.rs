@@ -2,8 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use spotter_models::Rgb;
+
 use crate::{
-    error::Result,
+    error::Error,
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
     page::Board,
@@ -34,16 +36,24 @@ impl Outlet {
         Self { outbox, topics, board, backlog: VecDeque::new() }
     }
 
-    /// Takes sightings; `view` is what they were seen in, and becomes a picture of those that are
-    /// not over.
+    /// Takes sightings; `view` is what they were seen in. It becomes a picture of those that are not
+    /// over, and for those that are new one of the place as well.
     pub fn tell(&mut self, sightings: &[Sighting], view: Option<&View>) {
         let mut batch = Vec::new();
-        let crop = view.and_then(|view| self.crop(view));
+        let crop = view.and_then(|view| encoded(Ok(&view.crop)));
+        let context = view.filter(|_| sightings.iter().any(|s| s.event == Event::New));
+        let context = context.and_then(|view| {
+            let picture = view.scene.as_ref()?.context(&view.bbox);
+            encoded(picture.as_ref())
+        });
         for sighting in sightings {
             batch.push(self.event(sighting));
             self.board.sighting(sighting, crop.clone());
             if sighting.event != Event::End {
-                batch.extend(crop.as_ref().map(|jpeg| self.picture(sighting, jpeg)));
+                batch.extend(crop.as_ref().map(|jpeg| self.picture(sighting, jpeg, "crop")));
+            }
+            if sighting.event == Event::New {
+                batch.extend(context.as_ref().map(|jpeg| self.picture(sighting, jpeg, "context")));
             }
         }
         self.backlog.push_back(batch);
@@ -70,11 +80,6 @@ impl Outlet {
         }
     }
 
-    fn crop(&self, view: &View) -> Option<Vec<u8>> {
-        let jpeg: Result<Vec<u8>> = picture::jpeg(&view.crop, JPEG_QUALITY);
-        jpeg.map_err(|error| tracing::warn!(%error, "A sighting has no picture.")).ok()
-    }
-
     fn event(&self, sighting: &Sighting) -> Message {
         let mut message = Message::new(Class::Event, self.topics.sightings(), sighting.to_json());
         message.camera = Some(sighting.camera.clone());
@@ -84,7 +89,7 @@ impl Outlet {
         message
     }
 
-    fn picture(&self, sighting: &Sighting, jpeg: &[u8]) -> Message {
+    fn picture(&self, sighting: &Sighting, jpeg: &[u8], kind: &str) -> Message {
         let mut message = Message::new(Class::Picture, self.topics.snapshots(), jpeg);
         message.camera = Some(sighting.camera.clone());
         message.expires_after = Some(EXPIRY);
@@ -92,8 +97,17 @@ impl Outlet {
         message.header.properties = vec![
             ("sighting".into(), sighting.id.to_string()),
             ("seq".into(), sighting.seq.to_string()),
-            ("kind".into(), "crop".into()),
+            ("kind".into(), kind.into()),
         ];
         message
     }
+}
+
+/// A picture as JPEG; a sighting goes out without one rather than not at all.
+fn encoded(picture: std::result::Result<&Rgb, &Error>) -> Option<Vec<u8>> {
+    let jpeg = match picture {
+        Ok(picture) => picture::jpeg(picture, JPEG_QUALITY).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    jpeg.map_err(|error| tracing::warn!(error, "A sighting lacks a picture.")).ok()
 }

@@ -92,4 +92,25 @@ mod tests {
         std::fs::write(&path, [&whole[..], &[0; 1000]].concat()).unwrap();
         assert!(read(&path).is_ok());
     }
+    #[test]
+    fn a_picture_that_lies_on_its_side_is_turned_upright() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("telephone.jpg");
+        // Red on the left, blue on the right: "turn me by 90 degrees" makes red the upper half.
+        let row = [[[255, 0, 0]; 32], [[0, 0, 255]; 32]].concat().concat();
+        let lying = jpeg(&Rgb::new(64, 32, row.repeat(32)).unwrap(), 95).unwrap();
+        // Exif with the one entry 0x0112 (orientation) of value 6, in big-endian order.
+        let entry = [0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0];
+        let tiff = [&b"MM\0*\0\0\0\x08\0\x01"[..], &entry, &[0; 4]].concat();
+        let exif = [&b"Exif\0\0"[..], &tiff].concat();
+        let length = u16::try_from(exif.len() + 2).unwrap().to_be_bytes();
+        let (start, rest) = lying.split_at(2);
+        let file = [start, &[0xff, 0xe1], &length, &exif, rest].concat();
+        std::fs::write(&path, file).unwrap();
+        let upright = read(&path).unwrap();
+        assert_eq!((upright.width(), upright.height()), (32, 64));
+        let (top, bottom) = (upright.view().row(8), upright.view().row(56));
+        assert!(top[0] > 200 && top[2] < 60, "red is up: {:?}", &top[..3]);
+        assert!(bottom[2] > 200 && bottom[0] < 60, "blue is down: {:?}", &bottom[..3]);
+    }
 }

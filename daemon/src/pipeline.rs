@@ -30,8 +30,9 @@ use crate::{
     frame::{CameraId, Frame, Pts},
     health::{Heart, Hearts},
     metrics::{self, Stage, Stopwatch},
+    portraits::Portraits,
     score::{Armed, ArmedAlert, Matcher, Seen},
-    sighting::{Ledger, Moment, Sighting},
+    sighting::{Ledger, Moment, Scored, Sighting},
     source::{Signal, Slot},
     track::{TrackId, TrackIds},
     watch::{Step, View, Watch},
@@ -225,6 +226,8 @@ pub struct Embedding {
     pub matcher: Matcher,
     /// Decides what is told.
     pub ledger: Ledger<SmallRng>,
+    /// The best view of everybody in view.
+    pub portraits: Portraits,
     /// The texts that are watched for now.
     pub armed: Box<dyn Fn() -> Arc<Armed> + Send>,
     /// Where sightings go.
@@ -349,8 +352,7 @@ impl Site {
             match self.queue.pop(PATIENCE) {
                 Some(Item::View(seen, view)) => {
                     metrics::entered(Stage::Embed, &seen.camera, 1);
-                    if let Err(error) = embedding.look(&seen, &view, self.moment(), &mut stopwatch)
-                    {
+                    if let Err(error) = embedding.look(&seen, view, self.moment(), &mut stopwatch) {
                         metrics::failed(Stage::Embed, &seen.camera);
                         tracing::warn!(camera = %seen.camera, %error, "A view was not embedded.");
                     }
@@ -374,7 +376,7 @@ impl Embedding {
     fn look(
         &mut self,
         seen: &Seen,
-        view: &View,
+        view: View,
         now: Moment,
         stopwatch: &mut Stopwatch,
     ) -> Result<()> {
@@ -382,22 +384,25 @@ impl Embedding {
         let embedding = stopwatch.time(Stage::Embed, || self.embedder.run())?;
         metrics::left(Stage::Embed, &seen.camera, 1);
         let sightings: Vec<Sighting> = stopwatch.time(Stage::Score, || {
-            let scored = self.matcher.look(seen, view, &embedding, now.wall)?;
+            let scored = self.matcher.look(seen, &view, &embedding, now.wall)?;
             Ok::<_, Error>(scored.into_iter().flat_map(|s| self.ledger.see(s, now)).collect())
         })?;
         metrics::left(Stage::Score, &seen.camera, sightings.len() as u64);
-        self.tell(&sightings, Some(view));
+        self.tell(&sightings, Some(&view));
+        self.portraits.keep(&seen.camera, view);
         Ok(())
     }
 
     fn end_camera(&mut self, camera: &CameraId, now: Moment) {
         self.matcher.end_camera(camera);
+        self.portraits.end_camera(camera);
         let sightings = self.ledger.end_camera(camera, now);
         self.tell(&sightings, None);
     }
 
     fn end(&mut self, camera: &CameraId, track: TrackId, now: Moment) {
         self.matcher.end(camera, track);
+        self.portraits.end(camera, track);
         let sightings = self.ledger.end(camera, track.0, now);
         self.tell(&sightings, None);
     }
@@ -420,15 +425,22 @@ impl Embedding {
             .filter(|old| !stays(old))
             .map(|old| old.id.clone())
             .collect();
-        let mut sightings: Vec<Sighting> =
+        let over: Vec<Sighting> =
             gone.iter().flat_map(|id| self.ledger.end_alert(id, now)).collect();
+        self.tell(&over, None);
         match self.matcher.rearm(armed, now.wall) {
-            Ok(scored) => {
-                sightings.extend(scored.into_iter().flat_map(|s| self.ledger.see(s, now)))
-            }
+            Ok(scored) => scored.into_iter().for_each(|scored| self.see_again(scored, now)),
             Err(error) => tracing::error!(%error, "Persons in view were not compared anew."),
         }
-        self.tell(&sightings, None);
+    }
+
+    /// Tells of somebody who is in view already, with the best view there was.
+    fn see_again(&mut self, scored: Scored, now: Moment) {
+        let (camera, track) = (scored.camera.clone(), TrackId(scored.track));
+        let sightings: Vec<Sighting> = self.ledger.see(scored, now).into_iter().collect();
+        if !sightings.is_empty() {
+            (self.sink)(&sightings, self.portraits.of(&camera, track));
+        }
     }
 
     fn tell(&mut self, sightings: &[Sighting], view: Option<&View>) {

@@ -34,6 +34,7 @@ use crate::{
         Board, CameraShown, CameraState as CameraShownState, Health, Page, Settings as PageSettings,
     },
     pipeline::{Embedding, Lane, Pipeline},
+    portraits::Portraits,
     score::Matcher,
     sighting::{Ledger, Limits},
     source::{Setup, Signal, Slot, Status, Supervisor},
@@ -119,6 +120,7 @@ impl Service {
             embedder: Embedder::open(&engine.runtime, &bundle, &engine.options)?,
             matcher: Matcher::new(desk.armed(), places.clone()),
             ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
+            portraits: Portraits::default(),
             armed: Box::new(desk.armed_reader()),
             sink: Box::new(move |sightings, view| outlet.tell(sightings, view)),
         };

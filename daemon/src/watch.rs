@@ -13,6 +13,7 @@ use crate::{
     frame::{CameraId, Frame},
     geometry::BBox,
     metrics::{self, Stage, Stopwatch},
+    scene::Scene,
     track::{Rules, State, TrackId, TrackIds, TrackView, Tracker},
 };
 
@@ -26,6 +27,16 @@ pub struct View {
     pub quality: Quality,
     /// The pixels.
     pub crop: Rgb,
+    /// The frame it was cut from, made small; one for all views of a frame. `None` where its pixels
+    /// could not be had.
+    pub scene: Option<Arc<Scene>>,
+}
+
+impl View {
+    /// Memory it takes, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.crop.data().len() + self.scene.as_ref().map_or(0, |scene| scene.bytes())
+    }
 }
 
 /// What one frame brought.
@@ -67,7 +78,7 @@ impl Watch {
         let mut persons = update.tracks;
         persons.retain(|track| track.state == State::Confirmed);
         metrics::left(Stage::Track, &self.camera, persons.len() as u64);
-        let views = stopwatch.time(Stage::Crop, || self.views(frame, &persons));
+        let views = stopwatch.time(Stage::Crop, || self.views(frame, found, &persons));
         metrics::left(Stage::Crop, &self.camera, views.len() as u64);
         let ended: Vec<TrackId> = update.ended.iter().map(|track| track.id).collect();
         ended.iter().for_each(|id| self.selector.forget(*id));
@@ -79,7 +90,7 @@ impl Watch {
         self.selector.forget(track);
     }
 
-    fn views(&mut self, frame: &Frame, persons: &[TrackView]) -> Vec<View> {
+    fn views(&mut self, frame: &Frame, found: &Found, persons: &[TrackView]) -> Vec<View> {
         let boxes: Vec<BBox> = persons.iter().map(|person| person.bbox).collect();
         let mut views = Vec::new();
         for (index, person) in persons.iter().enumerate() {
@@ -90,6 +101,15 @@ impl Watch {
                 Err(error) => {
                     metrics::failed(Stage::Crop, &self.camera);
                     tracing::debug!(camera = %self.camera, %error, "A crop cannot be had.");
+                }
+            }
+        }
+        if !views.is_empty() {
+            // Only now: most frames bring no view.
+            match Scene::new(frame, &found.detections) {
+                Ok(scene) => views.iter_mut().for_each(|view| view.scene = Some(scene.clone())),
+                Err(error) => {
+                    tracing::debug!(camera = %self.camera, %error, "A scene cannot be had.");
                 }
             }
         }
@@ -110,6 +130,6 @@ impl Watch {
         let crop = frame.pixels.region(rect)?;
         let quality = quality.with_sharpness(sharpness(&crop));
         let taken = self.selector.take(id, frame.pts, &bbox, &quality);
-        Ok(taken.map(|_| View { track: id, bbox, quality, crop }))
+        Ok(taken.map(|_| View { track: id, bbox, quality, crop, scene: None }))
     }
 }

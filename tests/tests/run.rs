@@ -339,11 +339,20 @@ fn sightings_come_while_the_person_is_in_view_with_a_picture() {
         let told = arrived[end["id"].as_str().unwrap()];
         assert!(told < last, "told at {told}, last seen at {last}");
     }
-    let pictures: Vec<_> = seen.iter().filter(|s| topic(s).ends_with("/snapshots")).collect();
-    assert!(pictures.len() >= news.len());
-    for picture in pictures {
-        let picture = image::load_from_memory(&picture.payload).unwrap();
+    let mut shown: BTreeMap<(String, String), u32> = BTreeMap::new();
+    for snapshot in seen.iter().filter(|s| topic(s).ends_with("/snapshots")) {
+        let properties = &snapshot.properties.as_ref().unwrap().user_properties;
+        let of = |key: &str| properties.iter().find(|(name, _)| name == key).unwrap().1.clone();
+        let picture = image::load_from_memory(&snapshot.payload).unwrap();
+        let is_place = of("kind") == "context";
         assert!(picture.width() > 20 && picture.height() > 50);
+        assert!(!is_place || (picture.width(), picture.height()) == (640, 360));
+        *shown.entry((of("sighting"), of("kind"))).or_default() += 1;
+    }
+    for event in events.iter().filter(|event| event["event"] == "new") {
+        let of = |kind: &str| shown.get(&(event["id"].as_str().unwrap().into(), kind.into()));
+        assert!(of("crop").is_some_and(|count| *count >= 1), "{event}: {shown:?}");
+        assert_eq!(of("context"), Some(&1), "{event}: {shown:?}");
     }
 }
 
