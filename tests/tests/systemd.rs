@@ -35,6 +35,7 @@ use spotterd::{
     health::{Hearts, STALLED_AFTER},
     notify::{Notifier, Watchdog},
     pipeline::{Embedding, Lane, Pipeline},
+    portraits::Portraits,
     score::Matcher,
     sighting::{Ledger, Limits},
     source::{Signal, Slot},
@@ -278,6 +279,7 @@ fn embedding() -> Embedding {
         embedder: Embedder::open(&runtime, &bundle, &SessionOptions::default()).unwrap(),
         matcher: Matcher::new(Arc::default(), Arc::default()),
         ledger: Ledger::new(Limits::default(), SmallRng::seed_from_u64(1)),
+        portraits: Portraits::default(),
         armed: Box::new(Arc::default),
         sink: Box::new(|_, _| {}),
     }
