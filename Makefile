@@ -42,6 +42,7 @@ reconnect: build
 	SPOTTER_RECONNECT_FULL=1 $(CARGO) test $(BUILD) --test reconnect -- --nocapture
 
 bench: build
+	rm -rf target/bench/full
 	target/release/spotterd bench embed
 	target/release/spotterd bench random-bundle --out target/bench/full
 	target/release/spotterd replay --bundle target/bench/full --video tests/data/scenes/street-a.mp4

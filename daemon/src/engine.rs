@@ -10,7 +10,11 @@ use spotter_models::{
 use crate::{
     detect::{self, Detector},
     error::{Error, Result},
+    health,
 };
+
+/// Side of the picture that a detector must search before it is used, in pixels.
+const TRIAL_PX: u32 = 320;
 
 /// A loaded library and how sessions are opened in it.
 #[derive(Clone)]
@@ -22,10 +26,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens a detector: a known asset by name, or a file that ends in `.onnx`.
+    /// Opens a detector: a known asset by name, or a file that ends in `.onnx`. It has searched a grey
+    /// picture by then: a damaged one that computes nothing but NaN would find nobody and say nothing.
     ///
     /// # Errors
-    /// Where there is no such file or it is no detector.
+    /// Where there is no such file, it is no detector, or what it computes are no scores and boxes.
     pub fn detector(&self, model: &str) -> Result<Box<dyn Detector>> {
         let path = Path::new(model);
         let (path, bytes) = if path.extension().is_some_and(|extension| extension == "onnx") {
@@ -34,6 +39,17 @@ impl Engine {
             let asset = Asset::find(model)?;
             (asset.path().to_path_buf(), asset.read()?)
         };
-        detect::open(&self.runtime, &path, &bytes, &self.options)
+        let mut detector = detect::open(&self.runtime, &path, &bytes, &self.options)?;
+        let dropped =
+            detector.detect(&health::grey(TRIAL_PX, TRIAL_PX)?, TRIAL_PX, TRIAL_PX)?.dropped;
+        let wrong = dropped.bad_score + dropped.not_finite;
+        if wrong > 0 {
+            let reason = format!(
+                "computes {wrong} scores or boxes that are none on a grey picture: the file is \
+                 damaged, copy it again"
+            );
+            return Err(spotter_models::Error::corrupt(&path, reason).into());
+        }
+        Ok(detector)
     }
 }

@@ -130,7 +130,11 @@ pub fn first_run(detectors: &mut [Box<dyn Detector>], embedder: &mut Embedder) -
     Ok(())
 }
 
-fn grey(width: u32, height: u32) -> Result<Rgb> {
+/// A picture of one even grey.
+///
+/// # Errors
+/// Where a side is 0.
+pub fn grey(width: u32, height: u32) -> Result<Rgb> {
     Ok(Rgb::new(width, height, vec![GREY; width as usize * height as usize * 3])?)
 }
 

@@ -7,6 +7,7 @@
 //! [`pipeline`] runs it live, [`replay`] over recordings.
 
 pub mod alert;
+pub mod bounded;
 pub mod clock;
 pub mod cmd;
 pub mod config;

@@ -5,7 +5,10 @@ use std::{io::Cursor, path::Path};
 use image::ImageDecoder;
 use spotter_models::Rgb;
 
-use crate::error::{Error, Result};
+use crate::{
+    bounded,
+    error::{Error, Result},
+};
 
 /// Largest side that is decoded; a larger one is a mistake or an attack.
 const MAX_SIDE: u32 = 16_384;
@@ -17,19 +20,10 @@ const MAX_BYTES: u64 = 256 << 20;
 /// # Errors
 /// [`Error::Io`] where it cannot be read; a model error of kind corrupt where it is no picture.
 pub fn read(path: &Path) -> Result<Rgb> {
-    let about = std::fs::metadata(path).map_err(Error::io(path))?;
-    if !about.is_file() {
-        return Err(
-            spotter_models::Error::corrupt(path, "is no file but a folder or device").into()
-        );
-    }
     let broken = |reason: &dyn std::fmt::Display| {
         spotter_models::Error::corrupt(path, format!("is no JPEG or PNG picture: {reason}"))
     };
-    if about.len() > MAX_BYTES {
-        return Err(broken(&format_args!("{} bytes are too many", about.len())).into());
-    }
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = bounded::read(path, MAX_BYTES)?;
     let mut reader = image::ImageReader::new(Cursor::new(&bytes))
         .with_guessed_format()
         .map_err(Error::io(path))?;

@@ -85,7 +85,10 @@ impl Service {
         metrics: Option<PrometheusHandle>,
     ) -> Result<Self> {
         let folder = &config.storage.folder;
-        std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+        std::fs::create_dir_all(folder).map_err(|error| {
+            let reason = format!("{error}; choose another folder, or let this user make it");
+            Error::config(format!("storage.folder {}", folder.display()), reason)
+        })?;
         let topics = config.topics()?;
         let places = Arc::new(ArcSwap::from_pointee(config.places()?));
         let board = Arc::new(Board::new());

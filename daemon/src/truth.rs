@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bounded,
     error::{Error, Result},
     frame::Pts,
     geometry::BBox,
@@ -55,11 +56,7 @@ impl Truth {
     /// [`Error::Config`] where it is none.
     pub fn read(path: &Path) -> Result<Self> {
         let wrong = |reason: String| Error::config(path.display().to_string(), reason);
-        let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        if size > MAX_BYTES {
-            return Err(wrong(format!("{size} bytes is more than {MAX_BYTES}")));
-        }
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = bounded::text(path, MAX_BYTES)?;
         let file: file::Truth = serde_json::from_str(&text)
             .map_err(|error| wrong(format!("is no truth file: {error}")))?;
         if !(file.fps.is_finite() && file.fps > 0.0) {

@@ -7,9 +7,11 @@
     reason = "a test that cannot go on says so"
 )]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
+use serde_json::Value;
 use spotter_e2e::program::{Run, data, spotterd, tiny_bundle};
+use spotter_models::assets::Asset;
 
 /// The run was refused with this exit status, its message holds all these words and is no panic.
 #[track_caller]
@@ -109,6 +111,63 @@ fn a_cohort_is_put_into_a_copy_of_a_bundle_and_judged_by() {
     refused(&cohort(&persons, &at("with")), 2, &["exists already"]);
 }
 
+/// A detector that computes nothing but NaN finds nobody, and would say nothing.
+#[test]
+fn a_damaged_detector_is_refused_before_anything_is_searched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Asset::find("yolox-nano").unwrap().path().to_owned();
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 40_000].fill(0xff);
+    let detector = folder.path().join("damaged.onnx");
+    fs::write(&detector, bytes).unwrap();
+    let (video, detector) =
+        (data("one-by-one.mp4").display().to_string(), detector.display().to_string());
+    let run = spotterd(&["replay", "--video", &video, "--detector", &detector]);
+    refused(&run, 3, &["damaged.onnx", "copy it again"]);
+}
+
+/// A telephone that was held upright writes its pictures lying and says how to turn them.
+#[test]
+fn a_recording_is_turned_as_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let ffmpeg = |arguments: &[&str]| {
+        let status = Command::new("ffmpeg").args(["-v", "error"]).args(arguments).status();
+        assert!(status.expect("ffmpeg is needed").success());
+    };
+    let scene = data("scenes/street-a.mp4").display().to_string();
+    ffmpeg(&["-i", &scene, "-t", "8", "-vf", "transpose=1", "-c:v", "libx264", &at("lying.mp4")]);
+    let turn = ["-metadata:s:v:0", "rotate=90", "-c", "copy"];
+    ffmpeg(&[&["-i", &at("lying.mp4")][..], &turn, &[&at("turned.mp4")]].concat());
+    let tracks = |name: &str| {
+        let run = spotterd(&["replay", "--video", &at(name), "--json", "-"]);
+        assert_eq!(run.code, 0, "{}", run.err);
+        let report: Value = serde_json::from_str(&run.out).unwrap();
+        report["summary"]["tracks"].as_u64().unwrap()
+    };
+    let (lying, turned) = (tracks("lying.mp4"), tracks("turned.mp4"));
+    assert!(turned >= 2 && turned > lying, "{turned} tracks turned, {lying} lying");
+}
+
+/// What is no plain file of a sane length is refused at once: it would block, or take all memory.
+#[test]
+fn pipes_and_endless_devices_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (pipe, video) = (pipe.display().to_string(), data("one-by-one.mp4").display().to_string());
+    let bundle = tiny_bundle();
+    let with = |alerts: &str| {
+        spotterd(&["replay", "--bundle", bundle, "--video", &video, "--alerts", alerts])
+    };
+    refused(&spotterd(&["replay", "--video", &pipe]), 3, &["pipe", "is no file"]);
+    refused(&with(&pipe), 2, &["is no file"]);
+    refused(&with("/dev/zero"), 2, &["/dev/zero", "is no file"]);
+    refused(&spotterd(&["check", "/dev/zero"]), 2, &["is no file"]);
+    refused(&spotterd(&["replay", "--video", &video, "--threads", "99999999"]), 2, &["1 to 256"]);
+}
+
 #[test]
 fn pictures_are_matched_and_a_broken_one_does_not_stop_the_rest() {
     let folder = tempfile::tempdir().unwrap();
@@ -176,7 +235,8 @@ fn check_names_what_is_wrong_with_a_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spotterd.toml");
     let config = |text: String| {
-        fs::write(&path, text).unwrap();
+        let storage = format!("[storage]\nfolder = {:?}\n", folder.path().join("state"));
+        fs::write(&path, text + &storage).unwrap();
         spotterd(&["check", &path.display().to_string()])
     };
     let bundle = tiny_bundle();
@@ -189,6 +249,30 @@ fn check_names_what_is_wrong_with_a_configuration() {
     refused(&config(decoder), 1, &["WRONG  door", "nvh264dec"]);
     let provider = format!("bundle = \"{bundle}\"\n{camera}[inference]\nprovider = \"cuda\"\n");
     refused(&config(provider), 1, &["WRONG", "cuda"]);
+    for (url, word) in [
+        ("test:nope", "no such pattern"),
+        ("v4l2:/dev/null", "no camera's device file"),
+        ("v4l2:/dev/video-none", "/dev/video-none"),
+        ("file:/nowhere.mp4", "/nowhere.mp4"),
+        ("file:/tmp", "is no file"),
+    ] {
+        let camera = camera.replace("test:ball", url);
+        let run = config(format!("bundle = \"{bundle}\"\n{camera}"));
+        refused(&run, 1, &["WRONG  door", word]);
+    }
+    let decoder = format!("bundle = \"{bundle}\"\n{camera}decoder = \"jpegdec\"\n");
+    let run = config(decoder);
+    assert_eq!(run.code, 0, "a decoder that probe lists: {}", run.out);
+    let secret =
+        camera.replace("test:ball", "rtsp://127.0.0.1:1/user=a&password=hunter2&channel=1");
+    let run = config(format!("bundle = \"{bundle}\"\n{secret}"));
+    assert!(run.out.contains("127.0.0.1:1/…") && !run.out.contains("hunter2"), "{}", run.out);
+    let text = format!("bundle = \"{bundle}\"\n{camera}[storage]\nfolder = \"/proc/none\"\n");
+    fs::write(&path, text).unwrap();
+    let run = spotterd(&["check", &path.display().to_string()]);
+    refused(&run, 1, &["WRONG  storage", "/proc"]);
+    let run = spotterd(&["run", &path.display().to_string()]);
+    refused(&run, 2, &["storage.folder /proc/none"]);
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::AlertId;
-use crate::error::{Error, Result};
+use crate::{
+    bounded,
+    error::{Error, Result},
+};
 use serde::Deserialize;
 
 /// Largest alert file that is read.
@@ -39,11 +42,7 @@ pub fn read(path: &Path) -> Result<Vec<Wanted>> {
         Object { alerts: Vec<Entry> },
     }
     let place = || path.display().to_string();
-    let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
-    if size > MAX_BYTES {
-        return Err(Error::config(place(), format!("{size} bytes is more than {MAX_BYTES}")));
-    }
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let text = bounded::text(path, MAX_BYTES)?;
     let file: File = serde_json::from_str(&text).map_err(|error| {
         let form = r#"must be a JSON list such as ["woman in a red coat"] or [{"id": "red-coat", "text": "woman in a red coat"}]"#;
         // serde's word for an untagged enum says nothing; a syntax error has a line.

@@ -63,7 +63,7 @@ pub struct EmbedArgs {
     #[arg(long, value_enum, default_value = "full")]
     size: Size,
     /// Threads inside the operators
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = super::model::parse_threads)]
     threads: usize,
     /// Crops in one run
     #[arg(long, default_value_t = 1)]

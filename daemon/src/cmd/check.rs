@@ -1,6 +1,9 @@
 //! `spotterd check`: is a configuration right, and would the daemon start with it?
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use spotter_models::{
@@ -8,7 +11,7 @@ use spotter_models::{
     session::{Runtime, SessionOptions},
 };
 
-use crate::{config::Config, engine::Engine, error::Error, source::SourceSpec};
+use crate::{config::Config, engine::Engine, error::Error, source};
 
 /// Prove a configuration right without starting: cameras, models, decoders, addresses
 #[derive(clap::Args)]
@@ -43,6 +46,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         let camera = camera.get_ref();
         findings.push((camera.id.as_str(), self::camera(camera)));
     }
+    findings.push(("storage", storage(&config.storage.folder)));
     findings.push(("metrics", metrics(&config)));
     let wrong = findings.iter().filter(|(_, finding)| finding.is_err()).count();
     let mut text = String::new();
@@ -61,6 +65,20 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     };
     super::print(&text)?;
     Ok(code)
+}
+
+/// Whether the folder is there and may be written to, or may be made.
+fn storage(folder: &Path) -> crate::Result<String> {
+    let there = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let refuse =
+        |reason: String| Error::config(format!("storage.folder {}", folder.display()), reason);
+    if !there.is_dir() {
+        return Err(refuse(format!("{} is no folder", there.display())));
+    }
+    let rights = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(there, rights)
+        .map_err(|error| refuse(format!("{}: {error}; choose another folder", there.display())))?;
+    Ok(folder.display().to_string())
 }
 
 /// Whether the address is ours and free; a daemon that runs with this configuration has it.
@@ -110,11 +128,7 @@ fn camera(camera: &crate::config::Camera) -> crate::Result<String> {
         .decoder
         .check()
         .map_err(|reason| Error::Source { camera: camera.id.to_string(), reason })?;
-    if let Some(path) = &camera.credentials_file {
-        std::fs::metadata(path).map_err(Error::io(path))?;
-    }
-    if let SourceSpec::File { path, .. } | SourceSpec::V4l2 { device: path, .. } = &spec {
-        std::fs::metadata(path).map_err(Error::io(path))?;
-    }
+    source::present(&spec)
+        .map_err(|reason| Error::Source { camera: camera.id.to_string(), reason })?;
     Ok(format!("{} (not opened)", spec.place()))
 }

@@ -23,7 +23,7 @@ pub(super) struct EngineArgs {
     #[arg(long, default_value = "deimv2-femto", value_name = "MODEL")]
     pub detector: String,
     /// Threads inside a model's operators
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = parse_threads)]
     pub threads: usize,
     /// What runs the models: cpu, cuda or tensorrt
     #[arg(long, default_value = "cpu", value_parser = parse_provider)]
@@ -43,6 +43,14 @@ pub(super) struct ModelArgs {
     pub engine: EngineArgs,
 }
 
+/// Most threads inside an operator: more than any box has cores.
+const MAX_THREADS: usize = 256;
+
+pub(super) fn parse_threads(text: &str) -> std::result::Result<usize, String> {
+    let known = text.parse().ok().filter(|threads| (1..=MAX_THREADS).contains(threads));
+    known.ok_or_else(|| format!("use 1 to {MAX_THREADS}"))
+}
+
 fn parse_provider(name: &str) -> std::result::Result<Provider, String> {
     let known = [Provider::Cpu, Provider::Cuda, Provider::TensorRt];
     known
@@ -58,7 +66,7 @@ impl EngineArgs {
             runtime: Runtime::load(self.library.as_deref())?,
             options: SessionOptions {
                 provider: self.provider,
-                threads: self.threads.max(1),
+                threads: self.threads,
                 ..SessionOptions::default()
             },
         })

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::{
     error::Error,
     frame::CameraId,
-    source::{DecoderChoice, Fps, FrameSize, Pace, RtspUrl, Rules, SourceSpec, Transport},
+    source::{self, DecoderChoice, Fps, FrameSize, Pace, RtspUrl, Rules, SourceSpec, Transport},
 };
 
 /// What GStreamer's test source gives.
@@ -22,7 +22,7 @@ pub struct Address(String);
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.split('?').next().unwrap_or_default())
+        f.write_str(&source::redacted(&self.0))
     }
 }
 

@@ -24,6 +24,7 @@ use crate::{
         Policy, Rules, ZoneName,
         place::{Places, Polygon},
     },
+    bounded,
     error::{Error, Result},
     mqtt::Topics,
     score::Choice,
@@ -204,14 +205,7 @@ impl Config {
     /// # Errors
     /// [`Error::Config`] with the file, the line and what would be right.
     pub fn load(path: &Path) -> Result<Self> {
-        let size = std::fs::metadata(path).map_err(Error::io(path))?.len();
-        if size > MAX_BYTES {
-            return Err(Error::config(
-                path.display().to_string(),
-                format!("{size} bytes is more than a configuration may have ({MAX_BYTES})"),
-            ));
-        }
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let text = bounded::text(path, MAX_BYTES)?;
         Self::parse(&path.display().to_string(), &text)
     }
 
@@ -261,7 +255,7 @@ impl Config {
             camera.get_ref().check().map_err(|reason| Error::config(place(), reason))?;
             let id = &camera.get_ref().id;
             if self.cameras[..index].iter().any(|other| other.get_ref().id == *id) {
-                return Err(Error::config(place(), format!("a second camera is called {id:?}")));
+                return Err(Error::config(place(), format!("a second camera is called {id}")));
             }
         }
         Ok(())

@@ -158,8 +158,9 @@ impl DecoderChoice {
         let DecoderChoice::Named(name) = self else { return Ok(()) };
         let decoder = ready(name).map_err(|problem| self.fault(problem))?;
         let decodes = decoder.factory().is_some_and(|factory| {
-            factory
-                .has_type(gst::ElementFactoryType::DECODER | gst::ElementFactoryType::MEDIA_VIDEO)
+            // Those of Motion JPEG call themselves decoders of images.
+            let media = gst::ElementFactoryType::MEDIA_VIDEO | gst::ElementFactoryType::MEDIA_IMAGE;
+            factory.has_type(gst::ElementFactoryType::DECODER) && factory.has_type(media)
         });
         release(&decoder);
         if decodes { Ok(()) } else { Err(self.fault("is an element that decodes no video".into())) }

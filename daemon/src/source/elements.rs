@@ -1,6 +1,11 @@
 //! The first and the last elements of a pipeline, by the kind of source.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use gstreamer::{self as gst, element_factory::ElementBuilder, prelude::*};
 use gstreamer_app as gst_app;
@@ -144,21 +149,28 @@ fn test(
     fps: Fps,
 ) -> Result<(), Reason> {
     let source = parts.add("videotestsrc", |builder| builder.property("is-live", true))?;
-    let known = source
-        .find_property("pattern")
-        .and_then(|property| gst::glib::EnumClass::with_type(property.value_type()))
-        .and_then(|class| class.to_value_by_nick(pattern));
-    let Some(known) = known else {
-        return Err(Reason::Missing {
-            place: parts.place.clone(),
-            problem: "GStreamer's videotestsrc has no such pattern".into(),
-        });
-    };
-    source.set_property_from_value("pattern", &known);
+    source
+        .set_property_from_value("pattern", &known_pattern(&source, pattern, parts.place.clone())?);
     let caps = raw(Some(size), Some(fps)).field("format", "I420").build();
     let filter = parts.add("capsfilter", |builder| builder.property("caps", caps))?;
     source.link(&filter).map_err(|error| parts.internal(error))?;
     linker.link_raw(&filter)
+}
+
+/// A pattern by the name that GStreamer has for it.
+fn known_pattern(
+    source: &gst::Element,
+    pattern: &str,
+    place: String,
+) -> Result<gst::glib::Value, Reason> {
+    let known = source
+        .find_property("pattern")
+        .and_then(|property| gst::glib::EnumClass::with_type(property.value_type()))
+        .and_then(|class| class.to_value_by_nick(pattern));
+    known.ok_or_else(|| Reason::Missing {
+        place,
+        problem: "GStreamer's videotestsrc has no such pattern".into(),
+    })
 }
 
 /// What a device is asked for: frames as they are, or as JPEG, which is how USB cameras send large
@@ -191,11 +203,12 @@ fn described(
 /// The system's own words for a file that cannot be opened are better than GStreamer's.
 fn readable(path: &Path) -> Result<(), Reason> {
     let missing = |problem: String| Reason::Missing { place: path.display().to_string(), problem };
-    let file = std::fs::File::open(path).map_err(|error| missing(error.to_string()))?;
-    let about = file.metadata().map_err(|error| missing(error.to_string()))?;
+    // Before it is opened: opening a pipe waits for somebody to write.
+    let about = std::fs::metadata(path).map_err(|error| missing(error.to_string()))?;
     if !about.is_file() {
-        return Err(missing("is no file".into()));
+        return Err(missing("is no file but a folder, device or pipe".into()));
     }
+    std::fs::File::open(path).map_err(|error| missing(error.to_string()))?;
     if about.len() == 0 {
         return Err(Reason::NotAVideo {
             place: path.display().to_string(),
@@ -206,8 +219,32 @@ fn readable(path: &Path) -> Result<(), Reason> {
 }
 
 fn readable_device(path: &Path) -> Result<(), Reason> {
-    std::fs::metadata(path).map(|_| ()).map_err(|error| Reason::Missing {
-        place: path.display().to_string(),
-        problem: error.to_string(),
-    })
+    let missing = |problem: String| Reason::Missing { place: path.display().to_string(), problem };
+    let about = std::fs::metadata(path).map_err(|error| missing(error.to_string()))?;
+    // Major number 81 is Video4Linux's for all drivers.
+    let is_video = about.file_type().is_char_device() && rustix::fs::major(about.rdev()) == 81;
+    if is_video { Ok(()) } else { Err(missing("is no camera's device file".into())) }
+}
+
+/// What can be said of a source without opening it: whether the file or device is there, and the test
+/// pattern known.
+///
+/// # Errors
+/// The reason that opening it would give.
+pub fn present(spec: &SourceSpec) -> Result<(), Reason> {
+    match spec {
+        SourceSpec::Rtsp { credentials_file, .. } => {
+            credentials_file.as_ref().map_or(Ok(()), |path| Credentials::read(path).map(drop))
+        }
+        SourceSpec::File { path, .. } => readable(path),
+        SourceSpec::V4l2 { device, .. } => readable_device(device),
+        SourceSpec::Test { pattern, .. } => {
+            let internal = |problem: String| Reason::Internal { place: spec.place(), problem };
+            gst::init().map_err(|error| internal(error.to_string()))?;
+            let source = gst::ElementFactory::make("videotestsrc").build().map_err(|error| {
+                internal(format!("GStreamer's element videotestsrc is not installed ({error})"))
+            })?;
+            known_pattern(&source, pattern, spec.place()).map(drop)
+        }
+    }
 }

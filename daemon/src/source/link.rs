@@ -18,7 +18,11 @@ use super::{
     pipeline::{Opening, Stream},
     reason::Reason,
     recording::Progress,
+    spec::SourceSpec,
 };
+
+/// A Jetson's decoder, whose frames lie in the device's memory.
+const NVIDIA_DECODER: &str = "nvv4l2decoder";
 
 /// Links one source's video, and knows what became of it.
 pub(super) struct Linker {
@@ -29,6 +33,9 @@ pub(super) struct Linker {
     /// A file may use every core for one stream; of many cameras each has one thread, because frame
     /// threads delay each frame by as many frames as there are threads.
     single_thread: bool,
+    /// Whether frames are turned as the recording says: a telephone that was held upright records them
+    /// lying.
+    turns: bool,
     /// Whether an RTSP server described a video.
     offered: AtomicBool,
     /// Whether a stream was found to be decoded, or refused.
@@ -57,6 +64,7 @@ impl Linker {
             choice: opening.decoder.clone(),
             place: opening.spec.place(),
             single_thread: !opening.spec.is_lossless(),
+            turns: matches!(opening.spec, SourceSpec::File { .. }),
             offered: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
             progress: Arc::default(),
@@ -206,7 +214,14 @@ impl Linker {
         // what they take: it costs nothing where nothing is to be changed.
         let parse = self.make(codec.parser())?;
         let decoder = self.decoder(codec)?;
-        self.chain(pad, &[&parse, &decoder])
+        let in_device = decoder.factory().is_some_and(|factory| factory.name() == NVIDIA_DECODER);
+        if !self.turns || in_device {
+            return self.chain(pad, &[&parse, &decoder]);
+        }
+        // Passes frames on untouched where nothing is said.
+        let turn = self.make("videoflip")?;
+        turn.set_property_from_str("video-direction", "auto");
+        self.chain(pad, &[&parse, &decoder, &turn])
     }
 
     /// Opens the decoder that was asked for and notes which it became.
@@ -223,7 +238,7 @@ impl Linker {
         }
         // A Jetson's decoder leaves frames in the device's memory; others are asked for system memory,
         // which without this some would not choose.
-        let memory = if name.as_deref() == Some("nvv4l2decoder") {
+        let memory = if name.as_deref() == Some(NVIDIA_DECODER) {
             gst::Caps::builder("video/x-raw").features(["memory:NVMM"]).build()
         } else {
             gst::Caps::new_empty_simple("video/x-raw")

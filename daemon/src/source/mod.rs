@@ -25,9 +25,10 @@ pub mod supervise;
 pub mod timeline;
 
 pub use decoder::{Codec, DecoderChoice};
+pub use elements::present;
 pub use pipeline::{Pipeline, Pulled};
 pub use reader::Reader;
 pub use reason::{Reason, Retry};
 pub use slot::{Signal, Slot};
-pub use spec::{Fps, FrameSize, Pace, RtspUrl, SourceSpec, Transport};
+pub use spec::{Fps, FrameSize, Pace, RtspUrl, SourceSpec, Transport, redacted};
 pub use supervise::{Rules, Setup, Status, Supervisor};

@@ -98,8 +98,8 @@ pub enum Pace {
     AsFast,
 }
 
-/// An `rtsp://` or `rtsps://` address without credentials. Shown without its query, where some cameras
-/// want a password.
+/// An `rtsp://` or `rtsps://` address without credentials. Shown without its query, and without its
+/// path where that names a password: some cameras want one there.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct RtspUrl {
@@ -180,8 +180,27 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
 
 impl fmt::Display for RtspUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.url.split(['?', '#']).next().unwrap_or_default())
+        f.write_str(&redacted(&self.url))
     }
+}
+
+/// An address as it may be shown: without its query, and without its path where that names a secret.
+pub fn redacted(address: &str) -> String {
+    let shown = address.split(['?', '#']).next().unwrap_or_default();
+    let host = shown.find("://").map_or(0, |at| at + 3);
+    let path = shown.get(host..).and_then(|rest| rest.find('/')).map(|at| host + at);
+    match path.and_then(|at| shown.split_at_checked(at)) {
+        Some((before, path)) if names_a_secret(path) => format!("{before}/…"),
+        _ => shown.to_owned(),
+    }
+}
+
+/// Whether a path looks as if it held a password, as the paths of many cheap recorders do:
+/// `/user=admin&password=…&channel=1`.
+fn names_a_secret(path: &str) -> bool {
+    let path = path.to_ascii_lowercase();
+    let keys = ["pass", "pwd", "psw", "secret", "token", "auth", "key"];
+    path.contains('=') && keys.iter().any(|key| path.contains(key))
 }
 
 impl fmt::Debug for RtspUrl {
@@ -315,6 +334,14 @@ mod tests {
         let url = RtspUrl::new("rtsp://camera/1?user=a&password=hunter2").unwrap();
         assert_eq!(url.to_string(), "rtsp://camera/1");
         assert!(!format!("{url:?}").contains("hunter2"));
+        // Many recorders want user and password in the path.
+        for path in ["user=admin&password=hunter2&channel=1", "user=a_PWD=hunter2_ch=1.sdp"] {
+            let url = RtspUrl::new(&format!("rtsp://camera:554/{path}")).unwrap();
+            assert_eq!(url.to_string(), "rtsp://camera:554/…");
+        }
+        let plain = "rtsp://camera/cam/realmonitor/channel=1/monkey";
+        assert_eq!(RtspUrl::new("rtsp://camera/Streaming/101").unwrap().to_string().len(), 27);
+        assert_eq!(redacted(plain), "rtsp://camera/…", "rather too much than too little");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Draft<'a> {
 /// [`Error::Invalid`] where `dir` exists, [`Error::Mismatch`] where the parts of the draft do not fit
 /// together, [`Error::Unavailable`] where `dir` cannot be written, [`Error::Io`].
 pub fn write(dir: &Path, draft: &Draft<'_>) -> Result<Generation> {
-    check_new(dir)?;
+    make_room(dir)?;
     // Before minutes of folding: most mistakes show without the files.
     draft.probe.check_shapes(draft.config)?;
     draft.cohort.map_or(Ok(()), |cohort| cohort.check_shapes(draft.config))?;
@@ -85,7 +85,7 @@ pub fn write(dir: &Path, draft: &Draft<'_>) -> Result<Generation> {
 /// # Errors
 /// As [`write`], and [`Error::Corrupt`] where the source changed meanwhile.
 pub fn write_with_cohort(dir: &Path, source: &Bundle, cohort: &Cohort) -> Result<Generation> {
-    check_new(dir)?;
+    make_room(dir)?;
     cohort.check_shapes(&source.manifest().config)?;
     let aside = Aside::create(aside::beside(dir)?)?;
     let mut manifest = source.manifest().clone();
@@ -105,14 +105,18 @@ pub fn write_with_cohort(dir: &Path, source: &Bundle, cohort: &Cohort) -> Result
     Ok(Generation::of_manifest(&bytes))
 }
 
-fn check_new(dir: &Path) -> Result<()> {
+/// Makes room for the folder: its parent is made, an older one of its name is not touched.
+fn make_room(dir: &Path) -> Result<()> {
     if dir.symlink_metadata().is_ok() {
         return Err(Error::invalid(
             format!("bundle folder {}", dir.display()),
             "exists already; choose a new name or remove it",
         ));
     }
-    Ok(())
+    match dir.parent() {
+        Some(parent) => std::fs::create_dir_all(parent).map_err(aside::writing(parent)),
+        None => Ok(()),
+    }
 }
 
 fn manifest_of(draft: &Draft<'_>, files: BTreeMap<String, FileRecord>) -> Result<Manifest> {
