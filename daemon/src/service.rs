@@ -449,3 +449,17 @@ fn camera_state(topics: &Topics, camera: &CameraId, payload: Vec<u8>) -> Message
 
 /// How often [`Service::tick`] is due.
 pub const TICK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_counted_and_one_that_cannot_be_kept_is_a_start_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!([1, 2, 3].map(|_| next_session(folder.path())), [1, 2, 3]);
+        std::fs::write(folder.path().join("session"), "rubbish").unwrap();
+        assert_eq!(next_session(folder.path()), 1);
+        assert_eq!(next_session(&folder.path().join("nowhere")), 1);
+    }
+}

@@ -9,7 +9,6 @@
 )]
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
@@ -42,8 +41,8 @@ fn publish_bytes(broker: &Mosquitto, topic: &str, payload: &[u8]) {
 }
 
 fn validate(state: &Value) {
-    let schema = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../configs/schemas/alert-state.schema.json");
+    let schema =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/schemas/alert-state.schema.json");
     let schema: Value = serde_json::from_slice(&fs::read(schema).unwrap()).unwrap();
     if let Err(error) = jsonschema::validate(&schema, state) {
         panic!("not as alert-state should be: {error}: {state}");
@@ -62,7 +61,8 @@ type Row = (&'static str, Vec<u8>, &'static str, Option<&'static str>, &'static 
 
 fn rows() -> Vec<Row> {
     let large = |bytes: usize| with("purpose", "x".repeat(bytes).into());
-    let rejected = |name, payload, code, word| -> Row { (name, payload, "rejected", Some(code), word) };
+    let rejected =
+        |name, payload, code, word| -> Row { (name, payload, "rejected", Some(code), word) };
     vec![
         rejected("not-utf8", b"{\"text\": \"\xff\"}".to_vec(), "not-utf8", "byte 11"),
         rejected("large", large(9_000), "too-large", "at most 8192"),
@@ -142,9 +142,21 @@ fn retained_rubbish_on_every_topic_hinders_nothing() {
     let broker = Mosquitto::start_open();
     let rubbish: [&[u8]; 3] = [b"\xff\xfe", b"{\"schema\": 99}", b"[[[["];
     let topics = [
-        "alerts/Bad.Name", "alerts/garbage", "approvals/garbage", "approvals/Bad.Name", "preview",
-        "feedback", "search", "box/marker", "box/command", "box/status", "box/alerts/garbage",
-        "box/alerts/of-nobody", "box/cameras/ball", "box/sightings", "box/snapshots",
+        "alerts/Bad.Name",
+        "alerts/garbage",
+        "approvals/garbage",
+        "approvals/Bad.Name",
+        "preview",
+        "feedback",
+        "search",
+        "box/marker",
+        "box/command",
+        "box/status",
+        "box/alerts/garbage",
+        "box/alerts/of-nobody",
+        "box/cameras/ball",
+        "box/sightings",
+        "box/snapshots",
     ];
     for (number, topic) in topics.iter().enumerate() {
         let topic = format!("spotter/hall/{topic}");
@@ -153,9 +165,9 @@ fn retained_rubbish_on_every_topic_hinders_nothing() {
     arm(&broker, "good", 1);
     let daemon = Plan::new(folder.path(), broker.port, BALL).start();
     let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
-    watcher.seen.when("armed", |seen| {
-        are(&["good"], "armed")(seen) && are(&["garbage"], "rejected")(seen)
-    });
+    watcher
+        .seen
+        .when("armed", |seen| are(&["good"], "armed")(seen) && are(&["garbage"], "rejected")(seen));
     daemon.says(PATIENCE, &["Desired state read to its end."]);
     daemon.says(PATIENCE, &["ignored", "alerts/Bad.Name"]);
     daemon.says(PATIENCE, &["ignored", "approvals/Bad.Name"]);
@@ -198,7 +210,10 @@ fn a_wrong_login_is_named_and_a_right_one_needs_no_restart() {
     daemon.says(PATIENCE, &["Desired state read to its end."]);
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0), "{log}");
-    assert!(!log.contains("change-me") && !log.contains("guess"), "a password is in the log: {log}");
+    assert!(
+        !log.contains("change-me") && !log.contains("guess"),
+        "a password is in the log: {log}"
+    );
 }
 
 #[test]
@@ -300,12 +315,11 @@ fn a_full_disk_costs_pictures_and_no_sighting_and_a_start_on_it_watches() {
     let mut broker = Mosquitto::start_open();
     let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
     let street = data("scenes/street-a.mp4").display().to_string();
-    let camera =
-        format!("[[camera]]\nid = \"street\"\nurl = \"file:{street}\"\nrepeat = true\n");
+    let camera = format!("[[camera]]\nid = \"street\"\nurl = \"file:{street}\"\nrepeat = true\n");
     let plan = Plan::new(folder.path(), broker.port, &camera);
     fs::create_dir(plan.state()).unwrap();
     let disk = SmallDisk::mount(&plan.state(), "12m");
-    let rest = plan.state().join("somebody-else-s-log");
+    let [rest, more] = ["somebody-else-s-log", "and-more-of-it"].map(|n| plan.state().join(n));
     let daemon = disk.start(&plan);
     let alerts = ["first", "second", "third"];
     alerts.iter().for_each(|id| arm(&broker, id, 1));
@@ -317,13 +331,13 @@ fn a_full_disk_costs_pictures_and_no_sighting_and_a_start_on_it_watches() {
     disk.fill(&rest);
     daemon.says(PATIENCE, &["Disk full", "Free some room"]);
     let so_far = delivery::committed(&daemon.log.all()).len();
-    within(PATIENCE, || {
-        (delivery::committed(&daemon.log.all()).len() > so_far + 5).then_some(())
-    });
+    within(PATIENCE, || (delivery::committed(&daemon.log.all()).len() > so_far + 5).then_some(()));
     let mut committed = delivery::committed(&daemon.kill());
 
-    // A start on the full disk watches and commits on.
+    // A start on a disk without a byte left watches and commits on, in the pages it holds.
+    disk.fill(&more);
     let daemon = disk.start(&plan);
+    daemon.says(PATIENCE, &["No room for the outbox's reserve"]);
     let of_this_life = within(PATIENCE, || {
         let committed = delivery::committed(&daemon.log.all());
         (committed.len() > 5).then_some(committed)
@@ -332,17 +346,21 @@ fn a_full_disk_costs_pictures_and_no_sighting_and_a_start_on_it_watches() {
     within(PATIENCE, || {
         delivery::missing(&of_this_life, &watcher.seen.all()).is_empty().then_some(())
     });
+    // Whether there is still room for this one or not: it is not lost.
+    arm(&broker, "while-full", 1);
     disk.free(&rest);
+    disk.free(&more);
     daemon.says(PATIENCE, &["Disk has room again"]);
     arm(&broker, "after", 1);
-    watcher.seen.when("armed", are(&["after"], "armed"));
+    watcher.seen.when("armed", are(&["while-full", "after"], "armed"));
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0), "{log}");
     let lines: Vec<String> = log.lines().map(str::to_owned).collect();
     committed.extend(delivery::committed(&lines));
-    within(PATIENCE, || delivery::missing(&committed, &watcher.seen.all()).is_empty().then_some(()));
+    within(PATIENCE, || {
+        delivery::missing(&committed, &watcher.seen.all()).is_empty().then_some(())
+    });
     let arrived = delivery::check(&committed, &watcher.seen.all());
-    let cameras: BTreeSet<&str> = arrived.values().map(|arrival| arrival.camera.as_str()).collect();
-    assert_eq!(cameras, BTreeSet::from(["street"]));
+    println!("{} of {} messages over a full disk", arrived.len(), committed.len());
     assert!(!log.contains("A sighting was lost"), "{log}");
 }

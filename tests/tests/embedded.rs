@@ -30,9 +30,8 @@ const SAMPLE_EVERY: usize = 5_000;
 /// Messages until the broker has all that it keeps of a topic for slow readers, 16 MiB, and the
 /// allocator has settled.
 const WARM: usize = 50_000;
-/// What the second half may add to that, in KiB; a leak of a hundredth of a message's size would
-/// show.
-const GROWTH_MAX_KIB: u64 = 4 << 10;
+/// What the second half may add to that, in KiB: a leak of 21 bytes a message would show.
+const GROWTH_MAX_KIB: u64 = 1 << 10;
 
 fn topics() -> Topics {
     Topics::new("spotter", "hall", "other").unwrap()
@@ -40,8 +39,8 @@ fn topics() -> Topics {
 
 /// The shipped example of a sighting with another number.
 fn sightings(numbers: std::ops::Range<usize>) -> Vec<Message> {
-    let example = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../configs/schemas/examples/sighting.new.json");
+    let example =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/schemas/examples/sighting.new.json");
     let mut example: Value = serde_json::from_slice(&std::fs::read(example).unwrap()).unwrap();
     let message = |number: usize| {
         example["seq"] = number.into();

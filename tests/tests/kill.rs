@@ -22,12 +22,14 @@ use spotterd::clock::Stop;
 
 /// How long something may take that must come.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Lives that end by a kill.
+/// Lives that end by a kill; more where `SPOTTER_CHAOS` is set, as `make chaos` does.
 const KILLS: usize = 20;
+const KILLS_LONG: usize = 100;
 /// The longest of them, from the start of the process: models are opened in the first second.
 const LIFE_MAX_MS: u64 = 6_000;
 
-const ALERTS: [&str; 3] = ["first", "second", "third"];
+/// Each of them brings a sighting of each person: enough that some kills hit a commit or a publish.
+const ALERTS: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
 
 /// Random, or the one that `SPOTTER_SEED` names.
 fn seed() -> u64 {
@@ -44,8 +46,9 @@ fn alerts(seen: &[Seen], ids: &BTreeSet<String>) -> BTreeSet<String> {
 }
 
 #[test]
-fn twenty_kills_lose_neither_alerts_nor_sightings() {
+fn kills_at_random_moments_lose_neither_alerts_nor_sightings() {
     let seed = seed();
+    let kills = if std::env::var_os("SPOTTER_CHAOS").is_some() { KILLS_LONG } else { KILLS };
     println!("SPOTTER_SEED={seed}");
     let mut random = SmallRng::seed_from_u64(seed);
     let folder = tempfile::tempdir().unwrap();
@@ -69,7 +72,7 @@ fn twenty_kills_lose_neither_alerts_nor_sightings() {
     watcher.seen.when("armed", are(&ALERTS, "armed"));
     let mut committed = delivery::committed(&daemon.kill());
     let mut lives_with_commits = 0;
-    for _ in 1..KILLS {
+    for _ in 1..kills {
         let daemon = plan.start();
         Stop::default().wait(Duration::from_millis(random.random_range(0..LIFE_MAX_MS)));
         let of_this_life = delivery::committed(&daemon.kill());
@@ -92,10 +95,12 @@ fn twenty_kills_lose_neither_alerts_nor_sightings() {
     assert_eq!(code, Some(0), "{log}");
     let lines: Vec<String> = log.lines().map(str::to_owned).collect();
     committed.extend(delivery::committed(&lines));
-    within(PATIENCE, || delivery::missing(&committed, &watcher.seen.all()).is_empty().then_some(()));
+    within(PATIENCE, || {
+        delivery::missing(&committed, &watcher.seen.all()).is_empty().then_some(())
+    });
     let arrived = delivery::check(&committed, &watcher.seen.all());
     println!(
-        "{KILLS} kills, {lives_with_commits} lives with sightings; {} messages by the logs, {} arrived",
+        "{kills} kills, {lives_with_commits} lives with sightings; {} messages by the logs, {} arrived",
         committed.len(),
         arrived.len(),
     );

@@ -96,9 +96,8 @@ fn until_all_are_armed(watcher: &Watcher, first: usize, clock: &SystemClock) -> 
 fn ten_thousand_retained_alerts_are_armed() {
     let clock = SystemClock::new();
     let door = rig::free_port();
-    let broker = rig::start_shipped("localhost", |config| {
-        format!("{config}\nlistener {door} 127.0.0.1\n")
-    });
+    let broker =
+        rig::start_shipped("localhost", |config| format!("{config}\nlistener {door} 127.0.0.1\n"));
     let watcher = Watcher::start_with(staff("watcher", door), "spotter/harbour/gate-1/#");
     let colours = ["red", "blue", "green", "black"];
     let message = |number: usize| {

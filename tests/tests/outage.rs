@@ -88,7 +88,11 @@ fn an_outage_loses_no_sighting() {
     // From here on they come in time again.
     let is_prompt = |since: &Reference| arrived_in_time(since, &watcher.seen.all());
     within(PATIENCE, || {
-        committed_since(&daemon, "Broker away").iter().skip(during.len()).any(is_prompt).then_some(())
+        committed_since(&daemon, "Broker away")
+            .iter()
+            .skip(during.len())
+            .any(is_prompt)
+            .then_some(())
     });
 
     let (code, log) = daemon.stop();
@@ -96,7 +100,9 @@ fn an_outage_loses_no_sighting() {
     let lines: Vec<String> = log.lines().map(str::to_owned).collect();
     let committed = delivery::committed(&lines);
     // The ends that a stop commits are sent before the goodbye.
-    within(PATIENCE, || delivery::missing(&committed, &watcher.seen.all()).is_empty().then_some(()));
+    within(PATIENCE, || {
+        delivery::missing(&committed, &watcher.seen.all()).is_empty().then_some(())
+    });
     let arrived = delivery::check(&committed, &watcher.seen.all());
     println!(
         "{} messages committed, {} of them while the broker was away for {away:?}; {} copies",

@@ -43,9 +43,8 @@ fn decoded(daemon: &Daemon, camera: &str) -> f64 {
     let label = |(key, value): (&str, &str)| format!("{key}=\"{value}\"");
     // In whichever order the exporter writes them.
     let orders = [[labels[0], labels[1]], [labels[1], labels[0]]];
-    let names = orders.map(|order| {
-        format!("spotter_stage_out_total{{{}}}", order.map(label).join(","))
-    });
+    let names =
+        orders.map(|order| format!("spotter_stage_out_total{{{}}}", order.map(label).join(",")));
     names.iter().find_map(|name| daemon.metric(name)).unwrap_or(0.0)
 }
 
@@ -62,9 +61,8 @@ fn a_reload_touches_only_what_changed_and_a_faulty_file_changes_nothing() {
     let mount = format!("/street={}", video.display());
     let program = Path::new(env!("CARGO_BIN_EXE_rtsp-server"));
     let server = ServerProcess::start(program, &["--mount", &mount]).unwrap();
-    let camera = |id: &str| {
-        format!("[[camera]]\nid = \"{id}\"\nurl = \"{}\"\n", server.url("/street"))
-    };
+    let camera =
+        |id: &str| format!("[[camera]]\nid = \"{id}\"\nurl = \"{}\"\n", server.url("/street"));
     let (hall, gate, dock) = (camera("hall"), camera("gate"), camera("dock"));
     let broker = Mosquitto::start_open();
     let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
@@ -120,9 +118,9 @@ fn a_reload_touches_only_what_changed_and_a_faulty_file_changes_nothing() {
     daemon.signal(Signal::HUP);
     daemon.says(PATIENCE, &["The configuration was reloaded."]);
     watcher.seen.when("the new one streams", stream(&["hall", "dock"]));
-    let seen = watcher.seen.when("the device's cameras", |seen| {
-        status(seen)["cameras"] == json!(["hall", "dock"])
-    });
+    let seen = watcher
+        .seen
+        .when("the device's cameras", |seen| status(seen)["cameras"] == json!(["hall", "dock"]));
     assert_ne!(status(&seen)["config_hash"], hash);
     watcher.seen.when("the state of the camera that is gone", |seen| {
         let last = seen.iter().rfind(|seen| topic(seen).ends_with("/cameras/gate"));

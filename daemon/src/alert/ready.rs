@@ -213,11 +213,7 @@ mod tests {
     }
 
     /// The three steps one after the other, and how many texts were computed.
-    fn ready(
-        store: &mut Store,
-        tower: &mut Fake,
-        views: &[Arc<View>],
-    ) -> Result<(Batch, usize)> {
+    fn ready(store: &mut Store, tower: &mut Fake, views: &[Arc<View>]) -> Result<(Batch, usize)> {
         let known = known(store, tower.generation(), views)?;
         let reading = read(tower, views, known, || false);
         let computed = reading.fresh.len();

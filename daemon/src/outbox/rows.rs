@@ -124,21 +124,19 @@ pub(super) fn append(
          (:class, :bytes, :mono, :wall, :expires, :retain, :topic, :camera, :reference, :header, \
          :payload)",
     )?;
-    insert.execute(
-        named_params! {
-            ":class": message.class.code(),
-            ":bytes": bytes,
-            ":mono": now.mono_ms,
-            ":wall": now.wall_ms,
-            ":expires": message.expires_after.map(millis),
-            ":retain": message.retain,
-            ":topic": message.topic,
-            ":camera": message.camera.as_ref().map(|camera| camera.as_str()),
-            ":reference": message.reference,
-            ":header": header,
-            ":payload": message.payload,
-        },
-    )?;
+    insert.execute(named_params! {
+        ":class": message.class.code(),
+        ":bytes": bytes,
+        ":mono": now.mono_ms,
+        ":wall": now.wall_ms,
+        ":expires": message.expires_after.map(millis),
+        ":retain": message.retain,
+        ":topic": message.topic,
+        ":camera": message.camera.as_ref().map(|camera| camera.as_str()),
+        ":reference": message.reference,
+        ":header": header,
+        ":payload": message.payload,
+    })?;
     tally.add(message.class, 1, bytes as u64);
     Ok(RowId(db.last_insert_rowid()))
 }
@@ -151,7 +149,8 @@ pub(super) fn shed(
     enough: impl Fn(&Tally) -> bool,
 ) -> rusqlite::Result<Vec<RowId>> {
     let mut gone = Vec::new();
-    let mut oldest = db.prepare_cached("SELECT id, bytes FROM message WHERE class = ?1 ORDER BY id")?;
+    let mut oldest =
+        db.prepare_cached("SELECT id, bytes FROM message WHERE class = ?1 ORDER BY id")?;
     let mut rows = oldest.query([class.code()])?;
     while !enough(tally)
         && let Some(row) = rows.next()?
@@ -230,32 +229,33 @@ pub(super) fn candidate(
          WHERE id = ?1"
     );
     let mut select = db.prepare_cached(&sql)?;
-    select.query_row([row.0], |found| {
-        let age = Age::read(found, opened, now_mono_ms)?;
-        let header: String = found.get(8)?;
-        let outgoing = Outgoing {
-            row,
-            class: class(found, 4)?,
-            retain: found.get(6)?,
-            topic: found.get(7)?,
-            header: serde_json::from_str(&header).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(
-                    8,
-                    rusqlite::types::Type::Text,
-                    Box::new(error),
-                )
-            })?,
-            payload: found.get(9)?,
-            expires_in: age.expires_after.map(|limit| limit.saturating_sub(age.age)),
-        };
-        Ok(Candidate {
-            outgoing,
-            has_begun: found.get(5)?,
-            has_expired: age.has_expired(),
-            age: age.age,
+    select
+        .query_row([row.0], |found| {
+            let age = Age::read(found, opened, now_mono_ms)?;
+            let header: String = found.get(8)?;
+            let outgoing = Outgoing {
+                row,
+                class: class(found, 4)?,
+                retain: found.get(6)?,
+                topic: found.get(7)?,
+                header: serde_json::from_str(&header).map_err(|error| {
+                    rusqlite::Error::FromSqlConversionFailure(
+                        8,
+                        rusqlite::types::Type::Text,
+                        Box::new(error),
+                    )
+                })?,
+                payload: found.get(9)?,
+                expires_in: age.expires_after.map(|limit| limit.saturating_sub(age.age)),
+            };
+            Ok(Candidate {
+                outgoing,
+                has_begun: found.get(5)?,
+                has_expired: age.has_expired(),
+                age: age.age,
+            })
         })
-    })
-    .optional()
+        .optional()
 }
 
 /// Fixes a row's payload: from now on every copy has these bytes.
