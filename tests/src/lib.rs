@@ -7,6 +7,7 @@ pub mod delivery;
 pub mod program;
 #[allow(
     missing_docs,
+    clippy::new_without_default,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -72,7 +72,7 @@ fn a_hundred_thousand_sightings_pass_and_memory_stays_flat() {
     for first in (0..SIGHTINGS).step_by(BATCH) {
         outbox.commit(&sightings(first..first + BATCH)).unwrap();
         let sent = first + BATCH;
-        if sent % SAMPLE_EVERY == 0 {
+        if sent.is_multiple_of(SAMPLE_EVERY) {
             // Not more than this under way, or the disk and not the broker were tested.
             within(PATIENCE, || (link.counters().published() >= sent as u64).then_some(()));
             memory.push((sent, daemon.memory_kib()));
