@@ -12,7 +12,7 @@ use std::{collections::BTreeSet, path::Path, time::Duration};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde_json::Value;
 use spotter_e2e::{
-    daemon::{Plan, are, arm, within},
+    daemon::{Plan, are, arm, publish, within},
     delivery,
     program::data,
     rig::{Mosquitto, Seen, Watcher, topic},
@@ -90,7 +90,11 @@ fn kills_at_random_moments_lose_neither_alerts_nor_sightings() {
         (ids.len() >= ALERTS.len()).then_some(ids)
     });
     broker.resume();
+    // And one that staff withdraw before it is back is withdrawn.
+    let [withdrawn, ..] = ALERTS;
+    publish(&broker, withdrawn, r#"{"schema":1,"revision":2,"withdrawn":true}"#);
     within(PATIENCE, || (alerts(&watcher.seen.all(), &ids).len() == ALERTS.len()).then_some(()));
+    within(PATIENCE, || are(&[withdrawn], "withdrawn")(&watcher.seen.all()).then_some(()));
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0), "{log}");
     let lines: Vec<String> = log.lines().map(str::to_owned).collect();

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use spotter_models::{Generation, Kind};
 
 use super::{
-    Code, Refusal, Spec, Store, View, Wall,
+    AlertId, Code, Refusal, Spec, Store, View, Wall,
     book::{Changes, Status},
     store::Text,
 };
@@ -46,6 +46,8 @@ pub struct Batch {
     pub ready: Vec<Ready>,
     /// Alerts that the bundle cannot read, which are rejected now.
     pub changes: Changes,
+    /// Alerts whose texts the tower could not read now, to be tried again.
+    pub failed: Vec<AlertId>,
 }
 
 /// Alerts with their texts read, in memory.
@@ -57,8 +59,9 @@ pub struct Reading {
     fresh: BTreeMap<String, Text>,
     /// How many alerts were worked on, from the first one.
     pub done: usize,
-    /// Why no more could be.
-    failure: Option<Error>,
+    failed: Vec<AlertId>,
+    /// Why the first of them failed.
+    pub failure: Option<Error>,
 }
 
 /// What is known already of the texts of these alerts.
@@ -82,8 +85,9 @@ pub fn known(
 }
 
 /// Embeds the texts of armed alerts, those that are not `known`; alerts in any other state are passed
-/// over. Ends before the next text that has to be computed once it is `enough`, but not before the
-/// first. Needs no store, so that messages come in meanwhile.
+/// over, and one that the tower fails over holds up no other. Ends before the next text that has to be
+/// computed once it is `enough`, but not before the first. Needs no store, so that messages come in
+/// meanwhile.
 pub fn read(
     reader: &mut dyn TextReader,
     views: &[Arc<View>],
@@ -94,7 +98,8 @@ pub fn read(
     for view in views {
         if let Some(spec) = armed(view) {
             let is_known = texts(spec).all(|text| known.contains_key(text));
-            if !is_known && !reading.fresh.is_empty() && enough() {
+            let has_tried = !reading.fresh.is_empty() || reading.failure.is_some();
+            if !is_known && has_tried && enough() {
                 break;
             }
             match look_up(reader, spec, &mut known, &mut reading.fresh) {
@@ -107,8 +112,8 @@ pub fn read(
                     reading.unreadable.push((view.clone(), why));
                 }
                 Err(error) => {
-                    reading.failure = Some(error);
-                    break;
+                    reading.failed.push(view.id.clone());
+                    reading.failure.get_or_insert(error);
                 }
             }
         }
@@ -119,22 +124,20 @@ pub fn read(
 
 /// Keeps what was computed and rejects what cannot be read, unless it changed meanwhile. A disk that
 /// takes nothing is no reason not to arm: the next start computes the texts again.
-///
-/// # Errors
-/// Where the tower failed.
-pub fn keep(store: &mut Store, reading: Reading, now: Wall) -> Result<Batch> {
+pub fn keep(store: &mut Store, reading: Reading, now: Wall) -> Batch {
     if !reading.fresh.is_empty()
         && let Err(error) = store.keep_embeddings(&reading.fresh)
     {
         tracing::warn!(%error, "Texts that were read are not on disk: read again at the next start.");
     }
-    let mut batch = Batch { ready: reading.ready, changes: Changes::default() };
+    let Reading { ready, failed, .. } = reading;
+    let mut batch = Batch { ready, changes: Changes::default(), failed };
     for (view, why) in reading.unreadable {
         let changes = store.cannot_arm(&view, why, now);
         batch.changes.views.extend(changes.views);
         batch.changes.forgotten.extend(changes.forgotten);
     }
-    reading.failure.map_or(Ok(batch), Err)
+    batch
 }
 
 /// What an alert that is to be looked for asks for.
@@ -178,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::alert::{
-        AlertId, Policy, Rules,
+        Policy, Rules,
         store::{Inbound, Topic},
     };
 
@@ -212,12 +215,16 @@ mod tests {
         Fake { generation: Generation([generation; 16]), read: Vec::new(), fails_after: usize::MAX }
     }
 
-    /// The three steps one after the other, and how many texts were computed.
-    fn ready(store: &mut Store, tower: &mut Fake, views: &[Arc<View>]) -> Result<(Batch, usize)> {
-        let known = known(store, tower.generation(), views)?;
-        let reading = read(tower, views, known, || false);
-        let computed = reading.fresh.len();
-        keep(store, reading, now()).map(|batch| (batch, computed))
+    /// The three steps one after the other, how many texts were computed, and why no more.
+    fn ready(
+        store: &mut Store,
+        tower: &mut Fake,
+        views: &[Arc<View>],
+    ) -> (Batch, usize, Option<Error>) {
+        let known = known(store, tower.generation(), views).unwrap();
+        let mut reading = read(tower, views, known, || false);
+        let (computed, failure) = (reading.fresh.len(), reading.failure.take());
+        (keep(store, reading, now()), computed, failure)
     }
 
     fn now() -> Wall {
@@ -246,10 +253,13 @@ mod tests {
         let (_, changes) = store.take(&all, now()).unwrap();
         let mut tower = fake(1);
         tower.fails_after = 1;
-        assert!(ready(&mut store, &mut tower, &changes.views).is_err());
-        assert_eq!(tower.read, ["Red coat", "hat"]);
+        let (batch, computed, failure) = ready(&mut store, &mut tower, &changes.views);
+        assert!(failure.unwrap().to_string().contains("out of memory"));
+        assert_eq!(tower.read, ["Red coat", "hat", "!!", "blue coat"], "each is tried");
+        let failed: Vec<&str> = batch.failed.iter().map(AlertId::as_str).collect();
+        assert_eq!((failed, computed), (vec!["a", "bad", "z"], 1));
         let mut tower = fake(1);
-        let (batch, computed) = ready(&mut store, &mut tower, &changes.views).unwrap();
+        let (batch, computed, _) = ready(&mut store, &mut tower, &changes.views);
         assert_eq!(tower.read, ["hat", "!!", "blue coat"]);
         assert_eq!(computed, 2);
         let names: Vec<&str> = batch.ready.iter().map(|ready| ready.view.id.as_str()).collect();
@@ -265,13 +275,13 @@ mod tests {
         let mut store = Store::open(&path, rules, now()).unwrap();
         let views = store.book().readers().load_full();
         let mut tower = fake(1);
-        let (again, _) = ready(&mut store, &mut tower, views.all()).unwrap();
+        let (again, ..) = ready(&mut store, &mut tower, views.all());
         assert_eq!((tower.read, again.ready.len()), (vec!["!!".to_owned()], 2));
         assert_eq!(again.ready[0].text, batch.ready[0].text);
         let mut tower = fake(2);
         store.try_again(now());
         let views = store.book().readers().load_full();
-        let (other, computed) = ready(&mut store, &mut tower, views.all()).unwrap();
+        let (other, computed, _) = ready(&mut store, &mut tower, views.all());
         assert_eq!((tower.read.len(), computed), (4, 3), "another bundle");
         assert_eq!(other.ready[0].text.embedding.generation(), Generation([2; 16]));
     }
@@ -295,7 +305,7 @@ mod tests {
             let reading = read(&mut tower, views, known, || true);
             let done = reading.done;
             views = &views[done..];
-            rounds.push((done, keep(&mut store, reading, now()).unwrap().ready.len()));
+            rounds.push((done, keep(&mut store, reading, now()).ready.len()));
         }
         assert_eq!(rounds, [(1, 1), (2, 1), (1, 1)]);
         assert_eq!(tower.read, ["red coat", "hat", "a cap", "blue coat"]);

@@ -218,6 +218,17 @@ struct Clerk {
     ready: BTreeMap<AlertId, Ready>,
 }
 
+/// What became of alerts that were to be armed.
+struct Armings {
+    /// How many were worked on, from the first one.
+    done: usize,
+    /// What that changes in the book.
+    also: Changes,
+    /// Those that the tower failed over, and why the first one.
+    failed: Vec<AlertId>,
+    failure: Option<Error>,
+}
+
 impl Clerk {
     fn work(mut self) {
         while !self.stop.asked() {
@@ -241,47 +252,52 @@ impl Clerk {
             part.changed.iter().filter_map(|id| known.get(id)).cloned().collect();
         let forgotten: Vec<AlertId> =
             part.changed.iter().filter(|id| known.get(id).is_none()).cloned().collect();
-        let told = self.arm(&views, &forgotten).and_then(|(done, also)| {
+        let told = self.arm(&views, &forgotten).and_then(|arming| {
             self.publish_armed()?;
-            let (now, later) = views.split_at(done);
+            let (now, later) = views.split_at(arming.done);
             let mut states = self.states(now, &forgotten);
             states.extend(self.refusals(&part.refused));
             self.outbox.commit(&states)?;
             self.show();
-            Ok((later, also))
+            Ok((later, arming))
         });
-        match told {
-            Ok((later, also)) => {
-                self.shared.leave(also);
-                self.shared.work().again(later.iter().map(|view| view.id.clone()));
+        let failure = match told {
+            Ok((later, arming)) => {
+                self.shared.leave(arming.also);
+                let mut work = self.shared.work();
+                work.again(later.iter().map(|view| view.id.clone()));
+                work.again(arming.failed);
+                arming.failure
             }
             Err(error) => {
-                tracing::error!(%error, "Alerts could not be armed; tried again.");
                 self.shared.work().give_back(part);
-                self.stop.wait(TICK);
+                Some(error)
             }
+        };
+        if let Some(error) = failure {
+            tracing::error!(%error, "Alerts could not be armed; tried again.");
+            self.stop.wait(TICK);
         }
     }
 
-    /// Reads the texts of armed alerts, as many as [`READING`] allows; forgets the others. How many of
-    /// the views that were, and what it changes.
-    fn arm(&mut self, views: &[Arc<View>], forgotten: &[AlertId]) -> Result<(usize, Changes)> {
+    /// Reads the texts of armed alerts, as many as [`READING`] allows; forgets the others.
+    fn arm(&mut self, views: &[Arc<View>], forgotten: &[AlertId]) -> Result<Armings> {
         for id in forgotten {
             self.ready.remove(id);
         }
         let known = ready::known(&self.shared.store(), self.reader.generation(), views)?;
         let until = self.shared.clock.now() + READING;
         let enough = || self.shared.clock.now() >= until;
-        let reading = ready::read(self.reader.as_mut(), views, known, enough);
-        let done = reading.done;
+        let mut reading = ready::read(self.reader.as_mut(), views, known, enough);
+        let (done, failure) = (reading.done, reading.failure.take());
         for view in views.iter().take(done) {
             self.ready.remove(&view.id);
         }
-        let batch = ready::keep(&mut self.shared.store(), reading, self.shared.now())?;
+        let batch = ready::keep(&mut self.shared.store(), reading, self.shared.now());
         for ready in batch.ready {
             self.ready.insert(ready.view.id.clone(), ready);
         }
-        Ok((done, batch.changes))
+        Ok(Armings { done, also: batch.changes, failed: batch.failed, failure })
     }
 
     fn publish_armed(&self) -> Result<()> {
