@@ -2,9 +2,10 @@
 #
 #   make demo    sets everything up and shows the pipeline at work on a bundled clip
 #   make test    sets everything up, lints, runs every test
+#   make chaos   outages and kills for longer, about 8 minutes
 #   make bench   measures this machine
 
-.PHONY: help setup build demo test lint deny unit reconnect bench clean
+.PHONY: help setup build demo test lint deny unit reconnect chaos bench clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -40,6 +41,11 @@ unit: setup
 # The long form of the reconnection test: 20 outages of 1 to 20 s, about 6 minutes.
 reconnect: build
 	SPOTTER_RECONNECT_FULL=1 $(CARGO) test $(BUILD) --test reconnect -- --nocapture
+
+# The long forms of the tests of delivery: the broker away for 60 s, 100 kills at random moments.
+# SPOTTER_SEED=N repeats a run of the kills.
+chaos: build
+	SPOTTER_CHAOS=1 $(CARGO) test $(BUILD) --test outage --test kill -- --nocapture
 
 bench: build
 	rm -rf target/bench/full

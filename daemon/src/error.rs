@@ -53,7 +53,12 @@ impl Error {
             Error::Model(error) => error.kind(),
             Error::Config { .. } => Kind::Config,
             Error::Source { .. } => Kind::Unavailable,
-            Error::Io { .. } => Kind::Unavailable,
+            Error::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                    Kind::Exhausted
+                }
+                _ => Kind::Unavailable,
+            },
             Error::Internal { .. } => Kind::Internal,
         }
     }
@@ -72,5 +77,22 @@ impl Error {
     /// A library failure.
     pub fn internal(what: impl Into<String>, reason: impl std::fmt::Display) -> Error {
         Error::Internal { what: what.into(), reason: reason.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_exhausted_and_other_trouble_of_a_file_may_pass() {
+        let of = |kind: ErrorKind| Error::io("/box")(io::Error::from(kind)).kind();
+        assert_eq!(of(ErrorKind::StorageFull), Kind::Exhausted);
+        assert_eq!(of(ErrorKind::QuotaExceeded), Kind::Exhausted);
+        assert_eq!(of(ErrorKind::PermissionDenied), Kind::Unavailable);
+        let errno = io::Error::from(rustix::io::Errno::NOSPC);
+        assert_eq!(Error::io("/box")(errno).kind(), Kind::Exhausted);
     }
 }

@@ -123,6 +123,12 @@ pub fn source(camera: &CameraId, fps: Option<f64>, counts: Counts) {
         .absolute(counts.decoded);
 }
 
+/// A camera is not watched any more: nothing streams. What it counted stays.
+pub fn source_gone(camera: &CameraId) {
+    source(camera, None, Counts::default());
+    tracks(camera, 0);
+}
+
 /// From a frame's arrival to the scores of its person.
 pub fn latency(camera: &CameraId, span: Duration) {
     histogram!("spotter_frame_to_score_seconds", "camera" => camera.to_string())

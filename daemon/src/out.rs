@@ -22,7 +22,7 @@ const EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 const MAX_BACKLOG: usize = 4096;
 
 /// Writes to the outbox. What the disk does not take now is kept in order and tried again with the
-/// next sighting.
+/// next sighting, or while there is none.
 pub struct Outlet {
     outbox: Arc<Outbox>,
     topics: Topics,
@@ -37,8 +37,12 @@ impl Outlet {
     }
 
     /// Takes sightings; `view` is what they were seen in. It becomes a picture of those that are not
-    /// over, and for those that are new one of the place as well.
+    /// over, and for those that are new one of the place as well. Without sightings, tries again what
+    /// the disk did not take.
     pub fn tell(&mut self, sightings: &[Sighting], view: Option<&View>) {
+        if sightings.is_empty() {
+            return self.flush();
+        }
         let mut batch = Vec::new();
         let crop = view.and_then(|view| encoded(Ok(&view.crop)));
         let context = view.filter(|_| sightings.iter().any(|s| s.event == Event::New));
@@ -61,7 +65,7 @@ impl Outlet {
     }
 
     /// Tries again what the disk did not take.
-    pub fn flush(&mut self) {
+    fn flush(&mut self) {
         while let Some(batch) = self.backlog.front() {
             match self.outbox.commit(batch) {
                 Ok(_) => {

@@ -10,6 +10,7 @@
 //! counted; from the matcher on nothing is lost.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -58,6 +59,9 @@ pub struct Lane {
 
 struct LaneState {
     watch: Watch,
+    /// Whether the camera is not watched any more: a frame that a worker still has is not looked at,
+    /// or what it shows would be told of a camera that is gone, and never ended.
+    is_closed: bool,
     /// The last frame looked at.
     last: Option<(u64, Pts)>,
 }
@@ -72,7 +76,7 @@ impl Lane {
             interval: Duration::from_secs_f64(1.0 / rate_hz),
             due: AtomicU64::new(0),
             claimed: AtomicBool::new(false),
-            state: Mutex::new(LaneState { watch, last: None }),
+            state: Mutex::new(LaneState { watch, is_closed: false, last: None }),
         }
     }
 
@@ -124,7 +128,7 @@ struct Site {
 }
 
 /// Takes sightings and the view they come from, where they come from one; called from the embedder's
-/// thread, in order.
+/// thread, in order, and with none while nothing happens.
 pub type Sink = Box<dyn FnMut(&[Sighting], Option<&View>) + Send>;
 
 /// The running threads.
@@ -173,20 +177,16 @@ impl Pipeline {
         self.site.signal.raise();
     }
 
-    /// Watches other cameras from now on. Tracks of cameras that are gone are ended.
+    /// Watches other cameras from now on. Tracks of cameras that are gone are ended. Waits for a look
+    /// at one of those that is under way.
     pub fn use_lanes(&self, lanes: Vec<Arc<Lane>>) {
         let stays = |old: &Arc<Lane>| lanes.iter().any(|new| Arc::ptr_eq(new, old));
-        let gone: Vec<CameraId> = self
-            .site
-            .lanes
-            .load()
-            .iter()
-            .filter(|lane| !stays(lane))
-            .map(|lane| lane.camera.clone())
-            .collect();
+        let before = self.site.lanes.load_full();
+        let gone: Vec<Arc<Lane>> = before.iter().filter(|lane| !stays(lane)).cloned().collect();
         self.site.lanes.store(Arc::new(lanes));
-        for camera in gone {
-            self.site.queue.push(Item::EndCamera(camera));
+        for lane in gone {
+            lane.state().is_closed = true;
+            self.site.queue.push(Item::EndCamera(lane.camera.clone()));
         }
     }
 
@@ -293,6 +293,9 @@ impl Site {
         stopwatch: &mut Stopwatch,
     ) {
         let mut state = lane.state();
+        if state.is_closed {
+            return;
+        }
         count_skipped(lane, &mut state, &frame);
         metrics::entered(Stage::Detect, &lane.camera, 1);
         let found = stopwatch.time(Stage::Detect, || {
@@ -360,7 +363,8 @@ impl Site {
                 }
                 Some(Item::End(camera, track)) => embedding.end(&camera, track, self.moment()),
                 Some(Item::EndCamera(camera)) => embedding.end_camera(&camera, self.moment()),
-                None => {}
+                // What a full disk did not take is tried again, though nobody comes into view.
+                None => (embedding.sink)(&[], None),
             }
         }
         let open = embedding.ledger.end_all(self.moment());
@@ -414,17 +418,12 @@ impl Embedding {
         if Arc::ptr_eq(&armed, self.matcher.armed()) {
             return;
         }
-        let stays = |old: &ArmedAlert| {
-            armed.alerts().iter().any(|new| new.id == old.id && new.revision == old.revision)
-        };
-        let gone: Vec<AlertId> = self
-            .matcher
-            .armed()
-            .alerts()
-            .iter()
-            .filter(|old| !stays(old))
-            .map(|old| old.id.clone())
-            .collect();
+        // Not each against each: of ten thousand alerts one changes.
+        let place = |alert: &ArmedAlert| (alert.id.clone(), alert.revision);
+        let stay: BTreeSet<_> = armed.alerts().iter().map(place).collect();
+        let before = self.matcher.armed().alerts().iter().map(place);
+        let gone: Vec<AlertId> =
+            before.filter(|old| !stay.contains(old)).map(|(id, _)| id).collect();
         let over: Vec<Sighting> =
             gone.iter().flat_map(|id| self.ledger.end_alert(id, now)).collect();
         self.tell(&over, None);

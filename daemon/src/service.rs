@@ -1,6 +1,11 @@
 //! The daemon as a whole: models, cameras, alerts and link, started, reloaded and stopped together.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -52,9 +57,13 @@ pub struct Service {
     topics: Topics,
     outbox: Arc<Outbox>,
     cameras: BTreeMap<CameraId, Running>,
+    /// Cameras that are gone and whose retained state is to be taken away.
+    gone: BTreeSet<CameraId>,
     pipeline: Pipeline,
     desk: Desk,
     link: Link,
+    /// What the link says of the device.
+    status: Arc<ArcSwap<DeviceStatus>>,
     board: Arc<Board>,
     hearts: Arc<Hearts>,
     /// Only where the configuration gives it a token.
@@ -138,7 +147,10 @@ impl Service {
             }
             false => None,
         };
-        let link = start_link(&config, &topics, &desk, &bundle, (&outbox, &clock))?;
+        let status = Arc::new(ArcSwap::from_pointee(device_status(&config, &bundle)?));
+        let inbox = Box::new(Inbox::new(&desk, status.clone()));
+        let settings = config.mqtt.settings(topics.clone())?;
+        let link = Link::start(settings, outbox.clone(), clock.clone(), inbox)?;
         let page = start_page(&config, &board, metrics)?;
         let mut service = Self {
             board,
@@ -152,9 +164,11 @@ impl Service {
             topics,
             outbox,
             cameras: BTreeMap::new(),
+            gone: BTreeSet::new(),
             pipeline,
             desk,
             link,
+            status,
             _broker: broker,
             config,
         };
@@ -178,6 +192,9 @@ impl Service {
             before.into_iter().partition(|(_, running)| stays(running));
         self.cameras = stay.into_iter().collect();
         go.iter().for_each(|(_, running)| running.supervisor.halt());
+        let is_wanted = |id: &CameraId| wanted.iter().any(|camera| camera.id == *id);
+        self.gone.retain(|id| !is_wanted(id));
+        self.gone.extend(go.iter().map(|(id, _)| id.clone()).filter(|id| !is_wanted(id)));
         drop(go);
         for camera in wanted {
             if !self.cameras.contains_key(&camera.id) {
@@ -187,6 +204,7 @@ impl Service {
         }
         let lanes = self.cameras.values().map(|running| running.lane.clone());
         self.pipeline.use_lanes(lanes.collect());
+        self.gone.iter().for_each(metrics::source_gone);
         Ok(())
     }
 
@@ -210,7 +228,13 @@ impl Service {
 
     /// Once a second: counts the sources and tells staff what changed about a camera.
     pub fn tick(&mut self) {
-        let mut messages = Vec::new();
+        if self.desk.take_broker_forgot() {
+            self.cameras.values_mut().for_each(|running| running.told = None);
+        }
+        // A state that is empty takes the retained one away.
+        let topics = &self.topics;
+        let gone = self.gone.iter().map(|id| camera_state(topics, id, Vec::new()));
+        let mut messages: Vec<Message> = gone.collect();
         for (id, running) in &mut self.cameras {
             let status = running.supervisor.status();
             let (state, reason, fps, since) = describe(&status, self.clock.now());
@@ -225,18 +249,16 @@ impl Service {
                 let (since, clock_synced) = (rfc3339(wall.at), wall.believed());
                 let state =
                     CameraState { schema: 1, camera, state, reason, fps, since, clock_synced };
-                let mut message =
-                    Message::new(Class::State, self.topics.camera(id), state.to_json());
-                message.retain = true;
-                messages.push(message);
+                messages.push(camera_state(topics, id, state.to_json()));
             }
         }
         self.show();
-        if !messages.is_empty()
-            && let Err(error) = self.outbox.commit(&messages)
-        {
-            tracing::error!(%error, "A camera's state could not be told; tried again.");
-            self.cameras.values_mut().for_each(|running| running.told = None);
+        match self.outbox.commit(&messages) {
+            Ok(_) => self.gone.clear(),
+            Err(error) => {
+                tracing::error!(%error, "A camera's state could not be told; tried again.");
+                self.cameras.values_mut().for_each(|running| running.told = None);
+            }
         }
     }
 
@@ -282,10 +304,17 @@ impl Service {
                 tracing::warn!(setting = name, "The change takes effect at the next start.");
             }
         }
-        self.places.store(Arc::new(config.places()?));
+        // All that can be refused comes first: a faulty file changes nothing.
+        let places = config.places()?;
         let rules = Rules::new(config.policy.clone())?;
+        let config_hash = hash(&config)?;
+        self.places.store(Arc::new(places));
         self.config = config;
         self.desk.use_rules(rules);
+        let status = DeviceStatus::clone(&self.status.load());
+        let cameras = camera_ids(&self.config);
+        self.status.store(Arc::new(DeviceStatus { cameras, config_hash, ..status }));
+        self.link.announce();
         self.use_cameras()
     }
 
@@ -337,7 +366,7 @@ fn describe(status: &Status, now: Mono) -> (&'static str, Option<&'static str>, 
 }
 
 /// Settings that a running daemon cannot change, and whether they did.
-fn waiting(old: &Config, new: &Config) -> [(&'static str, bool); 8] {
+fn waiting(old: &Config, new: &Config) -> [(&'static str, bool); 10] {
     let differ =
         |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") != format!("{b:?}");
     [
@@ -347,8 +376,10 @@ fn waiting(old: &Config, new: &Config) -> [(&'static str, bool); 8] {
         ("decision", old.decision != new.decision),
         ("storage", differ(&old.storage, &new.storage)),
         ("inference", differ(&old.inference, &new.inference)),
-        ("detector", differ(&old.detector.model, &new.detector.model)),
+        ("detector.model", old.detector.model != new.detector.model),
+        ("detector.workers", old.detector.workers != new.detector.workers),
         ("metrics or page", differ(&(&old.metrics, &old.page), &(&new.metrics, &new.page))),
+        ("log", differ(&old.log, &new.log)),
     ]
 }
 
@@ -378,35 +409,62 @@ fn start_page(
     Ok(Some(page))
 }
 
-fn start_link(
-    config: &Config,
-    topics: &Topics,
-    desk: &Desk,
-    bundle: &Bundle,
-    (outbox, clock): (&Arc<Outbox>, &Arc<dyn Clock>),
-) -> Result<Link> {
-    let hash = Sha256::digest(config.effective()?.as_bytes());
-    let status = DeviceStatus {
-        cameras: config.cameras.iter().map(|camera| camera.get_ref().id.clone()).collect(),
+fn device_status(config: &Config, bundle: &Bundle) -> Result<DeviceStatus> {
+    Ok(DeviceStatus {
+        cameras: camera_ids(config),
         bundle: bundle.generation(),
         provider: config.inference.provider,
-        config_hash: hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
-        session: next_session(&config.storage.folder)?,
-    };
-    let inbox = Box::new(Inbox::new(desk, status));
-    Link::start(config.mqtt.settings(topics.clone())?, outbox.clone(), clock.clone(), inbox)
+        config_hash: hash(config)?,
+        session: next_session(&config.storage.folder),
+    })
 }
 
-/// Counts starts in a file of the storage folder; a file that holds no number begins anew.
-fn next_session(folder: &Path) -> Result<u64> {
+fn camera_ids(config: &Config) -> Vec<CameraId> {
+    config.cameras.iter().map(|camera| camera.get_ref().id.clone()).collect()
+}
+
+/// A short hash of the configuration as it takes effect, which holds no secrets.
+fn hash(config: &Config) -> Result<String> {
+    let hash = Sha256::digest(config.effective()?.as_bytes());
+    Ok(hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Counts starts in a file of the storage folder; a file that holds no number begins anew. A disk that
+/// takes nothing is no reason not to watch: the number is used and comes again at the next start.
+fn next_session(folder: &Path) -> u64 {
     let path = folder.join("session");
     let before = std::fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
     let session: u64 = before.map_or(1, |before: u64| before.saturating_add(1));
     let part = folder.join("session.part");
-    std::fs::write(&part, format!("{session}\n")).map_err(Error::io(&part))?;
-    std::fs::rename(&part, &path).map_err(Error::io(&path))?;
-    Ok(session)
+    let kept = std::fs::write(&part, format!("{session}\n"))
+        .map_err(Error::io(&part))
+        .and_then(|()| std::fs::rename(&part, &path).map_err(Error::io(&path)));
+    if let Err(error) = kept {
+        tracing::warn!(%error, session, "The number of this start could not be kept.");
+    }
+    session
+}
+
+/// A camera's retained state; an empty one takes it away.
+fn camera_state(topics: &Topics, camera: &CameraId, payload: Vec<u8>) -> Message {
+    let mut message = Message::new(Class::State, topics.camera(camera), payload);
+    message.retain = true;
+    message
 }
 
 /// How often [`Service::tick`] is due.
 pub const TICK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_are_counted_and_one_that_cannot_be_kept_is_a_start_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!([1, 2, 3].map(|_| next_session(folder.path())), [1, 2, 3]);
+        std::fs::write(folder.path().join("session"), "rubbish").unwrap();
+        assert_eq!(next_session(folder.path()), 1);
+        assert_eq!(next_session(&folder.path().join("nowhere")), 1);
+    }
+}

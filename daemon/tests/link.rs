@@ -13,7 +13,6 @@ mod rig;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     io::{BufRead, BufReader},
     path::Path,
     sync::Arc,
@@ -21,7 +20,7 @@ use std::{
 };
 
 use rand::Rng;
-use rig::{Desk, Mosquitto, Proxy, Taken, Watcher, text, topic, until};
+use rig::{Desk, Mosquitto, Proxy, Taken, Watcher, start_shipped, text, topic, until};
 use serde_json::Value;
 use spotterd::{
     clock::{Clock, SystemClock},
@@ -454,47 +453,6 @@ fn the_embedded_broker_serves_both_protocols_and_takes_snapshots() {
         proxy.cut();
         until("connected again", || link.counters().connects() > connects);
     }
-}
-
-/// Keys and certificates of a site, made for one test.
-fn certify(folder: &Path, host: &str) {
-    let run = |arguments: &str| {
-        let output = std::process::Command::new("openssl")
-            .args(arguments.split(' '))
-            .current_dir(folder)
-            .output()
-            .expect("openssl is needed");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    for ca in ["ca", "other-ca"] {
-        run(&format!("req -x509 {key} -days 2 -keyout {ca}.key -out {ca}.crt -subj /CN={ca}"));
-    }
-    for (name, subject) in [("broker", host), ("device", "gate-1")] {
-        run(&format!(
-            "req -x509 {key} -days 2 -keyout {name}.key -out {name}.crt -subj /CN={subject} -CA ca.crt \
-             -CAkey ca.key -addext subjectAltName=DNS:{subject} -addext basicConstraints=CA:FALSE"
-        ));
-    }
-    fs::write(folder.join("login"), "gate-1\nchange-me-1\n").unwrap();
-    fs::write(folder.join("wrong-login"), "gate-1\nguess\n").unwrap();
-}
-
-/// A mosquitto on the files that are shipped, only folder and port replaced.
-fn start_shipped(host: &str, change: impl Fn(String) -> String) -> Mosquitto {
-    let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/mosquitto"));
-    let config = fs::read_to_string(shipped.join("mosquitto.conf")).unwrap();
-    let config = config
-        .replace("listener 8883", "listener PORT")
-        .replace("/etc/mosquitto/spotter/", "FOLDER/")
-        .replace("/var/lib/mosquitto/", "FOLDER/");
-    Mosquitto::start(&change(config), |folder| {
-        certify(folder, host);
-        fs::copy(shipped.join("acl"), folder.join("acl")).unwrap();
-        fs::copy(shipped.join("users.example"), folder.join("users")).unwrap();
-        let mut hash = std::process::Command::new("mosquitto_passwd");
-        assert!(hash.arg("-U").arg(folder.join("users")).status().unwrap().success());
-    })
 }
 
 fn secure(broker: &Mosquitto, ca: &str, login: &str, identity: Option<&str>) -> Settings {

@@ -7,26 +7,13 @@
     reason = "a test that cannot go on says so"
 )]
 
-#[allow(dead_code, reason = "shared with the tests of the link")]
-#[path = "../../daemon/tests/link/rig.rs"]
-mod rig;
+use std::{collections::BTreeMap, fs, path::Path, process::Command, sync::Arc, time::Duration};
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::TcpStream,
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::{Arc, mpsc},
-    time::{Duration, Instant},
-};
-
-use rig::{Mosquitto, Watcher, topic};
-use rustix::process::{Pid, Signal as Kill, kill_process};
-use serde_json::{Value, json};
+use serde_json::Value;
 use spotter_e2e::{
-    program::{self, data, tiny_bundle},
+    daemon::{Plan, arm, within},
+    program::data,
+    rig::{self, Mosquitto, Watcher, topic},
     rtsp::ServerProcess,
 };
 use spotter_models::session::{Runtime, SessionOptions};
@@ -43,88 +30,6 @@ use spotterd::{
 
 fn server(arguments: &[&str]) -> ServerProcess {
     ServerProcess::start(Path::new(env!("CARGO_BIN_EXE_rtsp-server")), arguments).unwrap()
-}
-
-/// A running `spotterd run` and what it says as it comes.
-struct Daemon {
-    child: Child,
-    err: mpsc::Receiver<String>,
-    metrics: u16,
-}
-
-impl Daemon {
-    fn start(folder: &Path, broker: u16, cameras: &str) -> Self {
-        let metrics = rig::free_port();
-        let config = folder.join("spotterd.toml");
-        let text = format!(
-            "bundle = {:?}\nsite = \"hall\"\ndevice = \"box\"\n\
-             [metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
-             [mqtt]\nbroker = \"mqtt://127.0.0.1:{broker}\"\n\
-             [decision]\npolicy = \"fixed=-1\"\n\
-             [storage]\nfolder = {:?}\n{cameras}",
-            tiny_bundle(),
-            folder.join("state"),
-        );
-        fs::write(&config, text).unwrap();
-        let mut child = Command::new(program::path("spotterd"))
-            .arg("run")
-            .arg(&config)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let err = lines(child.stderr.take().unwrap());
-        Self { child, err, metrics }
-    }
-
-    /// The value of a metric, by the beginning of its line.
-    fn metric(&self, name: &str) -> Option<f64> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics)).ok()?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).ok()?;
-        page.lines().find(|line| line.starts_with(name))?.rsplit(' ').next()?.parse().ok()
-    }
-
-    /// Asks the daemon to stop and waits; the exit status and what it had to say.
-    fn stop(mut self) -> (Option<i32>, String) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Kill::TERM).unwrap();
-        let status = within(Duration::from_secs(20), || self.child.try_wait().unwrap());
-        (status.code(), self.err.iter().collect::<Vec<_>>().join("\n"))
-    }
-}
-
-fn lines(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
-        }
-    });
-    receiver
-}
-
-/// Asks again and again until there is an answer.
-#[track_caller]
-#[expect(clippy::disallowed_methods, reason = "a deadline of a real process")]
-fn within<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(start.elapsed() < patience, "nothing came within {patience:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-/// Publishes an alert as staff do.
-fn arm(broker: &Mosquitto, id: &str, revision: u64) {
-    let alert = json!({"schema": 1, "text": "a person", "revision": revision, "cooldown_s": 0,
-        "expires_at": (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(2)).to_string()});
-    broker.publish(&format!("spotter/hall/alerts/{id}"), &alert.to_string(), &["-r"]);
 }
 
 #[test]
@@ -148,7 +53,7 @@ fn a_camera_streams_while_others_are_in_trouble_and_the_daemon_stops_cleanly() {
     let broker = Mosquitto::start_open();
     let watcher = Watcher::start(broker.port, "spotter/hall/box/sightings");
     arm(&broker, "somebody", 1);
-    let daemon = Daemon::start(folder.path(), broker.port, &cameras.concat());
+    let daemon = Plan::new(folder.path(), broker.port, &cameras.concat()).start();
 
     let sightings = watcher.seen.when("a sighting", |seen| !seen.is_empty());
     let sighting: serde_json::Value = serde_json::from_slice(&sightings[0].payload).unwrap();
@@ -186,9 +91,9 @@ fn recordings_end_the_run_when_they_end() {
     assert!(status.success());
     let camera = format!("[[camera]]\nid = \"clip\"\nurl = \"file:{}\"\n", clip.display());
     let broker = Mosquitto::start_open();
-    let mut daemon = Daemon::start(folder.path(), broker.port, &camera);
-    let status = within(Duration::from_secs(60), || daemon.child.try_wait().unwrap());
-    let log = daemon.err.iter().collect::<Vec<_>>().join("\n");
+    let mut daemon = Plan::new(folder.path(), broker.port, &camera).start();
+    let status = daemon.ended(Duration::from_secs(60));
+    let log = daemon.rest_of_log().join("\n");
     assert!(status.success(), "{log}");
     assert!(log.contains("Every recording has ended"), "{log}");
 }
@@ -306,7 +211,7 @@ fn sightings_come_while_the_person_is_in_view_with_a_picture() {
     let broker = Mosquitto::start_open();
     let watcher = Watcher::start(broker.port, "spotter/#");
     let camera = format!("[[camera]]\nid = \"hall\"\nurl = \"{}\"\n", server.url("/hall"));
-    let daemon = Daemon::start(folder.path(), broker.port, &camera);
+    let daemon = Plan::new(folder.path(), broker.port, &camera).start();
     arm(&broker, "somebody", 1);
 
     let events = |seen: &[rig::Seen]| -> Vec<Value> {
@@ -354,61 +259,4 @@ fn sightings_come_while_the_person_is_in_view_with_a_picture() {
         assert!(of("crop").is_some_and(|count| *count >= 1), "{event}: {shown:?}");
         assert_eq!(of("context"), Some(&1), "{event}: {shown:?}");
     }
-}
-
-/// Alerts survive a kill, an outage loses nothing, what was withdrawn meanwhile is withdrawn.
-#[test]
-fn a_kill_and_an_outage_lose_neither_alerts_nor_sightings() {
-    let folder = tempfile::tempdir().unwrap();
-    let clip = data("one-by-one.mp4").display().to_string();
-    let server = server(&["--mount", &format!("/hall={clip}")]);
-    let mut broker = Mosquitto::start_open();
-    let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
-    let camera = format!("[[camera]]\nid = \"hall\"\nurl = \"{}\"\n", server.url("/hall"));
-    let mut daemon = Daemon::start(folder.path(), broker.port, &camera);
-    arm(&broker, "first", 1);
-    arm(&broker, "second", 1);
-    let armed = |id: &'static str, state: &'static str| {
-        move |seen: &[rig::Seen]| {
-            let topic_of = format!("spotter/hall/box/alerts/{id}");
-            let last = seen.iter().rfind(|seen| topic(seen) == topic_of);
-            last.is_some_and(|seen| rig::text(seen).contains(&format!("\"state\":\"{state}\"")))
-        }
-    };
-    watcher.seen.when("first armed", armed("first", "armed"));
-    watcher.seen.when("second armed", armed("second", "armed"));
-    daemon.child.kill().unwrap();
-    daemon.child.wait().unwrap();
-
-    // The broker is away while the daemon starts: alerts come from its own disk.
-    broker.stop();
-    let before = watcher.seen.all().len();
-    let daemon = Daemon::start(folder.path(), broker.port, &camera);
-    let committed = |daemon: &Daemon| {
-        within(Duration::from_secs(60), || {
-            daemon
-                .err
-                .try_iter()
-                .find(|line| line.contains("outbox committed") && line.contains(":0"))
-        })
-    };
-    let line = committed(&daemon);
-    // What waits for longer than five seconds is late.
-    spotterd::clock::Stop::default().wait(Duration::from_secs(6));
-    broker.resume();
-    broker.publish(
-        "spotter/hall/alerts/second",
-        r#"{"schema":1,"revision":2,"withdrawn":true}"#,
-        &["-r"],
-    );
-    watcher.seen.when("second withdrawn", armed("second", "withdrawn"));
-    let seen = watcher.seen.when("a late sighting", |seen| {
-        seen[before..].iter().any(|s| rig::text(s).contains("\"late\":true"))
-    });
-    let sighting = seen[before..].iter().find(|s| topic(s).ends_with("/sightings")).unwrap();
-    let sighting: Value = serde_json::from_slice(&sighting.payload).unwrap();
-    let reference = format!("{}:{}", sighting["id"].as_str().unwrap(), sighting["seq"]);
-    assert!(line.contains(&reference) || sighting["late"] == true, "{line} {reference}");
-    let (code, log) = daemon.stop();
-    assert_eq!(code, Some(0), "{log}");
 }

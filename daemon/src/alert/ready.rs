@@ -1,15 +1,15 @@
 //! From an alert that may be armed to one that can be looked for: its texts, embedded.
 //!
-//! Slow, since it runs a model, and called by the thread that owns store and text tower, in
-//! batches, so that ten thousand alerts neither block new messages nor wait for the disk one by
-//! one.
+//! In three steps, since the middle one runs a model and is slow: [`known`] looks up, [`read`] computes
+//! without the store, so that ten thousand alerts do not block new messages, [`keep`] writes what was
+//! computed, with one wait for the disk.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use spotter_models::{Generation, Kind};
 
 use super::{
-    Code, Refusal, Spec, Store, View, Wall,
+    AlertId, Code, Refusal, Spec, Store, View, Wall,
     book::{Changes, Status},
     store::Text,
 };
@@ -46,73 +46,126 @@ pub struct Batch {
     pub ready: Vec<Ready>,
     /// Alerts that the bundle cannot read, which are rejected now.
     pub changes: Changes,
-    /// Texts that had to be computed; the others were known.
-    pub computed: usize,
+    /// Alerts whose texts the tower could not read now, to be tried again.
+    pub failed: Vec<AlertId>,
 }
 
-/// Embeds the texts of armed alerts, those that are not known for this bundle; alerts in any other
-/// state are passed over.
+/// Alerts with their texts read, in memory.
+#[derive(Debug, Default)]
+pub struct Reading {
+    ready: Vec<Ready>,
+    unreadable: Vec<(Arc<View>, Refusal)>,
+    /// Texts that had to be computed; the others were known.
+    fresh: BTreeMap<String, Text>,
+    /// How many alerts were worked on, from the first one.
+    pub done: usize,
+    failed: Vec<AlertId>,
+    /// Why the first of them failed.
+    pub failure: Option<Error>,
+}
+
+/// What is known already of the texts of these alerts.
 ///
 /// # Errors
-/// Where the tower or the disk fails. What was computed until then is kept where the disk allows
-/// it.
-pub fn ready(
-    store: &mut Store,
-    reader: &mut dyn TextReader,
+/// Where the file cannot be read.
+pub fn known(
+    store: &Store,
+    generation: Generation,
     views: &[Arc<View>],
-    now: Wall,
-) -> Result<Batch> {
-    let mut batch = Batch::default();
-    let mut fresh = BTreeMap::new();
-    let mut failure = None;
-    let mut unreadable = Vec::new();
-    for view in views.iter().filter(|view| view.status == Status::Armed) {
-        let Some(spec) = &view.spec else { continue };
-        match texts(store, reader, spec, &mut fresh) {
-            Ok((text, without)) => {
-                batch.ready.push(Ready { view: view.clone(), text, without });
-            }
-            Err(error) if is_about_the_text(&error) => {
-                let reason = format!("cannot be looked for: {error}");
-                unreadable.push((view, Refusal::new(Code::Unreadable, reason)));
-            }
-            Err(error) => {
-                failure = Some(error);
-                break;
-            }
+) -> Result<BTreeMap<String, Text>> {
+    let mut known = BTreeMap::new();
+    for text in views.iter().filter_map(armed).flat_map(texts) {
+        if !known.contains_key(text)
+            && let Some(read) = store.embedding(text, generation)?
+        {
+            known.insert(text.clone(), read);
         }
     }
-    batch.computed = fresh.len();
-    if !fresh.is_empty() {
-        store.keep_embeddings(&fresh)?;
+    Ok(known)
+}
+
+/// Embeds the texts of armed alerts, those that are not `known`; alerts in any other state are passed
+/// over, and one that the tower fails over holds up no other. Ends before the next text that has to be
+/// computed once it is `enough`, but not before the first. Needs no store, so that messages come in
+/// meanwhile.
+pub fn read(
+    reader: &mut dyn TextReader,
+    views: &[Arc<View>],
+    mut known: BTreeMap<String, Text>,
+    mut enough: impl FnMut() -> bool,
+) -> Reading {
+    let mut reading = Reading::default();
+    for view in views {
+        if let Some(spec) = armed(view) {
+            let is_known = texts(spec).all(|text| known.contains_key(text));
+            let has_tried = !reading.fresh.is_empty() || reading.failure.is_some();
+            if !is_known && has_tried && enough() {
+                break;
+            }
+            match look_up(reader, spec, &mut known, &mut reading.fresh) {
+                Ok((text, without)) => {
+                    reading.ready.push(Ready { view: view.clone(), text, without });
+                }
+                Err(error) if is_about_the_text(&error) => {
+                    let reason = format!("cannot be looked for: {error}");
+                    let why = Refusal::new(Code::Unreadable, reason);
+                    reading.unreadable.push((view.clone(), why));
+                }
+                Err(error) => {
+                    reading.failed.push(view.id.clone());
+                    reading.failure.get_or_insert(error);
+                }
+            }
+        }
+        reading.done += 1;
     }
-    for (view, why) in unreadable {
-        let changes = store.cannot_arm(view, why, now);
+    reading
+}
+
+/// Keeps what was computed and rejects what cannot be read, unless it changed meanwhile. A disk that
+/// takes nothing is no reason not to arm: the next start computes the texts again.
+pub fn keep(store: &mut Store, reading: Reading, now: Wall) -> Batch {
+    if !reading.fresh.is_empty()
+        && let Err(error) = store.keep_embeddings(&reading.fresh)
+    {
+        tracing::warn!(%error, "Texts that were read are not on disk: read again at the next start.");
+    }
+    let Reading { ready, failed, .. } = reading;
+    let mut batch = Batch { ready, changes: Changes::default(), failed };
+    for (view, why) in reading.unreadable {
+        let changes = store.cannot_arm(&view, why, now);
         batch.changes.views.extend(changes.views);
         batch.changes.forgotten.extend(changes.forgotten);
     }
-    failure.map_or(Ok(batch), Err)
+    batch
+}
+
+/// What an alert that is to be looked for asks for.
+fn armed(view: &Arc<View>) -> Option<&Spec> {
+    view.spec.as_deref().filter(|_| view.status == Status::Armed)
+}
+
+fn texts(spec: &Spec) -> impl Iterator<Item = &String> {
+    std::iter::once(&spec.text).chain(&spec.without)
 }
 
 fn is_about_the_text(error: &Error) -> bool {
     matches!(error, Error::Model(error) if matches!(error.kind(), Kind::Config | Kind::Corrupt))
 }
 
-fn texts(
-    store: &Store,
+fn look_up(
     reader: &mut dyn TextReader,
     spec: &Spec,
+    known: &mut BTreeMap<String, Text>,
     fresh: &mut BTreeMap<String, Text>,
 ) -> Result<(Text, Vec<Text>)> {
     let mut read = |text: &String| -> Result<Text> {
-        if let Some(known) = store.embedding(text, reader.generation())? {
-            return Ok(known);
-        }
-        // Of the same batch: alerts often share what a person should not have.
-        if let Some(known) = fresh.get(text) {
+        if let Some(known) = known.get(text) {
             return Ok(known.clone());
         }
         let new = reader.read(text)?;
+        // Also for the next of this batch: alerts often share what a person should not have.
+        known.insert(text.clone(), new.clone());
         fresh.insert(text.clone(), new.clone());
         Ok(new)
     };
@@ -128,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::alert::{
-        AlertId, Policy, Rules,
+        Policy, Rules,
         store::{Inbound, Topic},
     };
 
@@ -162,6 +215,18 @@ mod tests {
         Fake { generation: Generation([generation; 16]), read: Vec::new(), fails_after: usize::MAX }
     }
 
+    /// The three steps one after the other, how many texts were computed, and why no more.
+    fn ready(
+        store: &mut Store,
+        tower: &mut Fake,
+        views: &[Arc<View>],
+    ) -> (Batch, usize, Option<Error>) {
+        let known = known(store, tower.generation(), views).unwrap();
+        let mut reading = read(tower, views, known, || false);
+        let (computed, failure) = (reading.fresh.len(), reading.failure.take());
+        (keep(store, reading, now()), computed, failure)
+    }
+
     fn now() -> Wall {
         Wall { at: "2026-11-24T12:00:00Z".parse().unwrap(), synced: Some(true) }
     }
@@ -188,12 +253,15 @@ mod tests {
         let (_, changes) = store.take(&all, now()).unwrap();
         let mut tower = fake(1);
         tower.fails_after = 1;
-        assert!(ready(&mut store, &mut tower, &changes.views, now()).is_err());
-        assert_eq!(tower.read, ["Red coat", "hat"]);
+        let (batch, computed, failure) = ready(&mut store, &mut tower, &changes.views);
+        assert!(failure.unwrap().to_string().contains("out of memory"));
+        assert_eq!(tower.read, ["Red coat", "hat", "!!", "blue coat"], "each is tried");
+        let failed: Vec<&str> = batch.failed.iter().map(AlertId::as_str).collect();
+        assert_eq!((failed, computed), (vec!["a", "bad", "z"], 1));
         let mut tower = fake(1);
-        let batch = ready(&mut store, &mut tower, &changes.views, now()).unwrap();
+        let (batch, computed, _) = ready(&mut store, &mut tower, &changes.views);
         assert_eq!(tower.read, ["hat", "!!", "blue coat"]);
-        assert_eq!(batch.computed, 2);
+        assert_eq!(computed, 2);
         let names: Vec<&str> = batch.ready.iter().map(|ready| ready.view.id.as_str()).collect();
         assert_eq!(names, ["a", "z"]);
         assert_eq!(batch.ready[0].without[0].understood, "hat");
@@ -207,14 +275,39 @@ mod tests {
         let mut store = Store::open(&path, rules, now()).unwrap();
         let views = store.book().readers().load_full();
         let mut tower = fake(1);
-        let again = ready(&mut store, &mut tower, views.all(), now()).unwrap();
+        let (again, ..) = ready(&mut store, &mut tower, views.all());
         assert_eq!((tower.read, again.ready.len()), (vec!["!!".to_owned()], 2));
         assert_eq!(again.ready[0].text, batch.ready[0].text);
         let mut tower = fake(2);
         store.try_again(now());
         let views = store.book().readers().load_full();
-        let other = ready(&mut store, &mut tower, views.all(), now()).unwrap();
-        assert_eq!((tower.read.len(), other.computed), (4, 3), "another bundle");
+        let (other, computed, _) = ready(&mut store, &mut tower, views.all());
+        assert_eq!((tower.read.len(), computed), (4, 3), "another bundle");
         assert_eq!(other.ready[0].text.embedding.generation(), Generation([2; 16]));
+    }
+    #[test]
+    fn reading_ends_when_it_is_enough_and_goes_on_where_it_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = Rules::new(Policy::default()).unwrap();
+        let mut store = Store::open(&folder.path().join("alerts.db"), rules, now()).unwrap();
+        let all = [
+            alert("a", "red coat", true),
+            alert("b", "a cap", true),
+            alert("c", "a cap", false),
+            alert("d", "blue coat", true),
+        ];
+        let (_, changes) = store.take(&all, now()).unwrap();
+        let mut tower = fake(1);
+        let (mut views, mut rounds) = (&changes.views[..], Vec::new());
+        while !views.is_empty() {
+            let known = known(&store, tower.generation(), views).unwrap();
+            // Enough from the beginning: one text is read all the same, or nothing ever were.
+            let reading = read(&mut tower, views, known, || true);
+            let done = reading.done;
+            views = &views[done..];
+            rounds.push((done, keep(&mut store, reading, now()).ready.len()));
+        }
+        assert_eq!(rounds, [(1, 1), (2, 1), (1, 1)]);
+        assert_eq!(tower.read, ["red coat", "hat", "a cap", "blue coat"]);
     }
 }

@@ -1,11 +1,16 @@
 //! What comes in from the broker.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
 
 use super::{Desk, Shared, Status};
 use crate::{
     alert::{
-        AlertId,
+        AlertId, Code, Refusal,
         book::{Outcome, Retained, Status as AlertStatus},
         store::{Inbound as Stored, Topic},
     },
@@ -15,14 +20,17 @@ use crate::{
 
 /// The desk's side of the link. Messages are on disk when [`Handler::receive`] returns.
 pub struct Inbox {
-    shared: std::sync::Arc<Shared>,
-    status: Status,
+    shared: Arc<Shared>,
+    status: Arc<ArcSwap<Status>>,
+    /// Whether the retained set was read since this process started.
+    has_read_set: bool,
 }
 
 impl Inbox {
-    /// Hands what comes in to the desk; `status` is what the device says of itself.
-    pub fn new(desk: &Desk, status: Status) -> Self {
-        Self { shared: desk.shared.clone(), status }
+    /// Hands what comes in to the desk; `status` is what the device says of itself, as it is when it
+    /// is asked for.
+    pub fn new(desk: &Desk, status: Arc<ArcSwap<Status>>) -> Self {
+        Self { shared: desk.shared.clone(), status, has_read_set: false }
     }
 }
 
@@ -36,26 +44,48 @@ fn about(topic: &Inbound) -> Option<(Topic, AlertId)> {
     Some((kind, AlertId::new(id).ok()?))
 }
 
-impl Handler for Inbox {
-    fn receive(&mut self, received: &Received) -> Result<()> {
-        let Some((topic, id)) = about(&received.topic) else {
-            tracing::debug!(topic = ?received.topic, "A request that this version does not answer.");
-            return Ok(());
+fn stored(received: &Received) -> Option<Stored> {
+    let Some((topic, id)) = about(&received.topic) else {
+        tracing::debug!(topic = ?received.topic, "A request that this version does not answer.");
+        return None;
+    };
+    Some(Stored { topic, id, payload: received.payload.clone() })
+}
+
+/// Says why messages were refused, and gives the alerts that were not taken up at all: whose last
+/// message found the device full. Of the others, the state says it.
+fn refusals(messages: &[Stored], outcomes: Vec<Outcome>) -> BTreeMap<AlertId, Refusal> {
+    let mut not_taken = BTreeMap::new();
+    for (message, outcome) in messages.iter().zip(outcomes) {
+        let Outcome::Refused(refusal) = outcome else {
+            not_taken.remove(&message.id);
+            continue;
         };
-        let message = Stored { topic, id, payload: received.payload.clone() };
-        let now = self.shared.now();
-        let (outcomes, changes) = self.shared.store().take(&[message], now)?;
-        for outcome in outcomes {
-            if let Outcome::Refused(refusal) = outcome {
-                tracing::warn!(reason = %refusal.reason, "A message for an alert was refused.");
-            }
+        let (alert, reason) = (&message.id, &refusal.reason);
+        match message.topic {
+            Topic::Alert => tracing::warn!(%alert, reason, "A message for an alert was refused."),
+            Topic::Approval => tracing::warn!(%alert, reason, "An approval was refused."),
         }
+        if message.topic == Topic::Alert && refusal.code == Code::Full {
+            not_taken.insert(message.id.clone(), refusal);
+        }
+    }
+    not_taken
+}
+
+impl Handler for Inbox {
+    fn receive(&mut self, received: &[&Received]) -> Result<()> {
+        let messages: Vec<Stored> = received.iter().filter_map(|each| stored(each)).collect();
+        let now = self.shared.now();
+        let (outcomes, changes) = self.shared.store().take(&messages, now)?;
+        let not_taken = refusals(&messages, outcomes);
         self.shared.leave(changes);
+        self.shared.refuse(not_taken);
         Ok(())
     }
 
     fn stored(&mut self) -> BTreeSet<Inbound> {
-        let known = self.shared.store().book().readers().load_full();
+        let known = self.shared.snapshot();
         let withdrawn = |status: &AlertStatus| matches!(status, AlertStatus::Withdrawn(..));
         let wanted = known.all().iter().filter(|view| !withdrawn(&view.status));
         let alert = |id: &AlertId| Inbound::Alert(id.to_string());
@@ -76,10 +106,15 @@ impl Handler for Inbox {
             tracing::warn!(alert = %id, "An alert was withdrawn while the broker was away.");
         }
         self.shared.leave(changes);
+        // The first time, all of it was told at the start. Later the broker has lost our session, and
+        // perhaps with it what we had told.
+        if std::mem::replace(&mut self.has_read_set, true) {
+            self.shared.tell_all_again();
+        }
         Ok(())
     }
 
     fn status(&mut self, presence: Presence) -> Vec<u8> {
-        self.status.device(presence, self.shared.now())
+        self.status.load().device(presence, self.shared.now())
     }
 }

@@ -6,11 +6,15 @@
 
 mod inbox;
 mod status;
+mod work;
 
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -19,10 +23,11 @@ use arc_swap::ArcSwap;
 
 pub use inbox::Inbox;
 pub use status::{CameraState, Status};
+use work::{Part, Work};
 
 use crate::{
     alert::{
-        AlertId, Rules, Store, View, Wall,
+        AlertId, Refusal, Rules, Snapshot, Store, View, Wall,
         book::{Changes, Status as AlertStatus},
         place::Places,
         ready::{self, Ready, TextReader},
@@ -37,8 +42,11 @@ use crate::{
     source::Signal,
 };
 
-/// Alerts that are read at a time: between two such batches messages come in.
-const BATCH: usize = 16;
+/// Alerts that are worked on at a time, with one wait for the disk.
+const BATCH: usize = 1024;
+/// How long texts are read before those that were are armed and told: a big tower needs a tenth of a
+/// second for each.
+const READING: Duration = Duration::from_secs(1);
 /// How often time passes for alerts: expiry is told within this.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -73,7 +81,9 @@ pub struct Desk {
 struct Shared {
     store: Mutex<Store>,
     /// What changed and was not worked on yet.
-    changes: Mutex<Changes>,
+    work: Mutex<Work>,
+    /// Whether the broker may have lost what it was told.
+    broker_forgot: AtomicBool,
     signal: Arc<Signal>,
     armed: ArcSwap<Armed>,
     clock: Arc<dyn Clock>,
@@ -88,20 +98,35 @@ impl Shared {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves changes for the desk's thread.
-    fn leave(&self, changes: Changes) {
-        if changes.views.is_empty() && changes.forgotten.is_empty() {
-            return;
-        }
-        let mut waiting = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.views.extend(changes.views);
-        waiting.forgotten.extend(changes.forgotten);
-        drop(waiting);
-        self.signal.raise();
+    fn snapshot(&self) -> Arc<Snapshot> {
+        self.store().book().readers().load_full()
     }
 
-    fn take(&self) -> Changes {
-        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    fn work(&self) -> MutexGuard<'_, Work> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves changes for the desk's thread.
+    fn leave(&self, changes: Changes) {
+        if changes != Changes::default() {
+            self.work().change(changes);
+            self.signal.raise();
+        }
+    }
+
+    /// Leaves messages that were not taken up, to be told.
+    fn refuse(&self, refused: BTreeMap<AlertId, Refusal>) {
+        if !refused.is_empty() {
+            self.work().refuse(refused);
+            self.signal.raise();
+        }
+    }
+
+    fn tell_all_again(&self) {
+        let known = self.snapshot();
+        self.work().again(known.all().iter().map(|view| view.id.clone()));
+        self.broker_forgot.store(true, Ordering::Release);
+        self.signal.raise();
     }
 }
 
@@ -114,10 +139,12 @@ impl Desk {
         let now = Wall::new(setup.clock.wall(), None);
         let store = Store::open(file, setup.rules, now)?;
         let known = store.book().readers().load_full();
-        let changes = Changes { views: known.all().to_vec(), forgotten: Vec::new() };
+        let mut work = Work::default();
+        work.again(known.all().iter().map(|view| view.id.clone()));
         let shared = Arc::new(Shared {
             store: Mutex::new(store),
-            changes: Mutex::new(changes),
+            work: Mutex::new(work),
+            broker_forgot: AtomicBool::new(false),
             signal: Signal::new(),
             armed: ArcSwap::default(),
             clock: setup.clock,
@@ -150,14 +177,21 @@ impl Desk {
     pub fn use_rules(&self, rules: Rules) {
         let changes = self.shared.store().use_rules(rules, self.shared.now());
         self.shared.leave(changes);
-        let known = self.shared.store().book().readers().load_full();
-        self.shared.leave(Changes { views: known.all().to_vec(), forgotten: Vec::new() });
+        let known = self.shared.snapshot();
+        self.shared.work().again(known.all().iter().map(|view| view.id.clone()));
+        self.shared.signal.raise();
     }
 
     /// For who only reads the armed set.
     pub fn armed_reader(&self) -> impl Fn() -> Arc<Armed> + Send + use<> {
         let shared = self.shared.clone();
         move || shared.armed.load_full()
+    }
+
+    /// Whether the broker lost our session since this was asked last: what else was told to be
+    /// retained has to be told again.
+    pub fn take_broker_forgot(&self) -> bool {
+        self.shared.broker_forgot.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -184,6 +218,17 @@ struct Clerk {
     ready: BTreeMap<AlertId, (Ready, f32)>,
 }
 
+/// What became of alerts that were to be armed.
+struct Armings {
+    /// How many were worked on, from the first one.
+    done: usize,
+    /// What that changes in the book.
+    also: Changes,
+    /// Those that the tower failed over, and why the first one.
+    failed: Vec<AlertId>,
+    failure: Option<Error>,
+}
+
 impl Clerk {
     fn work(mut self) {
         while !self.stop.asked() {
@@ -191,50 +236,69 @@ impl Clerk {
             let now = self.shared.now();
             let passed = self.shared.store().tick(now);
             self.shared.leave(passed);
-            let changes = self.shared.take();
-            if changes.views.is_empty() && changes.forgotten.is_empty() {
+            let part = self.shared.work().take(BATCH);
+            if part.is_empty() {
                 self.shared.signal.wait(seen, TICK);
                 continue;
             }
-            self.apply(changes);
+            self.apply(part);
         }
     }
 
-    /// Works on changes in small batches; the armed set grows with each.
-    fn apply(&mut self, mut changes: Changes) {
-        let first = changes.views.len().min(BATCH);
-        let later = changes.views.split_off(first);
-        let views = changes.views;
-        let told = self.arm(&views).and_then(|also| {
+    /// Works on a part of what there is to do; the armed set grows with each.
+    fn apply(&mut self, part: Part) {
+        let known = self.shared.snapshot();
+        let views: Vec<Arc<View>> =
+            part.changed.iter().filter_map(|id| known.get(id)).cloned().collect();
+        let forgotten: Vec<AlertId> =
+            part.changed.iter().filter(|id| known.get(id).is_none()).cloned().collect();
+        let told = self.arm(&views, &forgotten).and_then(|arming| {
             self.publish_armed()?;
-            let states = self.states(&views, &changes.forgotten);
+            let (now, later) = views.split_at(arming.done);
+            let mut states = self.states(now, &forgotten);
+            states.extend(self.refusals(&part.refused));
             self.outbox.commit(&states)?;
             self.show();
-            Ok(also)
+            Ok((later, arming))
         });
-        match told {
-            Ok(also) => self.shared.leave(also),
-            Err(error) => {
-                tracing::error!(%error, "Alerts could not be armed; tried again.");
-                self.shared.leave(Changes { views, forgotten: changes.forgotten });
-                self.stop.wait(TICK);
+        let failure = match told {
+            Ok((later, arming)) => {
+                self.shared.leave(arming.also);
+                let mut work = self.shared.work();
+                work.again(later.iter().map(|view| view.id.clone()));
+                work.again(arming.failed);
+                arming.failure
             }
+            Err(error) => {
+                self.shared.work().give_back(part);
+                Some(error)
+            }
+        };
+        if let Some(error) = failure {
+            tracing::error!(%error, "Alerts could not be armed; tried again.");
+            self.stop.wait(TICK);
         }
-        self.shared.leave(Changes { views: later, forgotten: Vec::new() });
     }
 
-    /// Reads the texts of armed alerts; forgets the others. What it changes comes back.
-    fn arm(&mut self, views: &[Arc<View>]) -> Result<Changes> {
-        let now = self.shared.now();
-        for view in views {
+    /// Reads the texts of armed alerts, as many as [`READING`] allows; forgets the others.
+    fn arm(&mut self, views: &[Arc<View>], forgotten: &[AlertId]) -> Result<Armings> {
+        for id in forgotten {
+            self.ready.remove(id);
+        }
+        let known = ready::known(&self.shared.store(), self.reader.generation(), views)?;
+        let until = self.shared.clock.now() + READING;
+        let enough = || self.shared.clock.now() >= until;
+        let mut reading = ready::read(self.reader.as_mut(), views, known, enough);
+        let (done, failure) = (reading.done, reading.failure.take());
+        for view in views.iter().take(done) {
             self.ready.remove(&view.id);
         }
-        let batch = ready::ready(&mut self.shared.store(), self.reader.as_mut(), views, now)?;
+        let batch = ready::keep(&mut self.shared.store(), reading, self.shared.now());
         for ready in batch.ready {
             let threshold = self.policy.threshold(&ready.text.embedding)?;
             self.ready.insert(ready.view.id.clone(), (ready, threshold));
         }
-        Ok(batch.changes)
+        Ok(Armings { done, also: batch.changes, failed: batch.failed, failure })
     }
 
     fn publish_armed(&self) -> Result<()> {
@@ -252,7 +316,7 @@ impl Clerk {
 
     /// Shows every alert that is known on the local page.
     fn show(&self) {
-        let known = self.shared.store().book().readers().load_full();
+        let known = self.shared.snapshot();
         let shown = known.all().iter().map(|view| {
             let (state, why) = state::name(&view.status);
             let read = self.ready.get(&view.id).map(|(ready, _)| ready.text.understood.clone());
@@ -291,6 +355,13 @@ impl Clerk {
         }
         messages.extend(forgotten.iter().filter_map(|id| self.state(id, Vec::new())));
         messages
+    }
+
+    /// What is told of messages that were not taken up.
+    fn refusals(&self, refused: &BTreeMap<AlertId, Refusal>) -> Vec<Message> {
+        let now = self.shared.now();
+        let state = |(id, why)| self.state(id, AlertState::refused(id, why, now).to_json());
+        refused.iter().filter_map(state).collect()
     }
 
     /// A retained state; an empty one takes it away.

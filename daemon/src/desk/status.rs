@@ -29,28 +29,33 @@ struct Device<'a> {
     schema: u32,
     state: &'static str,
     version: &'static str,
-    cameras: &'a [CameraId],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cameras: Option<&'a [CameraId]>,
     bundle: String,
     execution_provider: String,
-    config_hash: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_hash: Option<&'a str>,
     session: u64,
-    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<String>,
     clock_synced: bool,
 }
 
 impl Status {
-    /// The retained payload of the device's status topic.
+    /// The retained payload of the device's status topic. The last will is deposited at the connect and
+    /// told at any time later: it says nothing that may have changed by then.
     pub fn device(&self, presence: Presence, now: Wall) -> Vec<u8> {
+        let is_told_now = presence != Presence::Offline;
         json(&Device {
             schema: 1,
             state: presence.as_str(),
             version: env!("CARGO_PKG_VERSION"),
-            cameras: &self.cameras,
+            cameras: is_told_now.then_some(&self.cameras),
             bundle: self.bundle.to_string(),
             execution_provider: self.provider.to_string(),
-            config_hash: &self.config_hash,
+            config_hash: is_told_now.then_some(&self.config_hash),
             session: self.session,
-            at: rfc3339(now.at),
+            at: is_told_now.then(|| rfc3339(now.at)),
             clock_synced: now.believed(),
         })
     }

@@ -29,7 +29,9 @@ use crate::outbox::Outbox;
 
 /// Time for the connection and the broker's answer to it.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Time for the last messages and the goodbye.
+/// Time for what was committed last: the ends of the sightings that were open.
+const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+/// Time for the goodbye.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 /// The broker's limit is what counts; this only bounds memory. Well over an alert's 8 KiB, so that one
 /// that is too large is answered and not lost.
@@ -350,12 +352,15 @@ impl Connection {
         self.subscribe(by_name.collect())
     }
 
+    /// Takes a message, and those that came with it: they are handed over, and are on disk, together.
     fn incoming(&mut self, next: Option<Result<Publish, ConnectionError>>) -> Result<(), Down> {
-        match next {
-            Some(Ok(publish)) => self.inflow.push(publish),
-            Some(Err(error)) => Err(Down::from_connection(&error)),
-            None => Err(Down::new(Trouble::Unreachable, "the connection ended")),
+        let first = next.ok_or_else(|| Down::new(Trouble::Unreachable, "the connection ended"))?;
+        // At its end the channel is closed, which the next call finds.
+        let more = std::iter::from_fn(|| self.incoming.try_recv().ok()).take(EVENTS_WAITING);
+        for next in std::iter::once(first).chain(more) {
+            self.inflow.push(next.map_err(|error| Down::from_connection(&error))?)?;
         }
+        Ok(())
     }
 
     /// Behind the subscriptions' retained messages follows the marker, by the broker's own order.
@@ -393,26 +398,47 @@ impl Connection {
         }
     }
 
-    /// Gives what is under way a moment, says `stopped`, and takes leave, so that the broker does not
-    /// say `offline`. Best effort: what is not acknowledged is sent again at the next start.
+    /// Waits until one message under way is acknowledged. What comes in meanwhile is not: the broker
+    /// keeps it for the next time.
+    async fn settle(&mut self) -> Result<(), Down> {
+        loop {
+            tokio::select! {
+                settled = self.outflow.acknowledged() => return settled,
+                next = self.incoming.recv() => match next {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(Down::from_connection(&error)),
+                    None => return Err(Down::new(Trouble::Unreachable, "the connection ended")),
+                },
+            }
+        }
+    }
+
+    /// Sends what the outbox still has, until it is empty.
+    async fn drain(&mut self) -> Result<(), Down> {
+        loop {
+            self.outflow.fill()?;
+            if self.outflow.is_empty() {
+                return Ok(());
+            }
+            self.settle().await?;
+        }
+    }
+
+    /// Gives what waits a moment, says `stopped`, and takes leave, so that the broker does not say
+    /// `offline`. Best effort: what is not acknowledged is sent again at the next start.
     async fn say_goodbye(&mut self, parts: &mut Parts<'_>) {
+        // Out of time, with a long backlog: it stays in the outbox.
+        let drained = timeout(DRAIN_WITHIN, self.drain()).await.unwrap_or(Ok(()));
         let farewell = async {
+            drained?;
             self.announce(parts, Presence::Stopped)?;
             while !self.outflow.is_empty() {
-                tokio::select! {
-                    settled = self.outflow.acknowledged() => settled?,
-                    next = self.incoming.recv() => match next {
-                        // Not acknowledged: the broker keeps it for the next time.
-                        Some(Ok(_)) => {}
-                        Some(Err(error)) => return Err(Down::from_connection(&error)),
-                        None => return Err(Down::new(Trouble::Unreachable, "the connection ended")),
-                    },
-                }
+                self.settle().await?;
             }
             self.client.try_disconnect_now().map_err(|error| client_down(&error))?;
             // The pump ends once the goodbye is on the wire.
             while self.incoming.recv().await.is_some() {}
-            Ok(())
+            Ok::<(), Down>(())
         };
         match timeout(STOP_WITHIN, farewell).await {
             Ok(Ok(())) => {}

@@ -56,13 +56,14 @@ impl Presence {
 /// Takes what the link receives. Called on the link's thread, one call at a time: a call that takes
 /// longer than the keep-alive costs the connection.
 pub trait Handler: Send {
-    /// Takes a message, which is acknowledged once this returned `Ok`: whatever must survive a crash
-    /// is on disk by then. A message that is faulty is answered and taken.
+    /// Takes messages in their order, all or none of them. They are acknowledged once this returned
+    /// `Ok`: whatever must survive a crash is on disk by then. Many at a time, so that ten thousand
+    /// alerts do not wait for the disk one by one. A message that is faulty is answered and taken.
     ///
     /// # Errors
-    /// Where it cannot be kept now. It is handed over again after a while, and by the broker again
-    /// after a crash; later ones wait behind it.
-    fn receive(&mut self, received: &Received) -> Result<()>;
+    /// Where they cannot be kept now. They are handed over again after a while, and by the broker
+    /// again after a crash; later ones wait behind them.
+    fn receive(&mut self, received: &[&Received]) -> Result<()>;
 
     /// The alerts and approvals that are stored and not withdrawn. Each that the broker seems to have
     /// no longer is asked for by name before it counts as withdrawn: a broker with little room for

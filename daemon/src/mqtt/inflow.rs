@@ -1,4 +1,5 @@
-//! From the broker to the handler: one message at a time, in order, acknowledged once it was taken.
+//! From the broker to the handler: in order, as many at a time as there are, acknowledged once they
+//! were taken.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -22,8 +23,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Messages that may wait behind one that cannot be taken. The broker holds back what is to be
 /// acknowledged; this is for those that are not.
 const WAITING_MAX: usize = 1024;
-/// Characters kept of a response topic that is refused.
+/// Messages handed over at once: as many as the broker sends before it waits for us.
+const AT_ONCE: usize = 64;
+/// Characters kept of a response topic that is refused, or of a topic that means nothing.
 const FORBIDDEN_SHOWN: usize = 256;
+/// Topics that mean nothing and are named in the log, on each connection: a broker full of them must
+/// not fill the disk.
+const UNKNOWN_NAMED: u32 = 10;
 
 /// Whether the desired state is known when a connection begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,22 @@ enum Item {
     Meaningless(Publish),
     /// What the broker kept came before this.
     SetRead,
+}
+
+impl Item {
+    fn received(&self) -> Option<&Received> {
+        match self {
+            Item::Message { received, .. } => Some(received),
+            Item::Meaningless(_) | Item::SetRead => None,
+        }
+    }
+
+    fn publish(&self) -> Option<&Publish> {
+        match self {
+            Item::Message { publish, .. } | Item::Meaningless(publish) => Some(publish),
+            Item::SetRead => None,
+        }
+    }
 }
 
 /// The reading of the retained set.
@@ -69,6 +91,8 @@ pub(super) struct Inflow {
     reading: Option<Reading>,
     /// Whether the desired state is known: read on this connection, or before it in its session.
     is_complete: bool,
+    /// Topics that meant nothing so far.
+    unknown: u32,
 }
 
 impl Inflow {
@@ -82,7 +106,7 @@ impl Inflow {
         let is_complete = set == RetainedSet::Known;
         let reading = (!is_complete).then(Reading::default);
         let waiting = VecDeque::new();
-        Self { topics, client, counters, waiting, retry_at: None, reading, is_complete }
+        Self { topics, client, counters, waiting, retry_at: None, reading, is_complete, unknown: 0 }
     }
 
     /// Whether the desired state was read to its end and acted on.
@@ -106,7 +130,7 @@ impl Inflow {
     pub(super) fn push(&mut self, publish: Publish) -> Result<(), Down> {
         let topic = std::str::from_utf8(&publish.topic).ok().and_then(|t| self.topics.parse(t));
         let Some(topic) = topic else {
-            self.counters.count_ignored(1);
+            self.ignore(&publish.topic);
             return self.wait_in_line(Item::Meaningless(publish));
         };
         if topic == Inbound::Marker {
@@ -128,6 +152,20 @@ impl Inflow {
         }
         let received = self.received(topic, &publish);
         self.wait_in_line(Item::Message { publish, received })
+    }
+
+    /// What is subscribed to differs from the contract's topics only in names that are none.
+    fn ignore(&mut self, topic: &[u8]) {
+        self.counters.count_ignored(1);
+        self.unknown = self.unknown.saturating_add(1);
+        if self.unknown <= UNKNOWN_NAMED {
+            let topic: String =
+                String::from_utf8_lossy(topic).chars().take(FORBIDDEN_SHOWN).collect();
+            tracing::warn!(
+                ?topic,
+                "A message is ignored: an alert's name is 1 to 64 of a-z, 0-9, '_' and '-'."
+            );
+        }
     }
 
     fn wait_in_line(&mut self, item: Item) -> Result<(), Down> {
@@ -159,30 +197,29 @@ impl Inflow {
         }
     }
 
-    /// Hands the oldest waiting message to the handler; nothing where it must wait or there is none.
-    /// At the end of the retained set, what is to be asked for by name, if anything.
+    /// Hands the oldest waiting messages to the handler, up to [`AT_ONCE`] and not beyond the end of the
+    /// retained set; nothing where they must wait or there are none. At that end, what is to be asked
+    /// for by name, if anything.
     pub(super) fn hand_over(&mut self, handler: &mut dyn Handler) -> Result<Vec<Inbound>, Down> {
         if self.retry_at.is_some() {
             return Ok(Vec::new());
         }
-        let taken = match self.waiting.front() {
-            None => return Ok(Vec::new()),
-            Some(Item::SetRead) => return Ok(self.end_set(handler)),
-            Some(Item::Meaningless(_)) => Ok(()),
-            Some(Item::Message { received, .. }) => handler.receive(received),
-        };
-        if let Err(error) = taken {
+        if matches!(self.waiting.front(), Some(Item::SetRead)) {
+            return Ok(self.end_set(handler));
+        }
+        let is_before_the_end = |item: &&Item| !matches!(item, Item::SetRead);
+        let next = self.waiting.iter().take(AT_ONCE).take_while(is_before_the_end);
+        let (count, messages) = (next.clone().count(), next.filter_map(Item::received));
+        let messages: Vec<&Received> = messages.collect();
+        if !messages.is_empty()
+            && let Err(error) = handler.receive(&messages)
+        {
             self.defer(&error);
             return Ok(Vec::new());
         }
-        match self.waiting.pop_front() {
-            Some(Item::Message { publish, .. }) => {
-                self.counters.count_received(1);
-                self.acknowledge(&publish)?;
-            }
-            Some(Item::Meaningless(publish)) => self.acknowledge(&publish)?,
-            Some(Item::SetRead) | None => {}
-        }
+        self.counters.count_received(messages.len() as u64);
+        let taken: Vec<Item> = self.waiting.drain(..count).collect();
+        taken.iter().filter_map(Item::publish).try_for_each(|publish| self.acknowledge(publish))?;
         Ok(Vec::new())
     }
 

@@ -102,8 +102,8 @@ impl Link {
         self.shared.announce.notify_one();
     }
 
-    /// Sends what is under way, says `stopped` and takes leave: at most about two seconds. What is not
-    /// acknowledged by then stays in the outbox.
+    /// Sends what waits, for a second at most, says `stopped` and takes leave: at most about three seconds.
+    /// What is not acknowledged by then stays in the outbox.
     pub fn stop(mut self) {
         self.end();
     }

@@ -125,6 +125,9 @@ impl Outbox {
     /// [`Error::Io`] where the disk takes nothing at all any more, not even from the reserve: nothing
     /// of `messages` is committed then, and the caller may try again.
     pub fn commit(&self, messages: &[Message]) -> Result<Vec<RowId>> {
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut inner = self.lock();
         self.upkeep(&mut inner);
         let now = self.moment();

@@ -110,7 +110,7 @@ pub(super) fn append(
 ) -> rusqlite::Result<RowId> {
     if message.class == Class::State {
         let replaced = "DELETE FROM message WHERE class = 0 AND topic = ?1 RETURNING bytes";
-        let mut rows = db.prepare(replaced)?;
+        let mut rows = db.prepare_cached(replaced)?;
         let mut rows = rows.query([&message.topic])?;
         while let Some(row) = rows.next()? {
             tally.remove(Class::State, row.get(0)?);
@@ -118,25 +118,25 @@ pub(super) fn append(
     }
     let header = header_text(&message.header)?;
     let bytes = message.payload.len() + message.topic.len() + header.len() + ROW_BYTES;
-    db.execute(
+    let mut insert = db.prepare_cached(
         "INSERT INTO message (class, bytes, committed_mono_ms, committed_wall_ms, \
          expires_after_ms, retain, topic, camera, reference, header, payload) VALUES \
          (:class, :bytes, :mono, :wall, :expires, :retain, :topic, :camera, :reference, :header, \
          :payload)",
-        named_params! {
-            ":class": message.class.code(),
-            ":bytes": bytes,
-            ":mono": now.mono_ms,
-            ":wall": now.wall_ms,
-            ":expires": message.expires_after.map(millis),
-            ":retain": message.retain,
-            ":topic": message.topic,
-            ":camera": message.camera.as_ref().map(|camera| camera.as_str()),
-            ":reference": message.reference,
-            ":header": header,
-            ":payload": message.payload,
-        },
     )?;
+    insert.execute(named_params! {
+        ":class": message.class.code(),
+        ":bytes": bytes,
+        ":mono": now.mono_ms,
+        ":wall": now.wall_ms,
+        ":expires": message.expires_after.map(millis),
+        ":retain": message.retain,
+        ":topic": message.topic,
+        ":camera": message.camera.as_ref().map(|camera| camera.as_str()),
+        ":reference": message.reference,
+        ":header": header,
+        ":payload": message.payload,
+    })?;
     tally.add(message.class, 1, bytes as u64);
     Ok(RowId(db.last_insert_rowid()))
 }
@@ -149,7 +149,8 @@ pub(super) fn shed(
     enough: impl Fn(&Tally) -> bool,
 ) -> rusqlite::Result<Vec<RowId>> {
     let mut gone = Vec::new();
-    let mut oldest = db.prepare("SELECT id, bytes FROM message WHERE class = ?1 ORDER BY id")?;
+    let mut oldest =
+        db.prepare_cached("SELECT id, bytes FROM message WHERE class = ?1 ORDER BY id")?;
     let mut rows = oldest.query([class.code()])?;
     while !enough(tally)
         && let Some(row) = rows.next()?
@@ -158,6 +159,7 @@ pub(super) fn shed(
         tally.remove(class, row.get(1)?);
     }
     drop(rows);
+    drop(oldest);
     for row in &gone {
         db.execute("DELETE FROM message WHERE id = ?1", [row.0])?;
     }
@@ -200,7 +202,7 @@ pub(super) fn waiting(
     limit: usize,
 ) -> rusqlite::Result<Vec<Waiting>> {
     let sql = "SELECT id, class, length(payload) FROM message WHERE id > ?1 ORDER BY id LIMIT ?2";
-    let mut statement = db.prepare(sql)?;
+    let mut statement = db.prepare_cached(sql)?;
     let rows = statement.query_map(params![after.0, limit], |row| {
         Ok(Waiting { row: RowId(row.get(0)?), class: class(row, 1)?, payload_bytes: row.get(2)? })
     })?;
@@ -226,38 +228,40 @@ pub(super) fn candidate(
         "SELECT {AGE_COLUMNS}, class, begun, retain, topic, header, payload FROM message \
          WHERE id = ?1"
     );
-    db.query_row(&sql, [row.0], |found| {
-        let age = Age::read(found, opened, now_mono_ms)?;
-        let header: String = found.get(8)?;
-        let outgoing = Outgoing {
-            row,
-            class: class(found, 4)?,
-            retain: found.get(6)?,
-            topic: found.get(7)?,
-            header: serde_json::from_str(&header).map_err(|error| {
-                rusqlite::Error::FromSqlConversionFailure(
-                    8,
-                    rusqlite::types::Type::Text,
-                    Box::new(error),
-                )
-            })?,
-            payload: found.get(9)?,
-            expires_in: age.expires_after.map(|limit| limit.saturating_sub(age.age)),
-        };
-        Ok(Candidate {
-            outgoing,
-            has_begun: found.get(5)?,
-            has_expired: age.has_expired(),
-            age: age.age,
+    let mut select = db.prepare_cached(&sql)?;
+    select
+        .query_row([row.0], |found| {
+            let age = Age::read(found, opened, now_mono_ms)?;
+            let header: String = found.get(8)?;
+            let outgoing = Outgoing {
+                row,
+                class: class(found, 4)?,
+                retain: found.get(6)?,
+                topic: found.get(7)?,
+                header: serde_json::from_str(&header).map_err(|error| {
+                    rusqlite::Error::FromSqlConversionFailure(
+                        8,
+                        rusqlite::types::Type::Text,
+                        Box::new(error),
+                    )
+                })?,
+                payload: found.get(9)?,
+                expires_in: age.expires_after.map(|limit| limit.saturating_sub(age.age)),
+            };
+            Ok(Candidate {
+                outgoing,
+                has_begun: found.get(5)?,
+                has_expired: age.has_expired(),
+                age: age.age,
+            })
         })
-    })
-    .optional()
+        .optional()
 }
 
 /// Fixes a row's payload: from now on every copy has these bytes.
 pub(super) fn fix(db: &Connection, row: RowId, payload: &[u8]) -> rusqlite::Result<()> {
     let sql = "UPDATE message SET payload = ?2, begun = 1 WHERE id = ?1";
-    db.execute(sql, params![row.0, payload]).map(drop)
+    db.prepare_cached(sql)?.execute(params![row.0, payload]).map(drop)
 }
 
 /// Deletes a row; its class where it was still there.
@@ -267,8 +271,9 @@ pub(super) fn remove(
     tally: &mut Tally,
 ) -> rusqlite::Result<Option<Class>> {
     let sql = "DELETE FROM message WHERE id = ?1 RETURNING class, bytes";
+    let mut delete = db.prepare_cached(sql)?;
     let removed =
-        db.query_row(sql, [row.0], |row| Ok((class(row, 0)?, row.get::<_, u64>(1)?))).optional()?;
+        delete.query_row([row.0], |row| Ok((class(row, 0)?, row.get::<_, u64>(1)?))).optional()?;
     if let Some((class, bytes)) = removed {
         tally.remove(class, bytes);
     }

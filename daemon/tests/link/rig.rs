@@ -134,6 +134,48 @@ impl Drop for Mosquitto {
     }
 }
 
+/// Keys and certificates of a site, made for one test.
+fn certify(folder: &Path, host: &str) {
+    let run = |arguments: &str| {
+        let output = Command::new("openssl")
+            .args(arguments.split(' '))
+            .current_dir(folder)
+            .output()
+            .expect("openssl is needed");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    for ca in ["ca", "other-ca"] {
+        run(&format!("req -x509 {key} -days 2 -keyout {ca}.key -out {ca}.crt -subj /CN={ca}"));
+    }
+    for (name, subject) in [("broker", host), ("device", "gate-1")] {
+        run(&format!(
+            "req -x509 {key} -days 2 -keyout {name}.key -out {name}.crt -subj /CN={subject} -CA ca.crt \
+             -CAkey ca.key -addext subjectAltName=DNS:{subject} -addext basicConstraints=CA:FALSE"
+        ));
+    }
+    fs::write(folder.join("login"), "gate-1\nchange-me-1\n").unwrap();
+    fs::write(folder.join("wrong-login"), "gate-1\nguess\n").unwrap();
+}
+
+/// A mosquitto on the files that are shipped, only folder and port replaced.
+pub fn start_shipped(host: &str, change: impl Fn(String) -> String) -> Mosquitto {
+    // Also of the end-to-end tests' crate, which lies beside the daemon's.
+    let shipped = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/mosquitto"));
+    let config = fs::read_to_string(shipped.join("mosquitto.conf")).unwrap();
+    let config = config
+        .replace("listener 8883", "listener PORT")
+        .replace("/etc/mosquitto/spotter/", "FOLDER/")
+        .replace("/var/lib/mosquitto/", "FOLDER/");
+    Mosquitto::start(&change(config), |folder| {
+        certify(folder, host);
+        fs::copy(shipped.join("acl"), folder.join("acl")).unwrap();
+        fs::copy(shipped.join("users.example"), folder.join("users")).unwrap();
+        let mut hash = Command::new("mosquitto_passwd");
+        assert!(hash.arg("-U").arg(folder.join("users")).status().unwrap().success());
+    })
+}
+
 /// Stands between the link and its broker.
 pub struct Proxy {
     pub port: u16,
@@ -238,7 +280,14 @@ fn client_id(filter: &str) -> String {
 
 /// Publishes many retained messages, and waits until the broker has them.
 pub fn publish_retained(port: u16, messages: impl Iterator<Item = (String, String)>) {
-    let mut options = MqttOptions::new("staff", ("127.0.0.1", port));
+    publish_retained_with(MqttOptions::new("staff", ("127.0.0.1", port)), messages);
+}
+
+/// The same as somebody.
+pub fn publish_retained_with(
+    mut options: MqttOptions,
+    messages: impl Iterator<Item = (String, String)>,
+) {
     options.set_max_request_batch(64);
     let (client, mut connection) = Client::builder(options).capacity(1000).build();
     let messages: Vec<_> = messages.collect();
@@ -341,14 +390,14 @@ impl Desk {
 }
 
 impl Handler for Desk {
-    fn receive(&mut self, received: &Received) -> Result<()> {
+    fn receive(&mut self, received: &[&Received]) -> Result<()> {
         let left = self.refuse.load(Ordering::SeqCst);
         if left > 0 {
             self.refuse.store(left - 1, Ordering::SeqCst);
             self.refused.fetch_add(1, Ordering::SeqCst);
             return Err(Error::internal("test", "told to refuse"));
         }
-        self.taken.push(Taken::Message(received.clone()));
+        received.iter().for_each(|received| self.taken.push(Taken::Message((*received).clone())));
         Ok(())
     }
 
