@@ -15,7 +15,7 @@ use crate::{
     alert::{Rules, Wall, place::Places, reader::TowerReader, rfc3339},
     clock::{Clock, Mono, Stop},
     config::{Camera, Config},
-    desk::{CameraState, Desk, Inbox, Setup as DeskSetup, Status as DeviceStatus},
+    desk::{CameraState, Desk, Inbox, Setup as DeskSetup, Status as DeviceStatus, Truth},
     detect::Detector,
     embed::{self, Embedder},
     engine::Engine,
@@ -25,7 +25,7 @@ use crate::{
     metrics,
     mqtt::{
         Link, LinkState, Topics,
-        broker::{Embedded, Ports},
+        broker::{Embedded, Ports, THIS_PROGRAM},
     },
     notify::{Broker, Watching},
     out::Outlet,
@@ -54,6 +54,8 @@ pub struct Service {
     pipeline: Pipeline,
     desk: Desk,
     link: Link,
+    /// How often the desired state had been read when the cameras were told last.
+    sets_read: u64,
     board: Arc<Board>,
     hearts: Arc<Hearts>,
     /// Only where the configuration gives it a token.
@@ -129,7 +131,7 @@ impl Service {
         let broker = match config.mqtt.is_embedded() {
             true => {
                 let ports = Ports { v5: config.mqtt.embedded_port, v4: 0 };
-                Some(Embedded::start(ports, &clock)?)
+                Some(Embedded::start(Path::new(THIS_PROGRAM), ports, &clock)?)
             }
             false => None,
         };
@@ -150,6 +152,7 @@ impl Service {
             pipeline,
             desk,
             link,
+            sets_read: 0,
             _broker: broker,
             config,
         };
@@ -205,6 +208,7 @@ impl Service {
 
     /// Once a second: counts the sources and tells staff what changed about a camera.
     pub fn tick(&mut self) {
+        self.forget_told();
         let mut messages = Vec::new();
         for (id, running) in &mut self.cameras {
             let status = running.supervisor.status();
@@ -232,6 +236,17 @@ impl Service {
         {
             tracing::error!(%error, "A camera's state could not be told; tried again.");
             self.cameras.values_mut().for_each(|running| running.told = None);
+        }
+    }
+
+    /// A broker that forgot our session may have forgotten the cameras' retained states as well.
+    fn forget_told(&mut self) {
+        let sets_read = self.link.counters().retained_sets();
+        if sets_read != self.sets_read {
+            if self.sets_read > 0 {
+                self.cameras.values_mut().for_each(|running| running.told = None);
+            }
+            self.sets_read = sets_read;
         }
     }
 
@@ -317,7 +332,12 @@ impl Service {
         let shown: Vec<CameraShown> = shown.collect();
         let ready = shown.iter().any(|camera| camera.state != CameraShownState::Connecting);
         self.board.cameras(shown);
-        self.board.health(Health { ready, stalled: self.hearts.stalled(STALLED_AFTER) });
+        let broker_away = match self.link.state() {
+            LinkState::Down { why, .. } => Some(why.to_string()),
+            _ => None,
+        };
+        let stalled = self.hearts.stalled(STALLED_AFTER);
+        self.board.health(Health { ready, stalled, broker_away });
     }
 }
 
@@ -388,7 +408,11 @@ fn start_link(
         config_hash: hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect(),
         session: next_session(&config.storage.folder)?,
     };
-    let inbox = Box::new(Inbox::new(desk, status));
+    let truth = match config.mqtt.is_embedded() {
+        true => Truth::Device { topics: topics.clone(), outbox: outbox.clone() },
+        false => Truth::Broker,
+    };
+    let inbox = Box::new(Inbox::new(desk, status, truth));
     Link::start(config.mqtt.settings(topics.clone())?, outbox.clone(), clock.clone(), inbox)
 }
 

@@ -34,6 +34,11 @@ use spotterd::{
     outbox::{self, Class, DropReason, Message, Outbox},
 };
 
+/// The program that the embedded broker is a process of.
+fn spotterd() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_spotterd"))
+}
+
 fn settings(port: u16) -> Settings {
     let topics = Topics::new("spotter", "harbour", "gate-1").unwrap();
     Settings {
@@ -415,8 +420,9 @@ fn another_client_with_our_id_is_noticed_and_given_way() {
 #[test]
 fn the_embedded_broker_serves_both_protocols_and_takes_snapshots() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let broker = Embedded::start(Ports::default(), &clock).unwrap();
-    assert!(Embedded::start(broker.ports(), &clock).is_err(), "the ports are taken");
+    let broker = Embedded::start(spotterd(), Ports::default(), &clock).unwrap();
+    let taken = Embedded::start(spotterd(), broker.ports(), &clock);
+    assert!(taken.is_err_and(|error| error.to_string().contains("embedded_port")));
     let folder = tempfile::tempdir().unwrap();
     let outbox = outbox(folder.path());
     let publish = |port: u16, version: &str, topic: &str, retain: &[&str]| {

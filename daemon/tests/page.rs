@@ -138,7 +138,7 @@ fn every_route_has_the_headers_and_lets_in_whom_it_should() {
     let rig = rig();
     let sighting = &sightings(1)[0];
     rig.board.sighting(sighting, Some(JPEG.to_vec()));
-    rig.board.health(Health { ready: true, stalled: Vec::new() });
+    rig.board.health(Health { ready: true, ..Health::default() });
     let picture = format!("GET /sightings/{}.jpg", sighting.id);
     let table = [
         // Route, without a login, with one.
@@ -211,7 +211,7 @@ fn health_is_one_word() {
     };
     assert_eq!(get("GET /readyz"), (503, "starting\n".to_owned()));
     assert_eq!(get("GET /healthz"), (200, "ok\n".to_owned()));
-    rig.board.health(Health { ready: true, stalled: vec!["embed".to_owned()] });
+    rig.board.health(Health { ready: true, stalled: vec!["embed".to_owned()], broker_away: None });
     assert_eq!(get("GET /readyz"), (200, "ready\n".to_owned()));
     assert_eq!(get("GET /healthz"), (503, "stalled\n".to_owned()));
 }
@@ -256,12 +256,16 @@ fn hostile_texts_stay_texts() {
         warnings: vec![text()],
         expires_at: None,
     }]);
-    rig.board.health(Health { ready: true, stalled: vec![text()] });
+    rig.board.health(Health {
+        ready: true,
+        stalled: vec![text()],
+        broker_away: Some(text()),
+    });
     let mut sighting = sightings(1).remove(0);
     sighting.phrases[0].text = text();
     rig.board.sighting(&sighting, None);
     let html = ask(rig.page.address(), "GET /", &bearer(), "").text();
-    assert_eq!(html.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count(), 8);
+    assert_eq!(html.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count(), 9);
     assert_eq!(html.matches("<script").count(), 1, "only our own");
     assert!(!html.contains("<img") && !html.contains("onerror='") && !html.contains('\u{202e}'));
     assert!(html.contains(r#"<time datetime="2026-11-24T12:00:00"#));

@@ -12,8 +12,10 @@ use crate::{config::Log, error::Error, telemetry};
 
 mod alert;
 mod bench;
+mod broker;
 mod bundle;
 mod check;
+mod demo;
 mod matching;
 mod model;
 mod probe;
@@ -25,6 +27,8 @@ mod run;
 pub enum Command {
     /// Watch the cameras of a configuration until told to stop
     Run(run::Args),
+    /// See it work: a recording as the camera, two alerts, everybody who is found
+    Demo(demo::Args),
     /// Prove a configuration right without starting: cameras, models, decoders, addresses
     Check(check::Args),
     /// Say what this machine can decode and run on, and why not
@@ -42,6 +46,9 @@ pub enum Command {
     /// Measure this machine
     #[command(subcommand)]
     Bench(bench::Command),
+    /// The process of the embedded broker, which the daemon starts
+    #[command(hide = true)]
+    Broker(broker::Args),
 }
 
 /// Carries out a command.
@@ -51,10 +58,13 @@ pub enum Command {
 pub fn run(command: Command) -> Result<ExitCode> {
     if !matches!(command, Command::Run(_)) {
         // `run` has its own log; a person at a terminal wants to hear of what went wrong, and only that.
-        telemetry::install(&Log { filter: "warn,ort=error".into(), ..Log::default() })?;
+        // The broker's library calls every client that leaves an error.
+        let filter = "warn,ort=error,rumqttd=off".into();
+        telemetry::install(&Log { filter, ..Log::default() })?;
     }
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Bundle(command) => bundle::run(&command),
@@ -62,6 +72,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Replay(args) => replay::run(&args),
         Command::Alert(command) => alert::run(&command),
         Command::Bench(command) => bench::run(&command),
+        Command::Broker(args) => broker::run(&args),
     }
 }
 

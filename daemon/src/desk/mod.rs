@@ -17,7 +17,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use inbox::Inbox;
+pub use inbox::{Inbox, Truth};
 pub use status::{CameraState, Status};
 
 use crate::{

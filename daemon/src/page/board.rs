@@ -85,6 +85,8 @@ pub struct Health {
     pub ready: bool,
     /// The stages that do not move although they have work.
     pub stalled: Vec<String>,
+    /// Why the broker cannot be used, while it cannot.
+    pub broker_away: Option<String>,
 }
 
 /// All that is shown, at one moment.

@@ -69,7 +69,14 @@ pub(super) struct Login(pub(super) Option<&'static str>);
 impl Display for Login {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(HEAD)?;
-        f.write_str("</head>\n<body>\n<main class=\"login\">\n<h1>Spotter</h1>\n")?;
+        f.write_str(
+            r#"<script src="/login.js" defer></script>
+</head>
+<body>
+<main class="login">
+<h1>Spotter</h1>
+"#,
+        )?;
         if let Some(problem) = self.0 {
             writeln!(f, r#"<p class="bad" role="alert">{}</p>"#, Text(problem))?;
         }
@@ -125,6 +132,14 @@ fn health(f: &mut Formatter<'_>, snapshot: &Snapshot) -> fmt::Result {
             write!(f, " {}", Text(stage))?;
         }
         f.write_str(". Persons may be missed; look into the log.</p>\n")?;
+    }
+    if let Some(why) = &snapshot.health.broker_away {
+        writeln!(
+            f,
+            "<p class=\"warn\">The broker is away: <bdi>{}</bdi>. Sightings are kept and sent when it \
+             is back; alerts do not reach this device meanwhile.</p>",
+            Text(why)
+        )?;
     }
     f.write_str("</div>\n")
 }
@@ -214,12 +229,14 @@ fn one_sighting(f: &mut Formatter<'_>, shown: &SightingShown) -> fmt::Result {
     let (id, sighting) = (Text(&shown.id), &shown.sighting);
     let event = event_name(sighting.event);
     let has_picture = u8::from(shown.picture.is_some());
-    write!(f, r#"<li id="s-{id}" data-version="{}-{event}-{has_picture}">"#, sighting.seq)?;
+    let seq = sighting.seq;
+    write!(f, r#"<li id="s-{id}" data-version="{seq}-{event}-{has_picture}">"#)?;
     let (camera, alert) = (Text(sighting.camera.as_str()), Text(sighting.alert.as_str()));
     match shown.picture {
+        // The number makes a browser load the picture of a better view, which has the same name.
         Some(_) => write!(
             f,
-            r#"<a href="/sightings/{id}.jpg"><img src="/sightings/{id}.jpg" loading="lazy" alt="Person for {alert} on {camera}"></a>"#
+            r#"<a href="/sightings/{id}.jpg?{seq}"><img src="/sightings/{id}.jpg?{seq}" loading="lazy" alt="Person for {alert} on {camera}"></a>"#
         )?,
         None => f.write_str(r#"<span class="no-picture quiet">no picture</span>"#)?,
     }

@@ -52,10 +52,28 @@ async function changed() {
   pausing = false;
 }
 
-const live = document.getElementById("live");
-const stream = new EventSource("/events");
-stream.onopen = () => { live.textContent = "live"; };
-stream.onerror = () => { live.textContent = "no connection; what is shown may be old"; };
-stream.addEventListener("sighting", changed);
-stream.addEventListener("changed", changed);
+// A stream that breaks is opened again by the browser; one that was refused is not, for example where
+// too many pages are open. Its first event is always `changed`, so that nothing is missed.
+const AGAIN_MS = 5000;
+
+function listen() {
+  const live = document.getElementById("live");
+  const stream = new EventSource("/events");
+  stream.onopen = () => {
+    live.textContent = "live";
+    live.className = "good";
+  };
+  stream.onerror = () => {
+    live.textContent = "no connection; what is shown may be old";
+    live.className = "bad";
+    if (stream.readyState === EventSource.CLOSED) {
+      setTimeout(listen, AGAIN_MS);
+      changed();
+    }
+  };
+  stream.addEventListener("sighting", changed);
+  stream.addEventListener("changed", changed);
+}
+
+listen();
 localTimes(document);
