@@ -159,8 +159,7 @@ fn documented() -> BTreeMap<String, String> {
 fn check_metrics(page: &str) {
     let documented = documented();
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    let exported: BTreeMap<&str, &str> =
-        types.map(|line| line.split_once(' ').unwrap()).collect();
+    let exported: BTreeMap<&str, &str> = types.map(|line| line.split_once(' ').unwrap()).collect();
     for (name, kind) in &exported {
         assert_eq!(documented.get(*name).map(String::as_str), Some(*kind), "{name}");
         assert!(page.contains(&format!("# HELP {name} ")), "{name} is not described");
@@ -251,7 +250,11 @@ fn the_demo_ends_by_itself_and_its_status_says_whether_somebody_was_found() {
 fn a_demo_that_is_typed_wrong_is_refused_and_touches_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().display().to_string();
-    refused(&spotterd(&["demo", "--out", &out, "--video", "/nowhere/x.mp4"]), 2, &["/nowhere/x.mp4"]);
+    refused(
+        &spotterd(&["demo", "--out", &out, "--video", "/nowhere/x.mp4"]),
+        2,
+        &["/nowhere/x.mp4"],
+    );
     refused(&spotterd(&["demo", "--out", &out]), 2, &["checkout", "--video FILE"]);
     refused(&spotterd(&["demo", "--out", &out, "--seconds", "0"]), 2, &["--seconds"]);
     let video = street();
@@ -315,7 +318,10 @@ impl Alone {
     fn until_armed(&self, id: &str) {
         within("an armed alert", || {
             let list = self.alert(&["list"]);
-            list.out.lines().any(|line| line.starts_with(id) && line.contains("armed 1/1")).then_some(())
+            list.out
+                .lines()
+                .any(|line| line.starts_with(id) && line.contains("armed 1/1"))
+                .then_some(())
         });
     }
 

@@ -254,14 +254,16 @@ impl Clerk {
         let known = self.shared.store().book().readers().load_full();
         let shown = known.all().iter().map(|view| {
             let (state, why) = state::name(&view.status);
-            let read = self.ready.get(&view.id).map(|ready| ready.text.understood.clone());
+            let ready = self.ready.get(&view.id);
+            let read = ready.map(|ready| ready.text.understood.clone());
             let written = view.spec.as_ref().map(|spec| spec.text.clone());
+            let lost = ready.and_then(|ready| ready.text.lost.as_deref()).map(state::lost);
             AlertShown {
                 id: view.id.to_string(),
                 text: read.or(written).unwrap_or_default(),
                 state,
                 reason: why.map(|why| why.reason),
-                warnings: view.warnings.clone(),
+                warnings: view.warnings.iter().cloned().chain(lost).collect(),
                 expires_at: view.expires_at,
             }
         });

@@ -418,7 +418,8 @@ impl Inner {
             let amount = self.stats.waiting.of(class);
             metrics::gauge!("spotter_outbox_messages", "class" => class.as_str())
                 .set(amount.messages as f64);
-            metrics::gauge!("spotter_outbox_bytes", "class" => class.as_str()).set(amount.bytes as f64);
+            metrics::gauge!("spotter_outbox_bytes", "class" => class.as_str())
+                .set(amount.bytes as f64);
         }
     }
 }

@@ -170,8 +170,10 @@ fn recording(path: &Path) -> Result<PathBuf> {
         return absolute(path);
     }
     let reason = match path == Path::new(STREET) {
-        true => "is not below this folder: start the demo in a checkout of Spotter, or name a \
-                 recording with --video FILE",
+        true => {
+            "is not below this folder: start the demo in a checkout of Spotter, or name a \
+                 recording with --video FILE"
+        }
         false => "is no file",
     };
     Err(Error::config(format!("--video {}", path.display()), reason))

@@ -93,8 +93,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let pictures = folder.pictures();
     super::print(&match seen.persons {
         0 => "Stopped. Nobody was found.\n".to_owned(),
-        1 => format!("Stopped. There was one sighting; its picture is in {}.\n", pictures.display()),
-        n => format!("Stopped. There were {n} sightings; pictures are in {}.\n", pictures.display()),
+        1 => {
+            format!("Stopped. There was one sighting; its picture is in {}.\n", pictures.display())
+        }
+        n => {
+            format!("Stopped. There were {n} sightings; pictures are in {}.\n", pictures.display())
+        }
     })?;
     Ok(match seen.persons > 0 || seen.was_interrupted {
         true => ExitCode::SUCCESS,

@@ -7,7 +7,11 @@ const PAUSE_MS = 1000;
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const at = new Date(time.dateTime);
-    if (!Number.isNaN(at.getTime())) time.textContent = at.toLocaleString();
+    if (Number.isNaN(at.getTime())) continue;
+    const isToday = at.toDateString() === new Date().toDateString();
+    const date = isToday ? {} : { dateStyle: "medium" };
+    time.textContent = at.toLocaleString([], { ...date, timeStyle: isToday ? "medium" : "short" });
+    time.title = at.toLocaleString();
   }
 }
 
