@@ -28,12 +28,23 @@ mod watch;
 #[derive(Subcommand)]
 pub enum Command {
     /// Look for a person who fits a description
+    ///
+    /// Describe what can be seen: "woman in a red coat with a black backpack". The devices answer within
+    /// seconds whether they look for that person, and what they did not understand.
     Add(Box<add::Args>),
     /// Show who is being looked for, and on which devices
+    ///
+    /// A device that does not look for a person is named below the alert with its reason.
     List(list::Args),
     /// Stop looking for somebody
+    ///
+    /// Waits until the devices say that they have stopped.
     Remove(remove::Args),
     /// Show who is found, as it happens
+    ///
+    /// One line for each sighting, in local time: SEEN when a person who fits comes into view, "better"
+    /// for a better view, "gone" at the end. LATE means that it happened while the device could not
+    /// reach the broker. Ends with Ctrl-C.
     Watch(watch::Args),
 }
 

@@ -26,8 +26,16 @@ mod run;
 #[derive(Subcommand)]
 pub enum Command {
     /// Watch the cameras of a configuration until told to stop
+    ///
+    /// SIGTERM and SIGINT stop it cleanly; SIGHUP reads the configuration again and restarts only the
+    /// cameras that changed. A configuration that is faulty is refused whole.
     Run(run::Args),
     /// See it work: a recording as the camera, two alerts, everybody who is found
+    ///
+    /// Runs the daemon on a recording that begins again at its end, with a broker of its own, arms two
+    /// alerts as a guard would, and prints a line with a picture for everybody who is found. The page that
+    /// it names shows the same in a browser. Everything is written into one folder: look at its
+    /// spotterd.toml to see how a real box is set up.
     Demo(demo::Args),
     /// Prove a configuration right without starting: cameras, models, decoders, addresses
     Check(check::Args),

@@ -13,10 +13,6 @@ use crate::{
 };
 
 /// Show who is found, as it happens
-///
-/// One line for each sighting, in local time: SEEN when a person who fits comes into view, "better"
-/// for a better view, "gone" at the end. LATE means that it happened while the device could not
-/// reach the broker. Ends with Ctrl-C.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -24,15 +24,10 @@ use folder::Folder;
 use staff::Staff;
 
 /// See it work: a recording as the camera, two alerts, everybody who is found
-///
-/// Runs the daemon on a recording that begins again at its end, with a broker of its own, arms two
-/// alerts as a guard would, and prints a line with a picture for everybody who is found. The page that
-/// it names shows the same in a browser. Everything is written into one folder: look at its
-/// spotterd.toml to see how a real box is set up.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The recording; the default is the street scene of a checkout
+    /// The recording that stands for a camera, over and over
     #[arg(long, value_name = "FILE", default_value = folder::STREET)]
     video: PathBuf,
     /// A model bundle; without it one of random weights is made, whose scores mean nothing
