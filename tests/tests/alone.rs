@@ -189,6 +189,9 @@ fn the_demo_finds_persons_with_pictures_and_a_page_and_ends_by_a_signal() {
         let line = before.iter().find(|line| line.starts_with(&start)).unwrap();
         assert!(line.ends_with(": armed"), "{line}");
     }
+    // A second one does not take the folder away from it.
+    let second = spotterd(&["demo", "--video", &street(), "--out", out]);
+    refused(&second, 2, &["a demo is running in this folder"]);
     let (line, _) = demo.line(|line| line.contains("SEEN"));
     let picture = line.rsplit("  ").next().unwrap();
     assert!(Path::new(picture).starts_with(out) && line.contains(" at recording "), "{line}");

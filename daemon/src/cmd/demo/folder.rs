@@ -35,6 +35,8 @@ const TOKEN_BYTES: usize = 32;
 pub(super) struct Folder {
     root: PathBuf,
     is_random: bool,
+    /// Held as long as the demo runs, so that a second one does not take its state away.
+    _lock: fs::File,
 }
 
 impl Folder {
@@ -47,8 +49,8 @@ impl Folder {
     pub(super) fn prepare(args: &Args) -> Result<Self> {
         let video = recording(&args.video)?;
         let root = root(args.out.as_deref())?;
-        clear(&root)?;
-        let folder = Self { root, is_random: args.bundle.is_none() };
+        let lock = clear(&root)?;
+        let folder = Self { root, is_random: args.bundle.is_none(), _lock: lock };
         fs::create_dir_all(folder.pictures()).map_err(Error::io(folder.pictures()))?;
         let bundle = match &args.bundle {
             Some(bundle) => absolute(bundle)?,
@@ -196,21 +198,33 @@ fn root(out: Option<&Path>) -> Result<PathBuf> {
     absolute(&root)
 }
 
-/// Removes what an earlier demo left, the bundle excepted. A folder that holds anything else is not
-/// touched.
-fn clear(root: &Path) -> Result<()> {
+/// Removes what an earlier demo left, the bundle excepted, and locks the folder. One that holds
+/// anything else, or whose demo still runs, is not touched.
+fn clear(root: &Path) -> Result<fs::File> {
     let config = root.join("spotterd.toml");
     let is_demo = fs::read_to_string(&config).is_ok_and(|text| text.starts_with(MARK));
     let is_empty = fs::read_dir(root).map_err(Error::io(root))?.next().is_none();
+    let refuse = |reason: &str| Error::config(format!("--out {}", root.display()), reason);
     if !is_demo && !is_empty {
-        let reason = "holds something else than a demo: name an empty or a new folder";
-        return Err(Error::config(format!("--out {}", root.display()), reason));
+        return Err(refuse("holds something else than a demo: name an empty or a new folder"));
+    }
+    if is_empty {
+        // Before anything else, so that a run that is broken off is known again.
+        fs::write(&config, format!("{MARK}\n")).map_err(Error::io(&config))?;
+    }
+    let path = root.join("lock");
+    let lock = fs::File::create(&path).map_err(Error::io(&path))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(fs::TryLockError::WouldBlock) => {
+            return Err(refuse("a demo is running in this folder: end it, or name another folder"));
+        }
+        Err(fs::TryLockError::Error(error)) => return Err(Error::io(&path)(error)),
     }
     for name in ["state", "pictures", "page.token"] {
         remove(&root.join(name))?;
     }
-    // Written before anything else, so that a run that was broken off is known again.
-    fs::write(&config, format!("{MARK}\n")).map_err(Error::io(&config))
+    Ok(lock)
 }
 
 fn remove(path: &Path) -> Result<()> {
