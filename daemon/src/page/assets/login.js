@@ -3,10 +3,15 @@
 // and the history at once.
 "use strict";
 
-const token = location.hash.slice(1);
-if (/^[A-Za-z0-9_-]+$/.test(token)) {
+function logIn() {
+  const token = location.hash.slice(1);
+  if (!/^[A-Za-z0-9_-]+$/.test(token)) return;
   history.replaceState(null, "", "/login");
   const field = document.getElementById("token");
   field.value = token;
   field.form.submit();
 }
+
+// Typed behind the address of this page when it is open already, it loads nothing.
+addEventListener("hashchange", logIn);
+logIn();

@@ -24,6 +24,13 @@ function keepCards(fresh) {
   }
 }
 
+// Back to where the keyboard was: the same element, or its like in the card that took its place.
+function focusAgain(had) {
+  const card = had.isConnected ? null : had.closest("li[id]");
+  const now = card ? document.getElementById(card.id)?.querySelector(had.localName) : had;
+  now?.focus({ preventScroll: true });
+}
+
 async function refresh() {
   const answer = await fetch("/", { cache: "no-store" });
   if (answer.redirected) return location.assign("/login");
@@ -37,7 +44,7 @@ async function refresh() {
     const had = now.contains(focused) ? focused : null;
     if (id === "sightings") keepCards(next);
     now.replaceWith(document.adoptNode(next));
-    if (had && had.isConnected) had.focus({ preventScroll: true });
+    if (had) focusAgain(had);
   }
 }
 
