@@ -1,6 +1,6 @@
 # Spotter: the commands people type. CI calls the same ones.
 #
-#   make demo    sets everything up and shows the pipeline at work on a bundled clip
+#   make demo    sets everything up and runs the daemon on a bundled clip (DEMO_SECONDS=60 ends it)
 #   make test    sets everything up, lints, runs every test
 #   make chaos   outages and kills for longer, about 8 minutes
 #   make bench   measures this machine

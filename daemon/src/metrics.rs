@@ -153,6 +153,32 @@ fn describe() {
     describe_counter!("spotter_source_warnings_total", "Data that could not be decoded.");
     describe_histogram!("spotter_frame_to_score_seconds", "From decoded frame to scores.");
     describe_gauge!("spotter_tracks", "Persons in view.");
+    describe_link();
+    describe_outbox();
+}
+
+fn describe_link() {
+    describe_gauge!("spotter_mqtt_connected", "1 while the broker can be used.");
+    describe_counter!("spotter_mqtt_connects_total", "Connections that the broker accepted.");
+    describe_counter!("spotter_mqtt_disconnects_total", "Connections lost or refused, by reason.");
+    describe_counter!("spotter_mqtt_retained_sets_total", "Times the desired state was read.");
+    describe_counter!("spotter_mqtt_published_total", "Messages that the broker acknowledged.");
+    describe_counter!("spotter_mqtt_received_total", "Messages that were taken.");
+    describe_counter!("spotter_mqtt_ignored_total", "Messages on topics that mean nothing.");
+    describe_counter!("spotter_mqtt_deferred_total", "Times a message could not be taken yet.");
+    describe_counter!("spotter_mqtt_takeovers_total", "Times another client took our place.");
+    describe_counter!("spotter_broker_restarts_total", "Times the embedded broker was restarted.");
+}
+
+fn describe_outbox() {
+    describe_counter!("spotter_outbox_committed_total", "Messages written to the outbox.");
+    describe_counter!("spotter_outbox_done_total", "Messages that left the outbox, delivered.");
+    describe_counter!("spotter_outbox_dropped_total", "Messages the outbox dropped, by reason.");
+    describe_counter!("spotter_outbox_disk_full_total", "Times the disk took nothing more.");
+    describe_counter!("spotter_outbox_damaged_total", "Times a damaged outbox was set aside.");
+    describe_gauge!("spotter_outbox_messages", "Messages that wait for the broker.");
+    describe_gauge!("spotter_outbox_bytes", "Their bytes.");
+    describe_counter!("spotter_sightings_lost_total", "Sightings that the disk never took.");
 }
 
 /// Starts collecting. Once a process.
@@ -285,26 +311,39 @@ fn clock_time(id: rustix::time::ClockId) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, path::Path};
+
     use super::*;
     use crate::clock::ManualClock;
 
+    /// The names behind `before` in a text.
+    fn names(text: &str, before: &str) -> BTreeSet<String> {
+        let rests = text.split(before).skip(1);
+        let names = rests.map(|rest| {
+            rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>()
+        });
+        names.filter(|name| !name.is_empty()).collect()
+    }
+
+    fn sources(folder: &Path, take: &mut impl FnMut(&str)) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, take);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                take(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+
     #[test]
-    fn every_metric_is_in_the_reference_and_no_other() {
-        let reference = include_str!("../../docs/ref/metrics.md");
-        let code = include_str!("metrics.rs");
-        let names = |text: &str, before: &str| {
-            let mut names: Vec<String> = text
-                .split(before)
-                .skip(1)
-                .map(|rest| rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_'))
-                .map(|name| name.collect::<String>())
-                .filter(|name| !name.is_empty())
-                .collect();
-            names.sort();
-            names.dedup();
-            names
-        };
-        assert_eq!(names(reference, "`spotter_"), names(code, "!(\"spotter_"));
+    fn every_metric_is_described_and_in_the_reference_and_no_other() {
+        let mut written = BTreeSet::new();
+        let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src"));
+        sources(folder, &mut |code| written.extend(names(code, "\"spotter_")));
+        let described = names(include_str!("metrics.rs"), "!(\"spotter_");
+        assert_eq!(written, described);
+        assert_eq!(written, names(include_str!("../../docs/ref/metrics.md"), "`spotter_"));
     }
 
     #[test]

@@ -53,8 +53,6 @@ pub struct Watching {
 /// How it stands with the MQTT broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Broker {
-    /// None is configured.
-    None,
     /// Connected.
     Connected,
     /// Configured, and not connected now.
@@ -71,7 +69,6 @@ impl fmt::Display for Watching {
 impl fmt::Display for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Broker::None => "no broker",
             Broker::Connected => "broker connected",
             Broker::Away => "broker away",
         })

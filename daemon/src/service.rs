@@ -20,7 +20,7 @@ use crate::{
     alert::{Rules, Wall, place::Places, reader::TowerReader, rfc3339},
     clock::{Clock, Mono, Stop},
     config::{Camera, Config},
-    desk::{CameraState, Desk, Inbox, Setup as DeskSetup, Status as DeviceStatus},
+    desk::{CameraState, Desk, Inbox, Setup as DeskSetup, Status as DeviceStatus, Truth},
     detect::Detector,
     embed::{self, Embedder},
     engine::Engine,
@@ -30,7 +30,7 @@ use crate::{
     metrics,
     mqtt::{
         Link, LinkState, Topics,
-        broker::{Embedded, Ports},
+        broker::{Embedded, Ports, THIS_PROGRAM},
     },
     notify::{Broker, Watching},
     out::Outlet,
@@ -143,12 +143,16 @@ impl Service {
         let broker = match config.mqtt.is_embedded() {
             true => {
                 let ports = Ports { v5: config.mqtt.embedded_port, v4: 0 };
-                Some(Embedded::start(ports, &clock)?)
+                Some(Embedded::start(Path::new(THIS_PROGRAM), ports, &clock)?)
             }
             false => None,
         };
         let status = Arc::new(ArcSwap::from_pointee(device_status(&config, &bundle)?));
-        let inbox = Box::new(Inbox::new(&desk, status.clone()));
+        let truth = match config.mqtt.is_embedded() {
+            true => Truth::Device { topics: topics.clone(), outbox: outbox.clone() },
+            false => Truth::Broker,
+        };
+        let inbox = Box::new(Inbox::new(&desk, status.clone(), truth));
         let settings = config.mqtt.settings(topics.clone())?;
         let link = Link::start(settings, outbox.clone(), clock.clone(), inbox)?;
         let page = start_page(&config, &board, metrics)?;
@@ -351,7 +355,12 @@ impl Service {
         let shown: Vec<CameraShown> = shown.collect();
         let ready = shown.iter().any(|camera| camera.state != CameraShownState::Connecting);
         self.board.cameras(shown);
-        self.board.health(Health { ready, stalled: self.hearts.stalled(STALLED_AFTER) });
+        let broker_away = match self.link.state() {
+            LinkState::Down { why, .. } => Some(why.to_string()),
+            _ => None,
+        };
+        let stalled = self.hearts.stalled(STALLED_AFTER);
+        self.board.health(Health { ready, stalled, broker_away });
     }
 }
 

@@ -1,15 +1,19 @@
 //! Signals: the first SIGTERM or SIGINT asks everyone to stop, a second SIGINT ends at once, SIGHUP asks
 //! for a reload.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals as Handlers,
 };
+use tokio::sync::oneshot;
 
 use crate::{
     clock::Stop,
@@ -28,6 +32,27 @@ impl Signals {
     pub fn take_reload(&self) -> bool {
         self.reload.swap(false, Ordering::AcqRel)
     }
+}
+
+/// How long the thread that waits for the end sleeps at a time; it wakes at once when asked.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// Completes when somebody asks to stop, for code that waits for several things at once.
+///
+/// # Errors
+/// [`Error::Internal`] where the system gives no thread.
+pub fn future(stop: Arc<Stop>) -> Result<oneshot::Receiver<()>> {
+    let (sender, asked) = oneshot::channel();
+    let wait = move || {
+        while !stop.wait(LONG) {}
+        // Nobody listens where the work has ended already.
+        let _ = sender.send(());
+    };
+    std::thread::Builder::new()
+        .name("end".to_owned())
+        .spawn(wait)
+        .map_err(|error| Error::internal("thread", error))?;
+    Ok(asked)
 }
 
 /// Takes signals from here on, in a thread of its own.

@@ -13,7 +13,8 @@ mod rig;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -32,6 +33,11 @@ use spotterd::{
     },
     outbox::{self, Class, DropReason, Message, Outbox},
 };
+
+/// The program that the embedded broker is a process of.
+fn spotterd() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_spotterd"))
+}
 
 fn settings(port: u16) -> Settings {
     let topics = Topics::new("spotter", "harbour", "gate-1").unwrap();
@@ -414,8 +420,9 @@ fn another_client_with_our_id_is_noticed_and_given_way() {
 #[test]
 fn the_embedded_broker_serves_both_protocols_and_takes_snapshots() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let broker = Embedded::start(Ports::default(), &clock).unwrap();
-    assert!(Embedded::start(broker.ports(), &clock).is_err(), "the ports are taken");
+    let broker = Embedded::start(spotterd(), Ports::default(), &clock).unwrap();
+    let taken = Embedded::start(spotterd(), broker.ports(), &clock);
+    assert!(taken.is_err_and(|error| error.to_string().contains("embedded_port")));
     let folder = tempfile::tempdir().unwrap();
     let outbox = outbox(folder.path());
     let publish = |port: u16, version: &str, topic: &str, retain: &[&str]| {
@@ -453,6 +460,41 @@ fn the_embedded_broker_serves_both_protocols_and_takes_snapshots() {
         proxy.cut();
         until("connected again", || link.counters().connects() > connects);
     }
+}
+
+/// A client of MQTT 5 whose id the embedded broker's library does not take. When the second one comes,
+/// the library panics.
+fn strange_client(port: u16) {
+    let connect = b"\x10\x12\x00\x04MQTT\x05\x02\x00\x3c\x00\x00\x05a/b+#";
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return };
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // How it is turned away does not matter.
+    let _ = stream.write_all(connect).and_then(|()| stream.read_to_end(&mut Vec::new()));
+}
+
+#[test]
+fn an_embedded_broker_that_ends_is_started_again_and_no_event_is_lost() {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let broker = Embedded::start(spotterd(), Ports::default(), &clock).unwrap();
+    let port = broker.ports().v5;
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = outbox(folder.path());
+    let link = start(settings(port), &outbox, &Desk::new());
+    until("connected", || is_up(&link));
+    let connects = link.counters().connects();
+    until("the broker ends", || {
+        strange_client(port);
+        !is_up(&link) || link.counters().connects() > connects
+    });
+    commit(&outbox, 0..40);
+    until("events are acknowledged by the new broker", || is_empty(&outbox));
+    assert!(link.counters().connects() > connects);
+    let watcher = Watcher::start(port, "spotter/harbour/gate-1/sightings");
+    commit(&outbox, 40..80);
+    watcher.seen.when("events", |seen| seen.len() >= 40);
+    link.stop();
+    drop(broker);
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the broker outlives its keeper");
 }
 
 fn secure(broker: &Mosquitto, ca: &str, login: &str, identity: Option<&str>) -> Settings {

@@ -138,7 +138,7 @@ fn every_route_has_the_headers_and_lets_in_whom_it_should() {
     let rig = rig();
     let sighting = &sightings(1)[0];
     rig.board.sighting(sighting, Some(JPEG.to_vec()));
-    rig.board.health(Health { ready: true, stalled: Vec::new() });
+    rig.board.health(Health { ready: true, ..Health::default() });
     let picture = format!("GET /sightings/{}.jpg", sighting.id);
     let table = [
         // Route, without a login, with one.
@@ -148,6 +148,7 @@ fn every_route_has_the_headers_and_lets_in_whom_it_should() {
         ("GET /sightings/..%2f..%2fetc%2fpasswd", 401, 404),
         ("GET /metrics", 401, 404),
         ("GET /login", 200, 200),
+        ("GET /login.js", 200, 200),
         ("POST /login", 401, 401),
         ("POST /logout", 303, 303),
         ("GET /healthz", 200, 200),
@@ -211,7 +212,7 @@ fn health_is_one_word() {
     };
     assert_eq!(get("GET /readyz"), (503, "starting\n".to_owned()));
     assert_eq!(get("GET /healthz"), (200, "ok\n".to_owned()));
-    rig.board.health(Health { ready: true, stalled: vec!["embed".to_owned()] });
+    rig.board.health(Health { ready: true, stalled: vec!["embed".to_owned()], broker_away: None });
     assert_eq!(get("GET /readyz"), (200, "ready\n".to_owned()));
     assert_eq!(get("GET /healthz"), (503, "stalled\n".to_owned()));
 }
@@ -256,15 +257,39 @@ fn hostile_texts_stay_texts() {
         warnings: vec![text()],
         expires_at: None,
     }]);
-    rig.board.health(Health { ready: true, stalled: vec![text()] });
+    rig.board.health(Health { ready: true, stalled: vec![text()], broker_away: Some(text()) });
     let mut sighting = sightings(1).remove(0);
     sighting.phrases[0].text = text();
     rig.board.sighting(&sighting, None);
     let html = ask(rig.page.address(), "GET /", &bearer(), "").text();
-    assert_eq!(html.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count(), 8);
+    assert_eq!(html.matches("&lt;script&gt;alert(1)&lt;/script&gt;").count(), 9);
     assert_eq!(html.matches("<script").count(), 1, "only our own");
     assert!(!html.contains("<img") && !html.contains("onerror='") && !html.contains('\u{202e}'));
     assert!(html.contains(r#"<time datetime="2026-11-24T12:00:00"#));
+}
+
+/// Whoever reads does not lose the place, and a better view is not hidden by the first one, which a
+/// browser has under the same name.
+#[test]
+fn what_is_told_later_moves_nothing_and_brings_its_picture() {
+    let rig = rig();
+    let all = sightings(2);
+    all.iter().for_each(|sighting| rig.board.sighting(sighting, Some(JPEG.to_vec())));
+    let pictures = || {
+        let html = ask(rig.page.address(), "GET /", &bearer(), "").text();
+        let sources = html.split("<img src=\"").skip(1);
+        sources.map(|rest| rest.split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let [older, newer] = [0, 1].map(|index| format!("/sightings/{}.jpg", all[index].id));
+    assert_eq!(pictures(), [format!("{newer}?1"), format!("{older}?1")]);
+    let mut later = all[0].clone();
+    (later.event, later.seq) = (Event::Update, 3);
+    rig.board.sighting(&later, Some(JPEG.to_vec()));
+    assert_eq!(pictures(), [format!("{newer}?1"), format!("{older}?3")]);
+    // The end brings no picture, so the browser's own still counts.
+    (later.event, later.seq) = (Event::End, 4);
+    rig.board.sighting(&later, None);
+    assert_eq!(pictures(), [format!("{newer}?1"), format!("{older}?3")]);
 }
 
 #[test]

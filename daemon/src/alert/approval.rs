@@ -63,6 +63,15 @@ impl Approvals {
         *self != before
     }
 
+    /// The newest one, as a message; empty where there is none.
+    pub fn newest(&self) -> Vec<u8> {
+        let Some((revision, approvers)) = self.0.last_key_value() else { return Vec::new() };
+        let approved_by = approvers.first().map(String::as_str).unwrap_or_default();
+        let message =
+            serde_json::json!({"schema": 1, "revision": revision, "approved_by": approved_by});
+        message.to_string().into_bytes()
+    }
+
     /// Forgets what can never count again: approvals of revisions before this one.
     pub fn forget_before(&mut self, revision: u64) {
         self.0 = self.0.split_off(&revision);

@@ -306,6 +306,17 @@ impl Book {
         self.undo.keys().map(|id| (id, self.entries.get(id).map(|held| &held.entry)))
     }
 
+    /// The messages that make what is wanted and approved now: of each alert the one that counts, and
+    /// the newest approval. What cannot be read and what is withdrawn is not among them.
+    pub(super) fn messages(&self) -> impl Iterator<Item = (&AlertId, Vec<u8>, Vec<u8>)> {
+        self.entries.iter().map(|(id, held)| {
+            let top = held.entry.top.as_ref().filter(|top| !top.missing);
+            let alert = top.filter(|top| matches!(top.content, Content::Wanted { .. }));
+            let alert = alert.map(|top| top.payload.to_vec()).unwrap_or_default();
+            (id, alert, held.entry.approvals.newest())
+        })
+    }
+
     fn each(&mut self, now: Wall, change: impl Fn(&mut Entry, &Rules) -> bool) {
         let ids: Vec<AlertId> = self.entries.keys().cloned().collect();
         for id in ids {

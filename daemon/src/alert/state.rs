@@ -183,7 +183,8 @@ fn reason(status: &Status) -> Option<String> {
     Some(reason.to_owned())
 }
 
-fn lost(words: &str) -> String {
+/// What a person is told of words that are not searched for.
+pub(crate) fn lost(words: &str) -> String {
     /// Characters of the lost words that are repeated; the field `lost` has all of them.
     const SHOWN: usize = 80;
     let shown: String = words.chars().take(SHOWN).collect();

@@ -166,6 +166,17 @@ impl Store {
         Ok((withdrawn, self.commit()?))
     }
 
+    /// What a broker has to hold for this book to come of it: the alerts that are wanted, and who
+    /// approved them. For a broker that forgot it.
+    pub fn messages(&self) -> Vec<Inbound> {
+        let of =
+            |(id, alert, approval): (&AlertId, Vec<u8>, Vec<u8>)| {
+                [(Topic::Alert, alert), (Topic::Approval, approval)]
+                    .map(|(topic, payload)| Inbound { topic, id: id.clone(), payload })
+            };
+        self.book.messages().flat_map(of).filter(|message| !message.payload.is_empty()).collect()
+    }
+
     /// The running bundle cannot look for it; see [`Book::cannot_arm`]. Nothing of it is written:
     /// the next start tries again.
     pub fn cannot_arm(&mut self, seen: &View, why: Refusal, now: Wall) -> Changes {

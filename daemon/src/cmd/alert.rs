@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -13,12 +13,13 @@ use tokio::time::timeout;
 
 use crate::{
     alert::AlertId,
+    config::Config,
     error::Error,
     staff::{Answer, Board, Desk, Fault, Session, Site},
 };
 
 mod add;
-mod answers;
+pub(super) mod answers;
 mod list;
 mod remove;
 mod watch;
@@ -27,12 +28,23 @@ mod watch;
 #[derive(Subcommand)]
 pub enum Command {
     /// Look for a person who fits a description
+    ///
+    /// Describe what can be seen: "woman in a red coat with a black backpack". The devices answer within
+    /// seconds whether they look for that person, and what they did not understand.
     Add(Box<add::Args>),
     /// Show who is being looked for, and on which devices
+    ///
+    /// A device that does not look for a person is named below the alert with its reason.
     List(list::Args),
     /// Stop looking for somebody
+    ///
+    /// Waits until the devices say that they have stopped.
     Remove(remove::Args),
     /// Show who is found, as it happens
+    ///
+    /// One line for each sighting, in local time: SEEN when a person who fits comes into view, "better"
+    /// for a better view, "gone" at the end. LATE means that it happened while the device could not
+    /// reach the broker. Ends with Ctrl-C.
     Watch(watch::Args),
 }
 
@@ -40,15 +52,20 @@ pub enum Command {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Broker")]
 struct Broker {
+    /// The daemon's configuration, which names the broker, the site and the rest
+    /// [default: /etc/spotter/spotterd.toml where it exists and no --broker is given]
+    #[arg(long, value_name = "FILE", conflicts_with = "broker")]
+    config: Option<PathBuf>,
     /// The site's broker: mqtts://HOST[:PORT], or mqtt://HOST[:PORT] on this machine
-    #[arg(long, default_value = "mqtt://localhost", value_name = "URL")]
-    broker: String,
+    /// [default: mqtt://localhost, where there is no configuration]
+    #[arg(long, value_name = "URL")]
+    broker: Option<String>,
     /// The site's name, as the devices have it
     #[arg(long, value_name = "NAME")]
-    site: String,
-    /// The first part of all topics, where the site changed it
-    #[arg(long, default_value = "spotter", value_name = "NAME")]
-    prefix: String,
+    site: Option<String>,
+    /// The first part of all topics, where the site changed it [default: spotter]
+    #[arg(long, value_name = "NAME")]
+    prefix: Option<String>,
     /// The certificate that signed the broker's (PEM); needed for mqtts://
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -60,12 +77,48 @@ struct Broker {
     allow_plaintext: bool,
 }
 
+/// Where a box has its configuration.
+const BOX_CONFIG: &str = "/etc/spotter/spotterd.toml";
+
 impl Broker {
+    /// As the configuration says, where there is one; what the command line says comes first.
     fn desk(&self) -> Result<Desk, Error> {
+        let on_box = || self.broker.is_none() && Path::new(BOX_CONFIG).exists();
+        let config = self.config.clone().or_else(|| on_box().then(|| BOX_CONFIG.into()));
+        match config {
+            Some(path) => self.of_config(&path),
+            None => self.of_arguments(),
+        }
+    }
+
+    fn of_config(&self, path: &Path) -> Result<Desk, Error> {
+        let mut config = Config::load(path)?;
+        if let Some(site) = &self.site {
+            config.site.clone_from(site);
+        }
+        let mqtt = &mut config.mqtt;
+        if let Some(prefix) = &self.prefix {
+            mqtt.prefix.clone_from(prefix);
+        }
+        mqtt.ca_file = self.ca.clone().or(mqtt.ca_file.take());
+        mqtt.login_file = self.login_file.clone().or(mqtt.login_file.take());
+        mqtt.allow_plaintext |= self.allow_plaintext;
+        Desk::of(&config)
+    }
+
+    fn of_arguments(&self) -> Result<Desk, Error> {
+        let site = self.site.as_deref().ok_or_else(|| {
+            let reason = format!(
+                "is needed: the site's name as the devices have it, or --config FILE with the \
+                 daemon's configuration (there is none at {BOX_CONFIG})"
+            );
+            Error::config("--site NAME", reason)
+        })?;
         Ok(Desk {
-            broker: self.broker.clone(),
-            site: Site::new(&self.prefix, &self.site)?,
+            broker: self.broker.clone().unwrap_or_else(|| "mqtt://localhost".to_owned()),
+            site: Site::new(self.prefix.as_deref().unwrap_or("spotter"), site)?,
             ca: self.ca.clone(),
+            identity: None,
             login_file: self.login_file.clone(),
             allow_plaintext: self.allow_plaintext,
         })
@@ -96,21 +149,26 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
     });
     // A name that is just being looked up may take long: nobody waits for it.
     runtime.shutdown_background();
-    match done {
+    done.or_else(report)
+}
+
+/// Tells why a command of the staff could not be carried out, and how it ends.
+///
+/// # Errors
+/// A setting that is wrong, which every command reports alike.
+pub(super) fn report(fault: Fault) -> Result<ExitCode> {
+    match fault {
         // Whoever read the output has seen enough.
-        Err(Fault::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(Fault::Setting(error)) => Err(error.into()),
-        Err(fault) => {
+        Fault::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Fault::Setting(error) => Err(error.into()),
+        fault => {
             eprintln!("spotterd: {fault}");
             Ok(ExitCode::from(fault.status()))
         }
-        Ok(code) => Ok(code),
     }
 }
 
-fn print(text: &str) -> Result<(), Fault> {
+pub(super) fn print(text: &str) -> Result<(), Fault> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
@@ -144,7 +202,7 @@ async fn read_one(session: &mut Session, id: &AlertId) -> Result<Board, Fault> {
 
 /// Publishes a message and waits until every device that is online has answered it, or the time is
 /// over.
-async fn tell(
+pub(super) async fn tell(
     session: &mut Session,
     board: &mut Board,
     id: &AlertId,

@@ -1,11 +1,17 @@
 //! `spotterd bench`: measures this machine, against a peer in the same run.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 use ort::{session::Session, value::TensorRef};
 use spotter_models::{
+    Generation,
     bundle::{self, Draft},
     manifest::{Licence, Lineage},
     preprocess::Preprocess,
@@ -30,7 +36,7 @@ pub enum Command {
 
 /// Shapes of a model with random weights.
 #[derive(Clone, Copy, ValueEnum)]
-enum Size {
+pub(super) enum Size {
     /// CSKT on ViT-B/16 at 384x128, as published
     Full,
     /// Three narrow blocks, for tests
@@ -103,13 +109,28 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
 }
 
 fn random_bundle(args: &RandomArgs) -> Result<ExitCode> {
-    let config = args.size.config();
-    let weights = towers::random(&config, args.seed)?;
-    let runtime = Runtime::load(args.library.as_deref())?;
+    let generation = write_random(args.size, args.seed, &args.out, args.library.as_deref())?;
+    super::print(&format!("bundle {generation} in {}\n", args.out.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a bundle of random weights into a new folder; the same seed gives the same bundle.
+///
+/// # Errors
+/// Where ONNX Runtime is not there or the folder cannot be written.
+pub(super) fn write_random(
+    size: Size,
+    seed: u64,
+    out: &Path,
+    library: Option<&Path>,
+) -> Result<Generation, spotter_models::Error> {
+    let config = size.config();
+    let weights = towers::random(&config, seed)?;
+    let runtime = Runtime::load(library)?;
     let preprocess = Preprocess::clip(config.height, config.width);
     let probe = Probe::record(&runtime, &weights, &config, preprocess)?;
     let draft = Draft {
-        name: format!("random-{}", args.seed),
+        name: format!("random-{seed}"),
         // The same seed gives the same bundle, so its time is none.
         created_at: "1970-01-01T00:00:00Z".into(),
         parent: None,
@@ -122,9 +143,7 @@ fn random_bundle(args: &RandomArgs) -> Result<ExitCode> {
         probe: &probe,
         cohort: None,
     };
-    let generation = bundle::write(&args.out, &draft)?;
-    super::print(&format!("bundle {generation} in {}\n", args.out.display()))?;
-    Ok(ExitCode::SUCCESS)
+    bundle::write(out, &draft)
 }
 
 #[derive(serde::Serialize)]

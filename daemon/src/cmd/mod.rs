@@ -12,8 +12,10 @@ use crate::{config::Log, error::Error, telemetry};
 
 mod alert;
 mod bench;
+mod broker;
 mod bundle;
 mod check;
+mod demo;
 mod matching;
 mod model;
 mod probe;
@@ -24,7 +26,17 @@ mod run;
 #[derive(Subcommand)]
 pub enum Command {
     /// Watch the cameras of a configuration until told to stop
+    ///
+    /// SIGTERM and SIGINT stop it cleanly; SIGHUP reads the configuration again and restarts only the
+    /// cameras that changed. A configuration that is faulty is refused whole.
     Run(run::Args),
+    /// See it work: a recording as the camera, two alerts, everybody who is found
+    ///
+    /// Runs the daemon on a recording that begins again at its end, with a broker of its own, arms two
+    /// alerts as a guard would, and prints a line with a picture for everybody who is found. The page that
+    /// it names shows the same in a browser. Everything is written into one folder: look at its
+    /// spotterd.toml to see how a real box is set up.
+    Demo(demo::Args),
     /// Prove a configuration right without starting: cameras, models, decoders, addresses
     Check(check::Args),
     /// Say what this machine can decode and run on, and why not
@@ -42,6 +54,9 @@ pub enum Command {
     /// Measure this machine
     #[command(subcommand)]
     Bench(bench::Command),
+    /// The process of the embedded broker, which the daemon starts
+    #[command(hide = true)]
+    Broker(broker::Args),
 }
 
 /// Carries out a command.
@@ -51,10 +66,13 @@ pub enum Command {
 pub fn run(command: Command) -> Result<ExitCode> {
     if !matches!(command, Command::Run(_)) {
         // `run` has its own log; a person at a terminal wants to hear of what went wrong, and only that.
-        telemetry::install(&Log { filter: "warn,ort=error".into(), ..Log::default() })?;
+        // The broker's library calls every client that leaves an error.
+        let filter = "warn,ort=error,rumqttd=off".into();
+        telemetry::install(&Log { filter, ..Log::default() })?;
     }
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Probe(args) => probe::run(&args),
         Command::Bundle(command) => bundle::run(&command),
@@ -62,6 +80,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Replay(args) => replay::run(&args),
         Command::Alert(command) => alert::run(&command),
         Command::Bench(command) => bench::run(&command),
+        Command::Broker(args) => broker::run(&args),
     }
 }
 

@@ -15,9 +15,6 @@ use crate::{
 };
 
 /// Watch the cameras of a configuration until told to stop
-///
-/// SIGTERM and SIGINT stop it cleanly; SIGHUP reads the configuration again and restarts only the
-/// cameras that changed. A configuration that is faulty is refused whole.
 #[derive(clap::Args)]
 pub struct Args {
     /// The configuration file

@@ -99,22 +99,36 @@ impl Mqtt {
         if host.is_empty() { Err(wrong()) } else { Ok((host.to_owned(), port, encrypted)) }
     }
 
-    fn security(&self, encrypted: bool) -> Result<Security> {
-        let identity = match (&self.certificate_file, &self.key_file) {
+    /// Whose signature the broker's certificate must have; `None` where there is none to be checked.
+    pub fn authority(&self) -> Option<PathBuf> {
+        self.broker.starts_with("mqtts://").then(|| self.signer())
+    }
+
+    fn signer(&self) -> PathBuf {
+        self.ca_file.clone().unwrap_or_else(|| SYSTEM_CA.into())
+    }
+
+    /// This device's certificate, where it has one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where only one of the two files is named.
+    pub fn identity(&self) -> Result<Option<Identity>> {
+        match (&self.certificate_file, &self.key_file) {
             (Some(certificate), Some(key)) => {
-                Some(Identity { certificate: certificate.clone(), key: key.clone() })
+                Ok(Some(Identity { certificate: certificate.clone(), key: key.clone() }))
             }
-            (None, None) => None,
+            (None, None) => Ok(None),
             _ => {
                 let reason = "certificate_file and key_file belong together";
-                return Err(Error::config("mqtt", reason));
+                Err(Error::config("mqtt", reason))
             }
-        };
+        }
+    }
+
+    fn security(&self, encrypted: bool) -> Result<Security> {
+        let identity = self.identity()?;
         match encrypted {
-            true => {
-                let ca = self.ca_file.clone().unwrap_or_else(|| SYSTEM_CA.into());
-                Ok(Security::Tls { ca, identity })
-            }
+            true => Ok(Security::Tls { ca: self.signer(), identity }),
             false if self.ca_file.is_some() || identity.is_some() => Err(Error::config(
                 "mqtt.broker",
                 "is mqtt://, which is not encrypted, but certificates are given; use mqtts://",

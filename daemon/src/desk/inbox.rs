@@ -15,13 +15,28 @@ use crate::{
         store::{Inbound as Stored, Topic},
     },
     error::Result,
-    mqtt::{Handler, Inbound, Presence, Received},
+    mqtt::{Handler, Inbound, Presence, Received, Topics},
+    outbox::{Class, Message, Outbox},
 };
+
+/// Who holds the desired state.
+pub enum Truth {
+    /// The site's broker: what it holds no longer is withdrawn.
+    Broker,
+    /// This device: its own broker keeps nothing over a restart, and gets back what it lost.
+    Device {
+        /// Names of this device.
+        topics: Topics,
+        /// The way to the broker.
+        outbox: Arc<Outbox>,
+    },
+}
 
 /// The desk's side of the link. Messages are on disk when [`Handler::receive`] returns.
 pub struct Inbox {
     shared: Arc<Shared>,
     status: Arc<ArcSwap<Status>>,
+    truth: Truth,
     /// Whether the retained set was read since this process started.
     has_read_set: bool,
 }
@@ -29,8 +44,49 @@ pub struct Inbox {
 impl Inbox {
     /// Hands what comes in to the desk; `status` is what the device says of itself, as it is when it
     /// is asked for.
-    pub fn new(desk: &Desk, status: Arc<ArcSwap<Status>>) -> Self {
-        Self { shared: desk.shared.clone(), status, has_read_set: false }
+    pub fn new(desk: &Desk, status: Arc<ArcSwap<Status>>, truth: Truth) -> Self {
+        Self { shared: desk.shared.clone(), status, truth, has_read_set: false }
+    }
+
+    /// Withdraws what the broker holds no longer.
+    fn reconcile(&self, present: &BTreeSet<Inbound>) -> Result<()> {
+        let mut retained = Retained { alerts: BTreeSet::new(), approvals: BTreeSet::new() };
+        for (topic, id) in present.iter().filter_map(about) {
+            match topic {
+                Topic::Alert => retained.alerts.insert(id),
+                Topic::Approval => retained.approvals.insert(id),
+            };
+        }
+        let now = self.shared.now();
+        let (withdrawn, changes) = self.shared.store().reconcile(&retained, now)?;
+        for id in withdrawn {
+            tracing::warn!(alert = %id, "An alert was withdrawn while the broker was away.");
+        }
+        self.shared.leave(changes);
+        Ok(())
+    }
+
+    /// Gives the broker what this device holds and the broker does not.
+    fn give_back(&self, present: &BTreeSet<Inbound>) -> Result<()> {
+        let Truth::Device { topics, outbox } = &self.truth else { return Ok(()) };
+        let held = self.shared.store().messages();
+        let missing = held.into_iter().filter_map(|held| {
+            let name = held.id.to_string();
+            let desired = match held.topic {
+                Topic::Alert => Inbound::Alert(name),
+                Topic::Approval => Inbound::Approval(name),
+            };
+            let topic = (!present.contains(&desired)).then(|| topics.desired(&desired))??;
+            let mut message = Message::new(Class::State, topic, held.payload);
+            message.retain = true;
+            Some(message)
+        });
+        let missing: Vec<Message> = missing.collect();
+        if !missing.is_empty() {
+            outbox.commit(&missing)?;
+            tracing::info!(alerts = missing.len(), "The embedded broker got its alerts back.");
+        }
+        Ok(())
     }
 }
 
@@ -93,19 +149,10 @@ impl Handler for Inbox {
     }
 
     fn retained_set_complete(&mut self, present: &BTreeSet<Inbound>) -> Result<()> {
-        let mut retained = Retained { alerts: BTreeSet::new(), approvals: BTreeSet::new() };
-        for (topic, id) in present.iter().filter_map(about) {
-            match topic {
-                Topic::Alert => retained.alerts.insert(id),
-                Topic::Approval => retained.approvals.insert(id),
-            };
+        match self.truth {
+            Truth::Broker => self.reconcile(present)?,
+            Truth::Device { .. } => self.give_back(present)?,
         }
-        let now = self.shared.now();
-        let (withdrawn, changes) = self.shared.store().reconcile(&retained, now)?;
-        for id in withdrawn {
-            tracing::warn!(alert = %id, "An alert was withdrawn while the broker was away.");
-        }
-        self.shared.leave(changes);
         // The first time, all of it was told at the start. Later the broker has lost our session, and
         // perhaps with it what we had told.
         if std::mem::replace(&mut self.has_read_set, true) {

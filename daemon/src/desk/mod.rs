@@ -21,7 +21,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use inbox::Inbox;
+pub use inbox::{Inbox, Truth};
 pub use status::{CameraState, Status};
 use work::{Part, Work};
 
@@ -319,14 +319,16 @@ impl Clerk {
         let known = self.shared.snapshot();
         let shown = known.all().iter().map(|view| {
             let (state, why) = state::name(&view.status);
-            let read = self.ready.get(&view.id).map(|(ready, _)| ready.text.understood.clone());
+            let ready = self.ready.get(&view.id).map(|(ready, _)| ready);
+            let read = ready.map(|ready| ready.text.understood.clone());
             let written = view.spec.as_ref().map(|spec| spec.text.clone());
+            let lost = ready.and_then(|ready| ready.text.lost.as_deref()).map(state::lost);
             AlertShown {
                 id: view.id.to_string(),
                 text: read.or(written).unwrap_or_default(),
                 state,
                 reason: why.map(|why| why.reason),
-                warnings: view.warnings.clone(),
+                warnings: view.warnings.iter().cloned().chain(lost).collect(),
                 expires_at: view.expires_at,
             }
         });

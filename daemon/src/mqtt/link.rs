@@ -45,7 +45,7 @@ struct Shared {
 impl Shared {
     fn set(&self, state: LinkState) {
         let is_up = matches!(state, LinkState::Connected { .. });
-        metrics::gauge!("mqtt_connected").set(f64::from(u8::from(is_up)));
+        metrics::gauge!("spotter_mqtt_connected").set(f64::from(u8::from(is_up)));
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }
@@ -207,7 +207,7 @@ impl Keeper {
     /// Makes the trouble known: once as it is new, then quietly.
     fn report(&self, since: Mono, why: Down, retry_in: Duration) {
         let (trouble, host) = (why.trouble.as_str(), &self.settings.host);
-        metrics::counter!("mqtt_disconnects_total", "reason" => trouble).increment(1);
+        metrics::counter!("spotter_mqtt_disconnects_total", "reason" => trouble).increment(1);
         let before = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let is_known = matches!(before, LinkState::Down { why: known, .. } if known == why);
         match (why.trouble, is_known) {

@@ -241,17 +241,17 @@ macro_rules! counters {
 
 counters! {
     /// Connections that the broker accepted.
-    connects, count_connect, "mqtt_connects_total";
+    connects, count_connect, "spotter_mqtt_connects_total";
     /// Times that the desired state was read to its end.
-    retained_sets, count_retained_set, "mqtt_retained_sets_total";
+    retained_sets, count_retained_set, "spotter_mqtt_retained_sets_total";
     /// Messages that the broker acknowledged.
-    published, count_published, "mqtt_published_total";
+    published, count_published, "spotter_mqtt_published_total";
     /// Messages that the handler took.
-    received, count_received, "mqtt_received_total";
+    received, count_received, "spotter_mqtt_received_total";
     /// Messages on topics that mean nothing.
-    ignored, count_ignored, "mqtt_ignored_total";
+    ignored, count_ignored, "spotter_mqtt_ignored_total";
     /// Times that the handler could not take a message.
-    deferred, count_deferred, "mqtt_deferred_total";
+    deferred, count_deferred, "spotter_mqtt_deferred_total";
     /// Times that another client took our place.
-    takeovers, count_takeover, "mqtt_takeovers_total";
+    takeovers, count_takeover, "spotter_mqtt_takeovers_total";
 }

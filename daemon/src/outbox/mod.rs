@@ -136,7 +136,7 @@ impl Outbox {
         inner.settle(change);
         inner.stats.committed += rows.len() as u64;
         drop(inner);
-        metrics::counter!("outbox_committed_total").increment(rows.len() as u64);
+        metrics::counter!("spotter_outbox_committed_total").increment(rows.len() as u64);
         log_commit(&rows, messages);
         self.committed.notify_one();
         Ok(rows.into_iter().map(|(row, _)| row).collect())
@@ -213,7 +213,7 @@ impl Outbox {
         let change = self.with_room(&mut inner, |inner| inner.remove(rows, reason))?;
         if reason.is_none() {
             inner.stats.done += change.rows.len() as u64;
-            metrics::counter!("outbox_done_total").increment(change.rows.len() as u64);
+            metrics::counter!("spotter_outbox_done_total").increment(change.rows.len() as u64);
         }
         inner.settle(change);
         Ok(())
@@ -366,7 +366,7 @@ impl Inner {
     /// then on. Best effort; the step that is tried again tells.
     fn make_room(&mut self) {
         self.stats.disk_full += 1;
-        metrics::counter!("outbox_disk_full_total").increment(1);
+        metrics::counter!("spotter_outbox_disk_full_total").increment(1);
         let released = self.reserve.release();
         if !std::mem::replace(&mut self.stats.is_short, true) || released {
             tracing::error!(
@@ -419,9 +419,10 @@ impl Inner {
     fn show(&self) {
         for class in Class::BY_WORTH {
             let amount = self.stats.waiting.of(class);
-            metrics::gauge!("outbox_messages", "class" => class.as_str())
+            metrics::gauge!("spotter_outbox_messages", "class" => class.as_str())
                 .set(amount.messages as f64);
-            metrics::gauge!("outbox_bytes", "class" => class.as_str()).set(amount.bytes as f64);
+            metrics::gauge!("spotter_outbox_bytes", "class" => class.as_str())
+                .set(amount.bytes as f64);
         }
     }
 }

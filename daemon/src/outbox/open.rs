@@ -59,7 +59,7 @@ pub(super) fn open(path: &Path, wall: SystemTime) -> Result<Connection> {
                 path = %path.display(), aside = %aside.display(), reason,
                 "Outbox damaged: set aside, messages in it are not sent. A fresh one is used."
             );
-            metrics::counter!("outbox_damaged_total").increment(1);
+            metrics::counter!("spotter_outbox_damaged_total").increment(1);
             try_open(path).map_err(|error| error.at(path))
         }
         other => other.map_err(|error| error.at(path)),

@@ -81,7 +81,7 @@ impl Stats {
         }
         *self.dropped.entry((class, reason)).or_default() += messages;
         metrics::counter!(
-            "outbox_dropped_total", "class" => class.as_str(), "reason" => reason.as_str()
+            "spotter_outbox_dropped_total", "class" => class.as_str(), "reason" => reason.as_str()
         )
         .increment(messages);
     }

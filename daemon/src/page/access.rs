@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The cookie of a login.
-const COOKIE: &str = "spotter_page";
+const COOKIE: &str = "spotter-page";
 /// How long a browser keeps it: a shift.
 const COOKIE_SECONDS: u32 = 12 * 3600;
 /// Shortest token: 22 characters of base 64 are 128 bits.

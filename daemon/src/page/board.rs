@@ -76,6 +76,8 @@ pub struct SightingShown {
     pub sighting: Sighting,
     /// The person as JPEG, while it is kept.
     pub picture: Option<Arc<[u8]>>,
+    /// Number of the message that brought the picture, by which a better view is told apart.
+    pub picture_seq: u64,
 }
 
 /// What monitors ask for.
@@ -85,6 +87,8 @@ pub struct Health {
     pub ready: bool,
     /// The stages that do not move although they have work.
     pub stalled: Vec<String>,
+    /// Why the broker cannot be used, while it cannot.
+    pub broker_away: Option<String>,
 }
 
 /// All that is shown, at one moment.
@@ -243,20 +247,23 @@ impl Shown {
     /// Returns whether the sighting has a picture.
     fn put(&mut self, id: String, sighting: &Sighting, jpeg: Option<Vec<u8>>) -> bool {
         let place = self.sightings.iter().position(|kept| kept.id == id);
-        let before = place.and_then(|place| self.sightings.remove(place));
+        let before = place.and_then(|place| self.sightings.get(place)).cloned();
         // In front of its own room being made, so that it never pays twice for one picture.
         self.forget_picture(before.as_deref());
-        let picture = jpeg
-            .filter(|jpeg| jpeg.len() <= MAX_PICTURE_BYTES)
-            .map(Arc::from)
-            .or_else(|| before.and_then(|before| before.picture.clone()));
+        let brought = jpeg.filter(|jpeg| jpeg.len() <= MAX_PICTURE_BYTES).map(Arc::from);
+        let (picture, picture_seq) = match (brought, before) {
+            (None, Some(before)) => (before.picture.clone(), before.picture_seq),
+            (brought, _) => (brought, sighting.seq),
+        };
         let has_picture = picture.is_some();
         self.picture_bytes += bytes(picture.as_deref());
-        self.sightings.push_back(Arc::new(SightingShown {
-            id,
-            sighting: sighting.clone(),
-            picture,
-        }));
+        let sighting = sighting.clone();
+        let shown = Arc::new(SightingShown { id, sighting, picture, picture_seq });
+        // What is told later of a person does not move it: whoever reads would lose the place.
+        match place.and_then(|place| self.sightings.get_mut(place)) {
+            Some(kept) => *kept = shown,
+            None => self.sightings.push_back(shown),
+        }
         while self.sightings.len() > MAX_SIGHTINGS {
             let oldest = self.sightings.pop_front();
             self.forget_picture(oldest.as_deref());

@@ -1,6 +1,9 @@
 //! The page as HTML. Every text that somebody else wrote goes through [`Text`].
 
-use std::fmt::{self, Display, Formatter, Write};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Display, Formatter, Write},
+};
 
 use jiff::Timestamp;
 
@@ -69,13 +72,21 @@ pub(super) struct Login(pub(super) Option<&'static str>);
 impl Display for Login {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(HEAD)?;
-        f.write_str("</head>\n<body>\n<main class=\"login\">\n<h1>Spotter</h1>\n")?;
+        f.write_str(
+            r#"<script src="/login.js" defer></script>
+</head>
+<body>
+<main class="login">
+<h1>Spotter</h1>
+"#,
+        )?;
         if let Some(problem) = self.0 {
             writeln!(f, r#"<p class="bad" role="alert">{}</p>"#, Text(problem))?;
         }
         f.write_str(
             r#"<form method="post" action="/login">
 <label for="token">Token of this device</label>
+<input value="spotter" autocomplete="username" hidden>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus>
 <button>Log in</button>
 </form>
@@ -108,8 +119,9 @@ impl Display for Index<'_> {
         )?;
         health(f, self.0)?;
         cameras(f, &self.0.cameras)?;
-        alerts(f, self.0)?;
+        // Before the alerts, of which there may be hundreds.
         sightings(f, self.0)?;
+        alerts(f, self.0)?;
         f.write_str("</main>\n</body>\n</html>\n")
     }
 }
@@ -125,6 +137,14 @@ fn health(f: &mut Formatter<'_>, snapshot: &Snapshot) -> fmt::Result {
             write!(f, " {}", Text(stage))?;
         }
         f.write_str(". Persons may be missed; look into the log.</p>\n")?;
+    }
+    if let Some(why) = &snapshot.health.broker_away {
+        writeln!(
+            f,
+            "<p class=\"warn\">The broker is away: <bdi>{}</bdi>. Sightings are kept and sent when it \
+             is back; alerts do not reach this device meanwhile.</p>",
+            Text(why)
+        )?;
     }
     f.write_str("</div>\n")
 }
@@ -205,21 +225,30 @@ fn sightings(f: &mut Formatter<'_>, snapshot: &Snapshot) -> fmt::Result {
     if snapshot.sightings.is_empty() {
         f.write_str("<p class=\"quiet\">None since the start.</p>\n")?;
     }
+    let texts: BTreeMap<&str, &str> =
+        snapshot.alerts.iter().map(|alert| (alert.id.as_str(), alert.text.as_str())).collect();
     f.write_str("<ol class=\"cards\" reversed>\n")?;
-    snapshot.sightings.iter().try_for_each(|shown| one_sighting(f, shown))?;
+    for shown in &snapshot.sightings {
+        one_sighting(f, shown, texts.get(shown.sighting.alert.as_str()).copied())?;
+    }
     f.write_str("</ol>\n</section>\n")
 }
 
-fn one_sighting(f: &mut Formatter<'_>, shown: &SightingShown) -> fmt::Result {
+/// `wanted` is the alert's description, where the alert is still shown.
+fn one_sighting(f: &mut Formatter<'_>, shown: &SightingShown, wanted: Option<&str>) -> fmt::Result {
     let (id, sighting) = (Text(&shown.id), &shown.sighting);
     let event = event_name(sighting.event);
     let has_picture = u8::from(shown.picture.is_some());
-    write!(f, r#"<li id="s-{id}" data-version="{}-{event}-{has_picture}">"#, sighting.seq)?;
+    let seq = sighting.seq;
+    let class = if sighting.event == Event::End { "" } else { r#" class="in-view""# };
+    write!(f, r#"<li id="s-{id}"{class} data-version="{seq}-{event}-{has_picture}">"#)?;
+    let picture = shown.picture_seq;
     let (camera, alert) = (Text(sighting.camera.as_str()), Text(sighting.alert.as_str()));
     match shown.picture {
+        // The number makes a browser load the picture of a better view, which has the same name.
         Some(_) => write!(
             f,
-            r#"<a href="/sightings/{id}.jpg"><img src="/sightings/{id}.jpg" loading="lazy" alt="Person for {alert} on {camera}"></a>"#
+            r#"<a href="/sightings/{id}.jpg?{picture}"><img src="/sightings/{id}.jpg?{picture}" loading="lazy" alt="Person for {alert} on {camera}"></a>"#
         )?,
         None => f.write_str(r#"<span class="no-picture quiet">no picture</span>"#)?,
     }
@@ -228,8 +257,16 @@ fn one_sighting(f: &mut Formatter<'_>, shown: &SightingShown) -> fmt::Result {
         Event::End => f.write_str(r#" <span class="state quiet">gone</span>"#)?,
         Event::New | Event::Update => f.write_str(r#" <span class="state good">in view</span>"#)?,
     }
-    write!(f, "<p>{}</p>", Time(sighting.at))?;
-    write!(f, r#"<p class="quiet">score {:.3} of {:.3}"#, sighting.score, sighting.threshold)?;
+    if let Some(wanted) = wanted {
+        write!(f, r#"<p class="wanted"><bdi>{}</bdi></p>"#, Text(wanted))?;
+    }
+    write!(f, "<p>{}", Time(sighting.first_seen))?;
+    if sighting.event == Event::End {
+        write!(f, " to {}", Time(sighting.at))?;
+    }
+    f.write_str("</p>")?;
+    let (score, threshold) = (sighting.score, sighting.threshold);
+    write!(f, r#"<p class="quiet">score {score:.3}, needs {threshold:.3}"#)?;
     if sighting.late {
         f.write_str(", late")?;
     }

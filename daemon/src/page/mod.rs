@@ -13,7 +13,8 @@
 //! | `/login`, `/logout` | no | the token for a cookie, and back |
 //! | `/healthz`, `/readyz` | no | 200 or 503 and one word |
 //!
-//! Whoever cannot log in by form sends `Authorization: Bearer TOKEN`.
+//! `/login#TOKEN` logs in by itself: what stands behind the `#` stays in the browser. Whoever has no
+//! browser sends `Authorization: Bearer TOKEN`.
 
 mod access;
 mod board;

@@ -63,6 +63,7 @@ pub(super) fn router(site: Arc<Site>) -> Router {
         .route("/readyz", get(readyz))
         .route("/page.css", get(|| asset("text/css", include_str!("assets/page.css"))))
         .route("/page.js", get(|| asset("text/javascript", include_str!("assets/page.js"))))
+        .route("/login.js", get(|| asset("text/javascript", include_str!("assets/login.js"))))
         .route("/icon.svg", get(|| asset("image/svg+xml", include_str!("assets/icon.svg"))))
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
         .layer(middleware::map_response(with_headers))

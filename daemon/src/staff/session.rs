@@ -15,8 +15,9 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::{Board, Fault, Said, Site};
 use crate::{
+    config::Config,
     error::{Error, Result},
-    mqtt::{Down, Security, Settings},
+    mqtt::{Down, Identity, Security, Settings},
 };
 
 /// Time for the connection and for each answer of the broker.
@@ -42,6 +43,8 @@ pub struct Desk {
     pub site: Site,
     /// PEM file with the certificates that may sign the broker's.
     pub ca: Option<PathBuf>,
+    /// Our own certificate, where the broker asks for one.
+    pub identity: Option<Identity>,
     /// File with the user's name in its first line and the password in its second.
     pub login_file: Option<PathBuf>,
     /// Permits an open connection to a broker on another machine.
@@ -49,6 +52,25 @@ pub struct Desk {
 }
 
 impl Desk {
+    /// The broker of a daemon, with that daemon's login.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a name that no topic may have.
+    pub fn of(config: &Config) -> Result<Self> {
+        let mqtt = &config.mqtt;
+        Ok(Self {
+            broker: match mqtt.is_embedded() {
+                true => format!("mqtt://127.0.0.1:{}", mqtt.embedded_port),
+                false => mqtt.broker.clone(),
+            },
+            site: Site::new(&mqtt.prefix, &config.site)?,
+            ca: mqtt.authority(),
+            identity: mqtt.identity()?,
+            login_file: mqtt.login_file.clone(),
+            allow_plaintext: mqtt.allow_plaintext,
+        })
+    }
+
     /// The settings of the connection, checked.
     ///
     /// # Errors
@@ -65,7 +87,10 @@ impl Desk {
             return Err(refuse(reason));
         }
         let (security, port) = match (scheme, &self.ca) {
-            ("mqtts", Some(ca)) => (Security::Tls { ca: ca.clone(), identity: None }, TLS_PORT),
+            ("mqtts", Some(ca)) => {
+                let identity = self.identity.clone();
+                (Security::Tls { ca: ca.clone(), identity }, TLS_PORT)
+            }
             ("mqtts", None) => {
                 let reason = "is mqtts://, which needs --ca FILE: the certificate that signed the \
                               broker's";
@@ -413,6 +438,7 @@ mod tests {
             broker: broker.to_owned(),
             site: Site::new("spotter", "harbour").unwrap(),
             ca: ca.map(PathBuf::from),
+            identity: None,
             login_file: None,
             allow_plaintext: false,
         }

@@ -275,3 +275,32 @@ fn ten_thousand_retained_alerts_are_one_wait_for_the_disk() {
     drop(store);
     assert_eq!(open(&path).book().readers().load().armed().count(), 10_000);
 }
+
+/// What a broker that forgot everything gets back makes the same alerts in an empty book, and
+/// changes nothing in the one that gave it.
+#[test]
+fn what_is_given_back_makes_the_same_alerts_and_is_no_news() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(&folder.path().join("alerts.db"));
+    store.take(&kinds(), now()).unwrap();
+    let messages = store.messages();
+    let wanted = |store: &Store| {
+        let views = views(store).into_iter();
+        views
+            .filter(|view| view.status == Status::Armed)
+            .map(|view| (view.id, view.spec, view.approved_by))
+            .collect::<Vec<_>>()
+    };
+    assert!(wanted(&store).len() >= 4, "{:?}", wanted(&store));
+    let mut other = open(&folder.path().join("other.db"));
+    other.take(&messages, now()).unwrap();
+    assert_eq!(wanted(&other), wanted(&store));
+    let before = views(&store);
+    let (outcomes, changes) = store.take(&messages, now()).unwrap();
+    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Duplicate), "{outcomes:?}");
+    assert!(changes.views.is_empty() && changes.forgotten.is_empty());
+    assert_eq!(views(&store), before);
+    // An alert that was withdrawn is not among them.
+    let named = |name: &str| messages.iter().any(|message| message.id == id(name));
+    assert!(named("armed") && named("nothing-yet") && !named("withdrawn") && !named("cleared"));
+}

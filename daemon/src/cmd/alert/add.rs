@@ -14,9 +14,6 @@ use crate::{
 };
 
 /// Look for a person who fits a description
-///
-/// Describe what can be seen: "woman in a red coat with a black backpack". The devices answer within
-/// seconds whether they look for that person, and what they did not understand.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

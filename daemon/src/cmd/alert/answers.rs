@@ -56,7 +56,7 @@ pub(super) fn describe(name: &str, stand: &Stand<'_>, width: usize) -> String {
 }
 
 /// A state in words.
-pub(super) fn state(answer: &Answer) -> String {
+pub(in crate::cmd) fn state(answer: &Answer) -> String {
     let mut text = shown(&answer.state, 40);
     if let Some(reason) = &answer.reason {
         text += &format!(": {}", shown(reason, MAX_REASON));

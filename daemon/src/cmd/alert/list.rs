@@ -13,8 +13,6 @@ use crate::{
 };
 
 /// Show who is being looked for, and on which devices
-///
-/// A device that does not look for a person is named below the alert with its reason.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

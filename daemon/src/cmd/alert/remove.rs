@@ -16,8 +16,6 @@ use crate::{
 };
 
 /// Stop looking for somebody
-///
-/// Waits until the devices say that they have stopped.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

@@ -1,6 +1,6 @@
 //! `spotterd alert watch`.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode};
 
 use serde_json::{Value, json};
 
@@ -13,10 +13,6 @@ use crate::{
 };
 
 /// Show who is found, as it happens
-///
-/// One line for each sighting, in local time: SEEN when a person who fits comes into view, "better"
-/// for a better view, "gone" at the end. LATE means that it happened while the device could not
-/// reach the broker. Ends with Ctrl-C.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -40,15 +36,12 @@ A picture that cannot be saved is said to be; the lines go on.
 
 Exit status: 0 ended by Ctrl-C; 2 something was typed wrong; 3 the broker cannot be used at the start.";
 
-/// How long the thread that waits for the end sleeps at a time; it wakes at once when asked.
-const LONG: Duration = Duration::from_secs(3600);
-
 pub(super) async fn run(args: &Args) -> Result<ExitCode, Fault> {
     let desk = args.broker.desk()?;
     if let Some(folder) = &args.pictures {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     }
-    let mut ended = on_end()?;
+    let mut ended = shutdown::future(shutdown::on_signals()?.stop)?;
     let pictures = if args.pictures.is_some() { Pictures::Wanted } else { Pictures::Unwanted };
     let mut watching = Watching::start(&desk, pictures).await?;
     eprintln!("Watching {}. Ctrl-C ends.", desk.site.name());
@@ -75,22 +68,6 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Fault> {
     }
     watching.close().await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Completes when somebody ends the program.
-fn on_end() -> Result<tokio::sync::oneshot::Receiver<()>, Error> {
-    let stop = shutdown::on_signals()?.stop;
-    let (sender, ended) = tokio::sync::oneshot::channel();
-    let wait = move || {
-        while !stop.wait(LONG) {}
-        // Nobody listens where the command has ended already.
-        let _ = sender.send(());
-    };
-    std::thread::Builder::new()
-        .name("end".to_owned())
-        .spawn(wait)
-        .map_err(|error| Error::internal("thread", error))?;
-    Ok(ended)
 }
 
 fn tell(args: &Args, heard: &Heard) -> Result<(), Fault> {

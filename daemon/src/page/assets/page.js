@@ -7,7 +7,11 @@ const PAUSE_MS = 1000;
 function localTimes(root) {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const at = new Date(time.dateTime);
-    if (!Number.isNaN(at.getTime())) time.textContent = at.toLocaleString();
+    if (Number.isNaN(at.getTime())) continue;
+    const isToday = at.toDateString() === new Date().toDateString();
+    const date = isToday ? {} : { dateStyle: "medium" };
+    time.textContent = at.toLocaleString([], { ...date, timeStyle: isToday ? "medium" : "short" });
+    time.title = at.toLocaleString();
   }
 }
 
@@ -18,6 +22,13 @@ function keepCards(fresh) {
     const old = document.getElementById(card.id);
     if (old && old.dataset.version === card.dataset.version) card.replaceWith(old);
   }
+}
+
+// Back to where the keyboard was: the same element, or its like in the card that took its place.
+function focusAgain(had) {
+  const card = had.isConnected ? null : had.closest("li[id]");
+  const now = card ? document.getElementById(card.id)?.querySelector(had.localName) : had;
+  now?.focus({ preventScroll: true });
 }
 
 async function refresh() {
@@ -33,7 +44,7 @@ async function refresh() {
     const had = now.contains(focused) ? focused : null;
     if (id === "sightings") keepCards(next);
     now.replaceWith(document.adoptNode(next));
-    if (had && had.isConnected) had.focus({ preventScroll: true });
+    if (had) focusAgain(had);
   }
 }
 
@@ -52,10 +63,28 @@ async function changed() {
   pausing = false;
 }
 
-const live = document.getElementById("live");
-const stream = new EventSource("/events");
-stream.onopen = () => { live.textContent = "live"; };
-stream.onerror = () => { live.textContent = "no connection; what is shown may be old"; };
-stream.addEventListener("sighting", changed);
-stream.addEventListener("changed", changed);
+// A stream that breaks is opened again by the browser; one that was refused is not, for example where
+// too many pages are open. Its first event is always `changed`, so that nothing is missed.
+const AGAIN_MS = 5000;
+
+function listen() {
+  const live = document.getElementById("live");
+  const stream = new EventSource("/events");
+  stream.onopen = () => {
+    live.textContent = "live";
+    live.className = "good";
+  };
+  stream.onerror = () => {
+    live.textContent = "no connection; what is shown may be old";
+    live.className = "bad";
+    if (stream.readyState === EventSource.CLOSED) {
+      setTimeout(listen, AGAIN_MS);
+      changed();
+    }
+  };
+  stream.addEventListener("sighting", changed);
+  stream.addEventListener("changed", changed);
+}
+
+listen();
 localTimes(document);
