@@ -46,6 +46,9 @@ use crate::{
     track::TrackIds,
 };
 
+/// How often a camera's rate is told at most, where nothing else changes.
+const RATE_TOLD_EVERY: Duration = Duration::from_secs(5);
+
 /// The running daemon.
 pub struct Service {
     config: Config,
@@ -78,8 +81,27 @@ struct Running {
     rate_hz: f64,
     lane: Arc<Lane>,
     supervisor: Supervisor,
-    /// What staff were told last, and since when it is so.
-    told: Option<(&'static str, Option<&'static str>)>,
+    /// What staff were told last.
+    told: Option<Told>,
+}
+
+/// What staff were told of a camera.
+struct Told {
+    state: &'static str,
+    reason: Option<&'static str>,
+    fps: Option<f32>,
+    at: Mono,
+}
+
+impl Told {
+    /// Whether it holds no longer: as state or reason changed, or the rate did by a quarter. The rate
+    /// is measured only once frames flow, and moves a little all the time.
+    fn is_outdated(&self, now: &Told) -> bool {
+        let apart = |(old, new): (f32, f32)| (old - new).abs() > 0.25 * old.max(new);
+        (self.state, self.reason) != (now.state, now.reason)
+            || (self.fps.zip(now.fps).is_some_and(apart)
+                && now.at.since(self.at) >= RATE_TOLD_EVERY)
+    }
 }
 
 impl Service {
@@ -241,11 +263,17 @@ impl Service {
         let mut messages: Vec<Message> = gone.collect();
         for (id, running) in &mut self.cameras {
             let status = running.supervisor.status();
-            let (state, reason, fps, since) = describe(&status, self.clock.now());
+            let at = self.clock.now();
+            let (state, reason, fps, since) = describe(&status, at);
             metrics::source(id, fps.map(f64::from), running.supervisor.counts());
-            if running.told != Some((state, reason)) {
-                running.told = Some((state, reason));
-                if state == "down" {
+            if state != "streaming" {
+                // Nobody is seen where nothing is.
+                metrics::tracks(id, 0);
+            }
+            let now = Told { state, reason, fps, at };
+            if running.told.as_ref().is_none_or(|told| told.is_outdated(&now)) {
+                let is_new = running.told.replace(now).is_none_or(|told| told.state != state);
+                if is_new && state == "down" {
                     self.pipeline.end_camera(id.clone());
                 }
                 let wall = Wall::new(self.clock.wall() - self.clock.now().since(since), None);
@@ -467,6 +495,29 @@ pub const TICK: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_camera_is_told_anew_as_its_state_changes_or_its_rate_does_for_long() {
+        let told = |state, fps, seconds| Told {
+            state,
+            reason: None,
+            fps,
+            at: Mono(Duration::from_secs(seconds)),
+        };
+        // No rate is measured yet when frames begin to flow.
+        let first = told("streaming", Some(0.0), 0);
+        for (now, is_outdated) in [
+            (told("streaming", Some(0.0), 9), false),
+            (told("streaming", Some(14.0), 4), false),
+            (told("streaming", Some(14.0), 5), true),
+            (told("down", None, 1), true),
+        ] {
+            assert_eq!(first.is_outdated(&now), is_outdated, "{:?}", now.at);
+        }
+        let steady = told("streaming", Some(14.0), 5);
+        assert!(!steady.is_outdated(&told("streaming", Some(11.0), 99)));
+        assert!(steady.is_outdated(&told("streaming", Some(10.0), 99)));
+    }
 
     #[test]
     fn starts_are_counted_and_one_that_cannot_be_kept_is_a_start_all_the_same() {
