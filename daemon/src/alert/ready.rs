@@ -107,18 +107,16 @@ pub fn read(
     mut enough: impl FnMut() -> bool,
 ) -> Reading {
     let mut reading = Reading::default();
-    let mut faults = BTreeMap::new();
+    let mut faults: BTreeMap<String, Fault> = BTreeMap::new();
     for (index, view) in views.iter().enumerate() {
         if let Some(spec) = armed(view) {
-            let has_tried = !reading.fresh.is_empty() || !faults.is_empty();
-            let rest = views.get(index..).unwrap_or_default();
-            let unknown =
-                unknown(rest, |text| known.contains_key(text) || faults.contains_key(text));
-            let needs_more = texts(spec).any(|text| unknown.contains(text));
-            if needs_more && has_tried && enough() {
-                break;
-            }
-            if needs_more {
+            let is_tried = |text: &str| known.contains_key(text) || faults.contains_key(text);
+            if !texts(spec).all(|text| is_tried(text)) {
+                let has_tried = !reading.fresh.is_empty() || !faults.is_empty();
+                if has_tried && enough() {
+                    break;
+                }
+                let unknown = unknown(views.get(index..).unwrap_or_default(), is_tried);
                 reading.compute(reader, &unknown, &mut known, &mut faults);
             }
             reading.settle(view, spec, &known, &faults);
