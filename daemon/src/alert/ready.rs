@@ -4,7 +4,10 @@
 //! without the store, so that ten thousand alerts do not block new messages, [`keep`] writes what was
 //! computed, with one wait for the disk.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use spotter_models::{Generation, Kind};
 
@@ -13,7 +16,7 @@ use super::{
     book::{Changes, Status},
     store::Text,
 };
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A bundle's tokenizer and text tower.
 pub trait TextReader {
@@ -26,7 +29,16 @@ pub trait TextReader {
     /// Of [`Kind::Config`] or [`Kind::Corrupt`] where this text cannot be read, as when it has no
     /// words; of any other kind where no text can.
     fn read(&mut self, text: &str) -> Result<Text, spotter_models::Error>;
+
+    /// Embeds texts, a result for each in their order. At best all at once: a tower's weights are more
+    /// to read than a text is to compute.
+    fn read_all(&mut self, texts: &[&str]) -> Vec<Result<Text, spotter_models::Error>> {
+        texts.iter().map(|text| self.read(text)).collect()
+    }
 }
+
+/// Texts that are computed at a time.
+const TEXTS_AT_ONCE: usize = 16;
 
 /// An alert that can be looked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +73,7 @@ pub struct Reading {
     pub done: usize,
     failed: Vec<AlertId>,
     /// Why the first of them failed.
-    pub failure: Option<Error>,
+    pub failure: Option<String>,
 }
 
 /// What is known already of the texts of these alerts.
@@ -85,8 +97,8 @@ pub fn known(
 }
 
 /// Embeds the texts of armed alerts, those that are not `known`; alerts in any other state are passed
-/// over, and one that the tower fails over holds up no other. Ends before the next text that has to be
-/// computed once it is `enough`, but not before the first. Needs no store, so that messages come in
+/// over, and one that the tower fails over holds up no other. Ends before the next texts that have to
+/// be computed once it is `enough`, but not before the first. Needs no store, so that messages come in
 /// meanwhile.
 pub fn read(
     reader: &mut dyn TextReader,
@@ -95,31 +107,96 @@ pub fn read(
     mut enough: impl FnMut() -> bool,
 ) -> Reading {
     let mut reading = Reading::default();
-    for view in views {
+    let mut faults: BTreeMap<String, Fault> = BTreeMap::new();
+    for (index, view) in views.iter().enumerate() {
         if let Some(spec) = armed(view) {
-            let is_known = texts(spec).all(|text| known.contains_key(text));
-            let has_tried = !reading.fresh.is_empty() || reading.failure.is_some();
-            if !is_known && has_tried && enough() {
-                break;
+            let is_tried = |text: &str| known.contains_key(text) || faults.contains_key(text);
+            if !texts(spec).all(|text| is_tried(text)) {
+                let has_tried = !reading.fresh.is_empty() || !faults.is_empty();
+                if has_tried && enough() {
+                    break;
+                }
+                let unknown = unknown(views.get(index..).unwrap_or_default(), is_tried);
+                reading.compute(reader, &unknown, &mut known, &mut faults);
             }
-            match look_up(reader, spec, &mut known, &mut reading.fresh) {
-                Ok((text, without)) => {
-                    reading.ready.push(Ready { view: view.clone(), text, without });
-                }
-                Err(error) if is_about_the_text(&error) => {
-                    let reason = format!("cannot be looked for: {error}");
-                    let why = Refusal::new(Code::Unreadable, reason);
-                    reading.unreadable.push((view.clone(), why));
-                }
-                Err(error) => {
-                    reading.failed.push(view.id.clone());
-                    reading.failure.get_or_insert(error);
-                }
-            }
+            reading.settle(view, spec, &known, &faults);
         }
         reading.done += 1;
     }
     reading
+}
+
+/// The next texts that are to be computed: those of the first alert, and of as many others as are
+/// computed at a time.
+fn unknown(views: &[Arc<View>], is_known: impl Fn(&str) -> bool) -> BTreeSet<&String> {
+    let mut unknown = BTreeSet::new();
+    for spec in views.iter().filter_map(armed) {
+        if unknown.len() >= TEXTS_AT_ONCE {
+            break;
+        }
+        unknown.extend(texts(spec).filter(|text| !is_known(text)));
+    }
+    unknown
+}
+
+/// Why a text was not read.
+#[derive(Clone, Debug)]
+struct Fault {
+    /// Whether it never will be.
+    is_about_the_text: bool,
+    reason: String,
+}
+
+impl Reading {
+    fn compute(
+        &mut self,
+        reader: &mut dyn TextReader,
+        unknown: &BTreeSet<&String>,
+        known: &mut BTreeMap<String, Text>,
+        faults: &mut BTreeMap<String, Fault>,
+    ) {
+        let unknown: Vec<&str> = unknown.iter().map(|text| text.as_str()).collect();
+        for texts in unknown.chunks(TEXTS_AT_ONCE) {
+            for (text, read) in texts.iter().zip(reader.read_all(texts)) {
+                match read {
+                    Ok(read) => {
+                        known.insert((*text).to_owned(), read.clone());
+                        self.fresh.insert((*text).to_owned(), read);
+                    }
+                    Err(error) => {
+                        let is_about_the_text =
+                            matches!(error.kind(), Kind::Config | Kind::Corrupt);
+                        let fault = Fault { is_about_the_text, reason: error.to_string() };
+                        faults.insert((*text).to_owned(), fault);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says what became of an alert whose texts were read, or tried.
+    fn settle(
+        &mut self,
+        view: &Arc<View>,
+        spec: &Spec,
+        known: &BTreeMap<String, Text>,
+        faults: &BTreeMap<String, Fault>,
+    ) {
+        if let Some(fault) = texts(spec).find_map(|text| faults.get(text)) {
+            if fault.is_about_the_text {
+                let reason = format!("cannot be looked for: {}", fault.reason);
+                self.unreadable.push((view.clone(), Refusal::new(Code::Unreadable, reason)));
+            } else {
+                self.failed.push(view.id.clone());
+                self.failure.get_or_insert_with(|| fault.reason.clone());
+            }
+            return;
+        }
+        let mut read = texts(spec).filter_map(|text| known.get(text).cloned());
+        if let Some(text) = read.next() {
+            self.ready.push(Ready { view: view.clone(), text, without: read.collect() });
+        }
+    }
 }
 
 /// Keeps what was computed and rejects what cannot be read, unless it changed meanwhile. A disk that
@@ -147,31 +224,6 @@ fn armed(view: &Arc<View>) -> Option<&Spec> {
 
 fn texts(spec: &Spec) -> impl Iterator<Item = &String> {
     std::iter::once(&spec.text).chain(&spec.without)
-}
-
-fn is_about_the_text(error: &Error) -> bool {
-    matches!(error, Error::Model(error) if matches!(error.kind(), Kind::Config | Kind::Corrupt))
-}
-
-fn look_up(
-    reader: &mut dyn TextReader,
-    spec: &Spec,
-    known: &mut BTreeMap<String, Text>,
-    fresh: &mut BTreeMap<String, Text>,
-) -> Result<(Text, Vec<Text>)> {
-    let mut read = |text: &String| -> Result<Text> {
-        if let Some(known) = known.get(text) {
-            return Ok(known.clone());
-        }
-        let new = reader.read(text)?;
-        // Also for the next of this batch: alerts often share what a person should not have.
-        known.insert(text.clone(), new.clone());
-        fresh.insert(text.clone(), new.clone());
-        Ok(new)
-    };
-    let text = read(&spec.text)?;
-    let without = spec.without.iter().map(&mut read).collect::<Result<_>>()?;
-    Ok((text, without))
 }
 
 #[cfg(test)]
@@ -220,7 +272,7 @@ mod tests {
         store: &mut Store,
         tower: &mut Fake,
         views: &[Arc<View>],
-    ) -> (Batch, usize, Option<Error>) {
+    ) -> (Batch, usize, Option<String>) {
         let known = known(store, tower.generation(), views).unwrap();
         let mut reading = read(tower, views, known, || false);
         let (computed, failure) = (reading.fresh.len(), reading.failure.take());
@@ -253,14 +305,15 @@ mod tests {
         let (_, changes) = store.take(&all, now()).unwrap();
         let mut tower = fake(1);
         tower.fails_after = 1;
-        let (batch, computed, failure) = ready(&mut store, &mut tower, &changes.views);
-        assert!(failure.unwrap().to_string().contains("out of memory"));
-        assert_eq!(tower.read, ["Red coat", "hat", "!!", "blue coat"], "each is tried");
+        let two = [changes.views[0].clone(), changes.views[3].clone()];
+        let (batch, computed, failure) = ready(&mut store, &mut tower, &two);
+        assert!(failure.unwrap().contains("out of memory"));
+        assert_eq!(tower.read, ["Red coat", "blue coat", "hat"], "each is tried");
         let failed: Vec<&str> = batch.failed.iter().map(AlertId::as_str).collect();
-        assert_eq!((failed, computed), (vec!["a", "bad", "z"], 1));
+        assert_eq!((failed, computed), (vec!["a", "z"], 1));
         let mut tower = fake(1);
         let (batch, computed, _) = ready(&mut store, &mut tower, &changes.views);
-        assert_eq!(tower.read, ["hat", "!!", "blue coat"]);
+        assert_eq!(tower.read, ["!!", "blue coat", "hat"]);
         assert_eq!(computed, 2);
         let names: Vec<&str> = batch.ready.iter().map(|ready| ready.view.id.as_str()).collect();
         assert_eq!(names, ["a", "z"]);
@@ -290,12 +343,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let rules = Rules::new(Policy::default()).unwrap();
         let mut store = Store::open(&folder.path().join("alerts.db"), rules, now()).unwrap();
-        let all = [
-            alert("a", "red coat", true),
-            alert("b", "a cap", true),
-            alert("c", "a cap", false),
-            alert("d", "blue coat", true),
-        ];
+        let all: Vec<Inbound> = (0..40)
+            .map(|number| alert(&format!("a-{number:02}"), &format!("coat {number}"), number != 7))
+            .collect();
         let (_, changes) = store.take(&all, now()).unwrap();
         let mut tower = fake(1);
         let (mut views, mut rounds) = (&changes.views[..], Vec::new());
@@ -307,7 +357,8 @@ mod tests {
             views = &views[done..];
             rounds.push((done, keep(&mut store, reading, now()).ready.len()));
         }
-        assert_eq!(rounds, [(1, 1), (2, 1), (1, 1)]);
-        assert_eq!(tower.read, ["red coat", "hat", "a cap", "blue coat"]);
+        // 16 texts, the hat among them; then 16 alerts, one of them off; then the rest.
+        assert_eq!(rounds, [(16, 15), (16, 16), (8, 8)]);
+        assert_eq!(tower.read.len(), 40, "39 coats and the hat, each once");
     }
 }

@@ -226,7 +226,7 @@ struct Armings {
     also: Changes,
     /// Those that the tower failed over, and why the first one.
     failed: Vec<AlertId>,
-    failure: Option<Error>,
+    failure: Option<String>,
 }
 
 impl Clerk {
@@ -271,7 +271,7 @@ impl Clerk {
             }
             Err(error) => {
                 self.shared.work().give_back(part);
-                Some(error)
+                Some(error.to_string())
             }
         };
         if let Some(error) = failure {
