@@ -24,7 +24,7 @@ use crate::{
     health::{self, Hearts, STALLED_AFTER},
     metrics,
     mqtt::{
-        Link, LinkState, Topics,
+        Link, LinkState, Topics, Trouble,
         broker::{Embedded, Ports, THIS_PROGRAM},
     },
     notify::{Broker, Watching},
@@ -60,9 +60,13 @@ pub struct Service {
     hearts: Arc<Hearts>,
     /// Only where the configuration gives it a token.
     page: Option<Page>,
-    /// Only where the configuration asks for a broker of our own; it runs as long as the process.
-    _broker: Option<Embedded>,
+    /// Only where the configuration asks for a broker of our own, and when it was last found to hang.
+    broker: Option<(Embedded, Mono)>,
 }
+
+/// Time for our own broker, which is on this machine, to be connected to again. Longer than two tries
+/// that are not answered; then it hangs.
+const BROKER_HANGS_AFTER: Duration = Duration::from_secs(25);
 
 /// A camera that is watched.
 struct Running {
@@ -137,6 +141,7 @@ impl Service {
         };
         let link = start_link(&config, &topics, &desk, &bundle, (&outbox, &clock))?;
         let page = start_page(&config, &board, metrics)?;
+        let started = clock.now();
         let mut service = Self {
             board,
             hearts: hearts.clone(),
@@ -153,7 +158,7 @@ impl Service {
             desk,
             link,
             sets_read: 0,
-            _broker: broker,
+            broker: broker.map(|broker| (broker, started)),
             config,
         };
         service.use_cameras()?;
@@ -209,6 +214,7 @@ impl Service {
     /// Once a second: counts the sources and tells staff what changed about a camera.
     pub fn tick(&mut self) {
         self.forget_told();
+        self.free_broker();
         let mut messages = Vec::new();
         for (id, running) in &mut self.cameras {
             let status = running.supervisor.status();
@@ -247,6 +253,19 @@ impl Service {
                 self.cameras.values_mut().for_each(|running| running.told = None);
             }
             self.sets_read = sets_read;
+        }
+    }
+
+    /// Restarts our own broker where it runs and does not answer.
+    fn free_broker(&mut self) {
+        let now = self.clock.now();
+        if let (Some((broker, last)), LinkState::Down { since, why, .. }) =
+            (&mut self.broker, self.link.state())
+            && why.trouble == Trouble::Unreachable
+            && now.since(since.max(*last)) >= BROKER_HANGS_AFTER
+        {
+            broker.restart();
+            *last = now;
         }
     }
 
