@@ -3,9 +3,9 @@
 //! any broker that lost its sessions, and the desk gives back the alerts that it holds.
 //!
 //! It is a process of its own. The library ends in a panic where a client does what it does not
-//! expect, for example where one comes again whose id it had refused, and its router cannot be
-//! stopped from within. As a process it takes nothing down with it, is noticed at once and begins
-//! anew with all its memory returned; sightings wait in the outbox meanwhile.
+//! expect, for example where one comes again whose id it had refused, and on some broken packets;
+//! its router cannot be stopped from within. As a process it takes nothing down with it, is noticed
+//! at once and begins anew with all its memory returned; sightings wait in the outbox meanwhile.
 
 mod serve;
 
