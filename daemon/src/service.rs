@@ -29,7 +29,7 @@ use crate::{
     health::{self, Hearts, STALLED_AFTER},
     metrics,
     mqtt::{
-        Link, LinkState, Topics,
+        Link, LinkState, Topics, Trouble,
         broker::{Embedded, Ports, THIS_PROGRAM},
     },
     notify::{Broker, Watching},
@@ -71,9 +71,13 @@ pub struct Service {
     hearts: Arc<Hearts>,
     /// Only where the configuration gives it a token.
     page: Option<Page>,
-    /// Only where the configuration asks for a broker of our own; it runs as long as the process.
-    _broker: Option<Embedded>,
+    /// Only where the configuration asks for a broker of our own, and when it was last found to hang.
+    broker: Option<(Embedded, Mono)>,
 }
+
+/// Time for our own broker, which is on this machine, to be connected to again. Longer than two tries
+/// that are not answered; then it hangs.
+const BROKER_HANGS_AFTER: Duration = Duration::from_secs(25);
 
 /// A camera that is watched.
 struct Running {
@@ -178,6 +182,7 @@ impl Service {
         let settings = config.mqtt.settings(topics.clone())?;
         let link = Link::start(settings, outbox.clone(), clock.clone(), inbox)?;
         let page = start_page(&config, &board, metrics)?;
+        let started = clock.now();
         let mut service = Self {
             board,
             hearts: hearts.clone(),
@@ -195,7 +200,7 @@ impl Service {
             desk,
             link,
             status,
-            _broker: broker,
+            broker: broker.map(|broker| (broker, started)),
             config,
         };
         service.use_cameras()?;
@@ -254,6 +259,20 @@ impl Service {
 
     /// Once a second: counts the sources and tells staff what changed about a camera.
     pub fn tick(&mut self) {
+        self.free_broker();
+        let messages = self.news();
+        self.show();
+        match self.outbox.commit(&messages) {
+            Ok(_) => self.gone.clear(),
+            Err(error) => {
+                tracing::error!(%error, "A camera's state could not be told; tried again.");
+                self.cameras.values_mut().for_each(|running| running.told = None);
+            }
+        }
+    }
+
+    /// What staff do not know yet of the cameras. Ends what is open on a camera that went down.
+    fn news(&mut self) -> Vec<Message> {
         if self.desk.take_broker_forgot() {
             self.cameras.values_mut().for_each(|running| running.told = None);
         }
@@ -284,13 +303,19 @@ impl Service {
                 messages.push(camera_state(topics, id, state.to_json()));
             }
         }
-        self.show();
-        match self.outbox.commit(&messages) {
-            Ok(_) => self.gone.clear(),
-            Err(error) => {
-                tracing::error!(%error, "A camera's state could not be told; tried again.");
-                self.cameras.values_mut().for_each(|running| running.told = None);
-            }
+        messages
+    }
+
+    /// Restarts our own broker where it runs and does not answer.
+    fn free_broker(&mut self) {
+        let now = self.clock.now();
+        if let (Some((broker, last)), LinkState::Down { since, why, .. }) =
+            (&mut self.broker, self.link.state())
+            && why.trouble == Trouble::Unreachable
+            && now.since(since.max(*last)) >= BROKER_HANGS_AFTER
+        {
+            broker.restart();
+            *last = now;
         }
     }
 

@@ -385,6 +385,42 @@ fn no_client_ends_the_daemon_and_alerts_come_back_to_a_broker_that_lost_them() {
     assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, alone.broker)).is_ok(), "a broker is left");
 }
 
+/// The process of a daemon's embedded broker.
+fn broker_of(daemon: u32) -> Pid {
+    let is_child = |pid: &i32| {
+        let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
+        let status = read("status").unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        parent.is_some_and(|parent| parent.trim() == daemon.to_string())
+            && read("cmdline").is_ok_and(|line| line.starts_with("spotterd\0broker\0"))
+    };
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    Pid::from_raw(processes.into_iter().find(is_child).expect("a broker")).unwrap()
+}
+
+/// A broker that does not answer any more is no better than one that ended.
+#[test]
+fn a_broker_that_hangs_is_started_again() {
+    let alone = Alone::new();
+    let daemon = alone.run();
+    let is_up = || alone.metric("spotter_mqtt_connected").filter(|up| *up > 0.0);
+    within("the link", is_up);
+    kill_process(broker_of(daemon.child.id()), Signal::STOP).unwrap();
+    // The link asks every 20 s whether the broker is there, and gives it time to answer.
+    within("a link that is down", || match is_up() {
+        Some(_) => None,
+        None => Some(()),
+    });
+    within("another broker", || alone.metric("spotter_broker_restarts_total"));
+    within("the link again", is_up);
+    assert_eq!(alone.metric("spotter_mqtt_connects_total"), Some(2.0));
+    daemon.signal(Signal::TERM);
+    let (code, said) = daemon.end();
+    assert_eq!(code, Some(0), "{said}");
+}
+
 #[test]
 fn staff_without_a_site_or_with_two_brokers_are_told_what_to_type() {
     let alone = Alone::new();

@@ -3,9 +3,9 @@
 //! any broker that lost its sessions, and the desk gives back the alerts that it holds.
 //!
 //! It is a process of its own. The library ends in a panic where a client does what it does not
-//! expect, for example where one comes again whose id it had refused, and its router cannot be
-//! stopped from within. As a process it takes nothing down with it, is noticed at once and begins
-//! anew with all its memory returned; sightings wait in the outbox meanwhile.
+//! expect, for example where one comes again whose id it had refused, and on some broken packets;
+//! its router cannot be stopped from within. As a process it takes nothing down with it, is noticed
+//! at once and begins anew with all its memory returned; sightings wait in the outbox meanwhile.
 
 mod serve;
 
@@ -14,7 +14,10 @@ use std::{
     os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -53,6 +56,8 @@ pub struct Ports {
 pub struct Embedded {
     ports: Ports,
     stop: Arc<Stop>,
+    /// Set where it is to be ended and started again.
+    is_hung: Arc<AtomicBool>,
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -72,11 +77,13 @@ impl Embedded {
         let ports = Ports { v5: port(&v5)?, v4: port(&v4)? };
         drop((v5, v4));
         let stop = Arc::new(Stop::default());
+        let is_hung = Arc::new(AtomicBool::new(false));
         let mut keeper = Keeper {
             program: program.to_path_buf(),
             ports,
             clock: clock.clone(),
             stop: stop.clone(),
+            is_hung: is_hung.clone(),
         };
         let mut child = keeper.spawn()?;
         if let Err(error) = keeper.await_up(&mut child) {
@@ -88,7 +95,12 @@ impl Embedded {
             .spawn(move || keeper.keep(child))
             .map_err(|error| Error::internal("broker thread", error))?;
         tracing::info!(mqtt5 = ports.v5, mqtt3 = ports.v4, "Embedded broker listens on loopback.");
-        Ok(Self { ports, stop, keeper: Some(keeper) })
+        Ok(Self { ports, stop, is_hung, keeper: Some(keeper) })
+    }
+
+    /// Ends it and starts it again: it runs, and does not answer.
+    pub fn restart(&self) {
+        self.is_hung.store(true, Ordering::Release);
     }
 
     /// The ports that it listens on.
@@ -138,6 +150,7 @@ struct Keeper {
     ports: Ports,
     clock: Arc<dyn Clock>,
     stop: Arc<Stop>,
+    is_hung: Arc<AtomicBool>,
 }
 
 impl Keeper {
@@ -177,6 +190,9 @@ impl Keeper {
         let mut since = self.clock.now();
         let mut pause = LOOK_EVERY;
         while !self.stop.wait(LOOK_EVERY) {
+            if self.is_hung.swap(false, Ordering::AcqRel) {
+                end(&mut child);
+            }
             let status = match child.try_wait() {
                 Ok(None) => continue,
                 Ok(Some(status)) => status.to_string(),
@@ -188,8 +204,8 @@ impl Keeper {
             metrics::counter!("spotter_broker_restarts_total").increment(1);
             tracing::error!(
                 status,
-                "The embedded broker ended by a bug in it; it is started again. What it had \
-                 acknowledged and not delivered yet is lost, all else is sent again."
+                "The embedded broker ended or hung by a bug in it; it is started again. What it \
+                 had acknowledged and not delivered yet is lost, all else is sent again."
             );
             if self.stop.wait(pause) {
                 return;
