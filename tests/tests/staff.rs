@@ -328,7 +328,8 @@ fn a_large_set_of_alerts_is_read_to_its_end() {
     let (client, mut connection) = broker.client("control-room", "change-me-3");
     // More than a broker sends before it waits for acknowledgements.
     let count = 700;
-    thread::spawn(move || {
+    // Without a goodbye, which would end the connection before all is acknowledged.
+    let publisher = thread::spawn(move || {
         for n in 0..count {
             let alert = json!({"schema": 1, "revision": 1, "text": format!("coat number {n}"),
                 "expires_at": "2099-01-01T00:00:00Z"});
@@ -336,13 +337,14 @@ fn a_large_set_of_alerts_is_read_to_its_end() {
             let retained = PublishOptions::at_least_once().retained();
             client.publish(topic, alert.to_string(), retained).unwrap();
         }
-        client.disconnect().unwrap();
+        client
     });
     let acknowledged = connection
         .iter()
         .filter(|event| matches!(event, Ok(Event::Incoming(Incoming::PubAck(_)))))
         .take(count);
     assert_eq!(acknowledged.count(), count);
+    drop(publisher.join().unwrap());
     let run = broker.alert(&["list", "--json"]);
     let listed: Value = serde_json::from_str(&run.out).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), count);
