@@ -19,6 +19,7 @@ Exit status: 0 done; 1 something was found wrong; 2 the command line or configur
 Each command explains itself: spotterd COMMAND --help. The guide is in docs/guide.";
 
 fn main() -> ExitCode {
+    spotterd::memory::keep_few_arenas();
     let cli = Cli::parse();
     match cmd::run(cli.command) {
         Ok(code) => code,

@@ -267,12 +267,12 @@ fn check_names_what_is_wrong_with_a_configuration() {
         camera.replace("test:ball", "rtsp://127.0.0.1:1/user=a&password=hunter2&channel=1");
     let run = config(format!("bundle = \"{bundle}\"\n{secret}"));
     assert!(run.out.contains("127.0.0.1:1/…") && !run.out.contains("hunter2"), "{}", run.out);
-    let text = format!("bundle = \"{bundle}\"\n{camera}[storage]\nfolder = \"/proc/none\"\n");
+    let text = format!("bundle = \"{bundle}\"\n{camera}[storage]\nfolder = \"/etc/passwd/x\"\n");
     fs::write(&path, text).unwrap();
     let run = spotterd(&["check", &path.display().to_string()]);
-    refused(&run, 1, &["WRONG  storage", "/proc"]);
+    refused(&run, 1, &["WRONG  storage", "/etc/passwd is no folder"]);
     let run = spotterd(&["run", &path.display().to_string()]);
-    refused(&run, 2, &["storage.folder /proc/none"]);
+    refused(&run, 2, &["storage.folder /etc/passwd/x"]);
 }
 
 #[test]

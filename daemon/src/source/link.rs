@@ -218,10 +218,12 @@ impl Linker {
         if !self.turns || in_device {
             return self.chain(pad, &[&parse, &decoder]);
         }
-        // Passes frames on untouched where nothing is said.
+        // Both pass frames on untouched where there is nothing to be done; the first is for formats of
+        // pixels that the second does not take.
+        let convert = self.make("videoconvert")?;
         let turn = self.make("videoflip")?;
         turn.set_property_from_str("video-direction", "auto");
-        self.chain(pad, &[&parse, &decoder, &turn])
+        self.chain(pad, &[&parse, &decoder, &convert, &turn])
     }
 
     /// Opens the decoder that was asked for and notes which it became.
