@@ -1,0 +1,5 @@
+//! How good a model is.
+
+mod ranking;
+
+pub use ranking::{Ranking, rank};

@@ -1,0 +1,12 @@
+//! What the trainer does: CSKT (arXiv 2309.09496) on libtorch, trained and judged.
+//!
+//! [`net`] is the model, [`loss`] what it is trained by, [`adam`] how a step is made, [`evaluate`] how
+//! good the result is. Names, shapes and files of weights are those of [`spotter_models::towers`].
+
+pub mod adam;
+pub mod error;
+pub mod evaluate;
+pub mod loss;
+pub mod net;
+
+pub use error::{Error, Result};

@@ -1,0 +1,5 @@
+//! What training minimises, from unit embeddings of pictures and captions.
+
+mod sdm;
+
+pub use sdm::sdm;
