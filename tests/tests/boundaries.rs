@@ -61,11 +61,14 @@ impl Graph {
 }
 
 #[test]
-fn the_daemon_links_no_libtorch_and_the_model_crate_no_video() {
+fn the_daemon_links_no_libtorch_and_neither_trainer_nor_models_any_video() {
     let graph = Graph::read();
     let daemon = graph.linked_by("spotterd");
     assert!(daemon.contains("gstreamer") && daemon.contains("ort"), "the test looks at nothing");
     assert!(!daemon.contains("torch-sys") && !daemon.contains("tch"));
+    let trainer = graph.linked_by("spotter-trainer");
+    assert!(trainer.contains("tch"));
+    assert!(!trainer.contains("gstreamer") && !trainer.contains("rumqttc"));
     let models = graph.linked_by("spotter-models");
     assert!(models.contains("tokenizers"));
     for forbidden in ["gstreamer", "torch-sys", "tokio", "rumqttc"] {
