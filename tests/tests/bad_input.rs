@@ -259,19 +259,35 @@ fn two_daemons_with_one_name_are_told_apart_and_one_of_them_serves() {
 /// A small disk that only processes in a name space of their own see; gone with the last of them.
 struct SmallDisk {
     holder: Child,
+    /// Whether the name space has a user's as well.
+    has_users: bool,
 }
 
 impl SmallDisk {
+    /// As root in a name space of mounts alone: one of users is refused where the root folder was
+    /// changed. Else in one of users, in which we are root.
     fn mount(at: &Path, size: &str) -> Self {
+        let mut ways = vec![true];
+        if rustix::process::geteuid().is_root() {
+            ways.insert(0, false);
+        }
+        let disk = ways.into_iter().find_map(|has_users| Self::try_mount(at, size, has_users));
+        disk.expect("a disk cannot be mounted here: unshare needs root, or user name spaces")
+    }
+
+    fn try_mount(at: &Path, size: &str, has_users: bool) -> Option<Self> {
         let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        if has_users {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command.args(["--mount", "sh", "-c"]);
         command.arg("mount -t tmpfs -o size=$1 none \"$2\" && echo mounted && exec sleep infinity");
         command.args(["sh", size]).arg(at).stdout(Stdio::piped());
         let mut holder = command.spawn().expect("unshare (util-linux) is needed");
         let mut line = String::new();
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "mounted\n", "a disk cannot be mounted here");
-        Self { holder }
+        let disk = Self { holder, has_users };
+        (line == "mounted\n").then_some(disk)
     }
 
     /// A daemon that sees the disk.
@@ -280,7 +296,11 @@ impl SmallDisk {
         plan.write(metrics);
         let mut command = Command::new("nsenter");
         command.arg("--target").arg(self.holder.id().to_string());
-        command.args(["--user", "--mount", "--preserve-credentials"]);
+        if self.has_users {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        // The root folder too: that of the name space may be another one than ours.
+        command.args(["--mount", "--root"]);
         Daemon::run(command.arg(program::path("spotterd")).arg("run").arg(plan.file()), metrics)
     }
 
