@@ -10,7 +10,7 @@
 //! counted; from the matcher on nothing is lost.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -419,11 +419,17 @@ impl Embedding {
             return;
         }
         // Not each against each: of ten thousand alerts one changes.
-        let place = |alert: &ArmedAlert| (alert.id.clone(), alert.revision);
-        let stay: BTreeSet<_> = armed.alerts().iter().map(place).collect();
-        let before = self.matcher.armed().alerts().iter().map(place);
-        let gone: Vec<AlertId> =
-            before.filter(|old| !stay.contains(old)).map(|(id, _)| id).collect();
+        let after: BTreeMap<&AlertId, &ArmedAlert> =
+            armed.alerts().iter().map(|alert| (&alert.id, alert)).collect();
+        // A text without a revision may change under the same name.
+        let stays = |old: &&ArmedAlert| {
+            after.get(&old.id).is_some_and(|new| {
+                (new.revision, &new.text, &new.without) == (old.revision, &old.text, &old.without)
+            })
+        };
+        let before = self.matcher.armed().clone();
+        let gone = before.alerts().iter().filter(|old| !stays(old));
+        let gone: Vec<AlertId> = gone.map(|old| old.id.clone()).collect();
         let over: Vec<Sighting> =
             gone.iter().flat_map(|id| self.ledger.end_alert(id, now)).collect();
         self.tell(&over, None);

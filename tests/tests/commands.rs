@@ -273,6 +273,20 @@ fn check_names_what_is_wrong_with_a_configuration() {
     refused(&run, 1, &["WRONG  storage", "/etc/passwd is no folder"]);
     let run = spotterd(&["run", &path.display().to_string()]);
     refused(&run, 2, &["storage.folder /etc/passwd/x"]);
+
+    // What would keep it from starting late, when alerts are open already: said, and the end.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port();
+    let token = folder.path().join("token");
+    fs::write(&token, "short").unwrap();
+    let page = format!("[page]\ntoken_file = {token:?}\n");
+    let broker = format!("[mqtt]\nbroker = \"embedded\"\nembedded_port = {taken}\n");
+    for (part, word) in [(page, "page.token_file"), (broker, taken.to_string().as_str())] {
+        let text = format!("bundle = \"{bundle}\"\n{camera}{part}");
+        refused(&config(text), 1, &["WRONG", word]);
+        let run = spotterd(&["run", &path.display().to_string()]);
+        assert!(run.code != 0 && run.err.contains(word), "{}", run.err);
+    }
 }
 
 #[test]

@@ -11,7 +11,13 @@ use spotter_models::{
     session::{Runtime, SessionOptions},
 };
 
-use crate::{config::Config, engine::Engine, error::Error, source};
+use crate::{
+    config::Config,
+    engine::Engine,
+    error::Error,
+    page::{Page, Settings},
+    source,
+};
 
 /// Prove a configuration right without starting: cameras, models, decoders, addresses
 #[derive(clap::Args)]
@@ -48,6 +54,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     }
     findings.push(("storage", storage(&config.storage.folder)));
     findings.push(("metrics", metrics(&config)));
+    findings.extend(page(&config).map(|page| ("page", page)));
+    findings.extend(embedded(&config).map(|broker| ("embedded broker", broker)));
     let wrong = findings.iter().filter(|(_, finding)| finding.is_err()).count();
     let mut text = String::new();
     for (what, finding) in &findings {
@@ -91,6 +99,25 @@ fn metrics(config: &Config) -> crate::Result<String> {
         )
     })?;
     Ok(format!("http://{listen}/metrics"))
+}
+
+/// Whether the page's token is good and its address free, where there is a page.
+fn page(config: &Config) -> Option<crate::Result<String>> {
+    let listen = config.page.listen;
+    let settings = Settings { listen, token_file: config.page.token_file.clone()? };
+    Some(Page::check(&settings).map(|()| format!("http://{listen}")))
+}
+
+/// Whether the port of a broker of our own is free, where there is one.
+fn embedded(config: &Config) -> Option<crate::Result<String>> {
+    let port = config.mqtt.embedded_port;
+    let bound = || {
+        std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).map_err(|error| {
+            let reason = format!("{error}; another program, or a running spotterd, has it");
+            Error::config(format!("mqtt.embedded_port {port}"), reason)
+        })
+    };
+    config.mqtt.is_embedded().then(|| bound().map(|_| format!("mqtt://127.0.0.1:{port}")))
 }
 
 fn about(bundle: &Bundle) -> String {

@@ -72,7 +72,7 @@ pub struct Setup {
     pub stop: Arc<Stop>,
 }
 
-/// The desk. Dropping it waits for its thread, which ends once somebody asked to stop.
+/// The desk. Dropping it ends its thread and waits for it.
 pub struct Desk {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -84,6 +84,8 @@ struct Shared {
     work: Mutex<Work>,
     /// Whether the broker may have lost what it was told.
     broker_forgot: AtomicBool,
+    /// Whether the desk is closed, also where nobody asked the daemon to stop: a start that failed.
+    is_closed: AtomicBool,
     signal: Arc<Signal>,
     armed: ArcSwap<Armed>,
     clock: Arc<dyn Clock>,
@@ -145,6 +147,7 @@ impl Desk {
             store: Mutex::new(store),
             work: Mutex::new(work),
             broker_forgot: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
             signal: Signal::new(),
             armed: ArcSwap::default(),
             clock: setup.clock,
@@ -197,6 +200,7 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
+        self.shared.is_closed.store(true, Ordering::Release);
         self.shared.signal.raise();
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("The thread of the alerts ended by a bug.");
@@ -231,7 +235,7 @@ struct Armings {
 
 impl Clerk {
     fn work(mut self) {
-        while !self.stop.asked() {
+        while !self.stop.asked() && !self.shared.is_closed.load(Ordering::Acquire) {
             let seen = self.shared.signal.seen();
             let now = self.shared.now();
             let passed = self.shared.store().tick(now);
@@ -316,19 +320,24 @@ impl Clerk {
 
     /// Shows every alert that is known on the local page.
     fn show(&self) {
-        let known = self.shared.snapshot();
+        let (known, places) = (self.shared.snapshot(), self.places.load());
         let shown = known.all().iter().map(|view| {
             let (state, why) = state::name(&view.status);
-            let ready = self.ready.get(&view.id).map(|(ready, _)| ready);
-            let read = ready.map(|ready| ready.text.understood.clone());
+            let ready = self.ready.get(&view.id);
+            let read = ready.map(|(ready, _)| ready.text.understood.clone());
             let written = view.spec.as_ref().map(|spec| spec.text.clone());
-            let lost = ready.and_then(|ready| ready.text.lost.as_deref()).map(state::lost);
+            let mut warnings = view.warnings.clone();
+            if let (Some((ready, threshold)), Some(spec)) = (ready, &view.spec) {
+                warnings.extend(places.warnings(spec));
+                warnings.extend(ready.text.lost.as_deref().map(state::lost));
+                warnings.extend(unreachable(*threshold));
+            }
             AlertShown {
                 id: view.id.to_string(),
                 text: read.or(written).unwrap_or_default(),
                 state,
                 reason: why.map(|why| why.reason),
-                warnings: view.warnings.iter().cloned().chain(lost).collect(),
+                warnings,
                 expires_at: view.expires_at,
             }
         });

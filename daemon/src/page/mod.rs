@@ -61,6 +61,15 @@ pub struct Page {
 }
 
 impl Page {
+    /// Whether it could be started now.
+    ///
+    /// # Errors
+    /// As [`Page::start`].
+    pub fn check(settings: &Settings) -> Result<()> {
+        Token::read(&settings.token_file)?;
+        bind(settings.listen).map(drop)
+    }
+
     /// Starts serving. The token is read now; another one counts after a restart, and ends every
     /// login made with the old one.
     ///
