@@ -196,21 +196,7 @@ fn a_decoder_that_was_named_is_that_one_or_an_error() {
 fn a_broken_middle_is_survived() {
     let folder = tempfile::tempdir().unwrap();
     let whole = folder.path().join("whole.ts");
-    ffmpeg(
-        &[
-            "-f",
-            "lavfi",
-            "-i",
-            "testsrc=duration=10:size=320x240:rate=10",
-            "-c:v",
-            "libx264",
-            "-g",
-            "10",
-            "-pix_fmt",
-            "yuv420p",
-        ],
-        &whole,
-    );
+    ffmpeg(&LONGER, &whole);
     let mut bytes = std::fs::read(&whole).unwrap();
     let middle = bytes.len() * 2 / 5..bytes.len() * 3 / 5;
     for (index, byte) in bytes[middle].iter_mut().enumerate() {
