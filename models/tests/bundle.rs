@@ -40,6 +40,7 @@ fn config() -> Config {
         vision_scale: 0.1,
         text_scale: 4.0,
         token_ids: Some(vec![267, 320, 537, 593, 786, 1449, 2533, 49_406, 49_407]),
+        ..Config::vit_b16()
     }
 }
 

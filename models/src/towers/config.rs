@@ -4,6 +4,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
+/// Which towers' prompts are carried over into the other one (`cskt.md` 1.2; MaPLe, arXiv 2210.03117,
+/// has the first direction only). What is not carried over is replaced by prompts of the tower's own,
+/// so that each tower sees as many prompts in every case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Coupling {
+    /// Each tower's into the other, as published.
+    #[default]
+    Both,
+    /// Text prompts into the vision tower.
+    TextToVision,
+    /// Vision prompts into the text tower.
+    VisionToText,
+    /// None: all prompts are free.
+    None,
+}
+
+impl Coupling {
+    /// Whether text prompts are carried into the vision tower.
+    pub fn into_vision(self) -> bool {
+        matches!(self, Coupling::Both | Coupling::TextToVision)
+    }
+
+    /// Whether vision prompts are carried into the text tower.
+    pub fn into_text(self) -> bool {
+        matches!(self, Coupling::Both | Coupling::VisionToText)
+    }
+}
+
+/// Where the text tower's prompts stand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PromptPlace {
+    /// In positions after start of text, which they take from the words, as published.
+    #[default]
+    Inserted,
+    /// In no position: more keys and values in front, for more prompts than positions can hold.
+    Prefix,
+}
+
 /// Shapes and constants of a CSKT model (arXiv 2309.09496): a CLIP ViT with bidirectional prompts
 /// and parallel adapters. Zero `prompts` or bottlenecks mean that the part is absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,6 +87,23 @@ pub struct Config {
     /// last row, which stands for every id that is not listed. `None`: a row for each id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_ids: Option<Vec<u32>>,
+    /// Which prompts are carried over into the other tower.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub coupling: Coupling,
+    /// Where the text tower's prompts stand.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub prompt_place: PromptPlace,
+    /// How many of the first blocks have prompts; `None`: all. Later blocks see none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_depth: Option<usize>,
+    /// Channels of each stage of a convolutional stem in front of the vision blocks; each stage halves
+    /// height and width. Empty: none, as in CLIP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stem: Vec<usize>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Config {
@@ -71,6 +128,10 @@ impl Config {
             vision_scale: 0.1,
             text_scale: 4.0,
             token_ids: None,
+            coupling: Coupling::Both,
+            prompt_place: PromptPlace::Inserted,
+            prompt_depth: None,
+            stem: vec![],
         }
     }
 
@@ -124,13 +185,21 @@ impl Config {
                 format!("{} patches are above {MOST_POSITIONS}", self.patches()),
             );
         }
-        if self.prompts > 0 && self.vision_layers != self.text_layers {
+        self.validate_stem()?;
+        let fewest = self.vision_layers.min(self.text_layers);
+        if self.prompts > 0 && self.prompt_depth.is_none() && self.vision_layers != self.text_layers
+        {
             return wrong(
                 "prompts",
                 "prompts couple the towers block by block, so that both must \
-                                     have as many layers"
+                                     have as many layers; or set `prompt_depth`"
                     .into(),
             );
+        }
+        if let Some(depth) = self.prompt_depth
+            && (depth == 0 || depth > fewest)
+        {
+            return wrong("prompt_depth", format!("{depth} is not between 1 and {fewest} blocks"));
         }
         for (name, width, heads) in [
             ("vision_heads", self.vision_width, self.vision_heads),
@@ -172,14 +241,67 @@ impl Config {
         Ok(())
     }
 
-    /// Prompt positions a tower sees in every block: own and transferred.
+    fn validate_stem(&self) -> Result<()> {
+        /// 2 to the power of this is already more than any patch.
+        const MOST_STAGES: usize = 8;
+        const MOST_CHANNELS: usize = 1 << 14;
+        let wrong = |reason: String| Err(Error::mismatch("stem", reason));
+        if self.stem.len() > MOST_STAGES {
+            return wrong(format!("{} stages are above {MOST_STAGES}", self.stem.len()));
+        }
+        if let Some(channels) = self.stem.iter().find(|c| **c == 0 || **c > MOST_CHANNELS) {
+            return wrong(format!("{channels} channels are not between 1 and {MOST_CHANNELS}"));
+        }
+        if self.patch % (1 << self.stem.len()) != 0 {
+            return wrong(format!(
+                "{} stages shrink by {}, which does not divide the patch of {}",
+                self.stem.len(),
+                1 << self.stem.len(),
+                self.patch
+            ));
+        }
+        Ok(())
+    }
+
+    /// Prompts that each tower sees in a block that has any: own and transferred.
     pub fn prompt_tokens(&self) -> usize {
         2 * self.prompts
     }
 
+    /// Blocks with prompts, from the first on.
+    pub fn prompted_layers(&self) -> usize {
+        match self.prompts {
+            0 => 0,
+            _ => self.prompt_depth.unwrap_or(self.vision_layers),
+        }
+    }
+
+    /// Prompts of the text tower's own in each block.
+    pub fn own_text_prompts(&self) -> usize {
+        if self.coupling.into_text() { self.prompts } else { 2 * self.prompts }
+    }
+
+    /// Prompts of the vision tower's own in each block.
+    pub fn own_vision_prompts(&self) -> usize {
+        if self.coupling.into_vision() { self.prompts } else { 2 * self.prompts }
+    }
+
+    /// Positions of a text that prompts take from the words.
+    pub fn prompt_positions(&self) -> usize {
+        match self.prompt_place {
+            PromptPlace::Inserted => self.prompt_tokens(),
+            PromptPlace::Prefix => 0,
+        }
+    }
+
     /// Words (BPE tokens) a text can hold: 67 for CLIP's 77 positions and eight prompts.
     pub fn word_limit(&self) -> usize {
-        self.context.saturating_sub(2 + self.prompt_tokens())
+        self.context.saturating_sub(2 + self.prompt_positions())
+    }
+
+    /// Channels that the projection into the vision blocks reads, and the side of its kernel.
+    pub fn patch_inputs(&self) -> (usize, usize) {
+        (self.stem.last().copied().unwrap_or(3), self.patch >> self.stem.len().min(63))
     }
 
     /// Patches of a picture.
@@ -237,12 +359,16 @@ mod tests {
     #[test]
     fn absurd_numbers_are_refused_by_name() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 15] = [
+        let cases: [(&str, Change); 19] = [
             ("vision_width", |c| c.vision_width = 0),
             ("text_width", |c| c.text_width = usize::MAX),
             ("vision_layers", |c| c.vision_layers = 1 << 19),
             ("prompts", |c| c.prompts = usize::MAX),
             ("prompts", |c| c.text_layers = 11),
+            ("prompt_depth", |c| c.prompt_depth = Some(13)),
+            ("prompt_depth", |c| c.prompt_depth = Some(0)),
+            ("stem", |c| c.stem = vec![8; 5]),
+            ("stem", |c| c.stem = vec![8, 0]),
             ("context", |c| c.context = 10),
             ("context", |c| c.context = usize::MAX),
             ("vision_bottleneck", |c| c.vision_bottleneck = usize::MAX),
@@ -260,6 +386,15 @@ mod tests {
             let message = config.validate().unwrap_err().to_string();
             assert!(message.starts_with(&format!("{name}: ")), "{name}: {message}");
         }
+    }
+
+    #[test]
+    fn prompts_as_a_prefix_take_no_words() {
+        let config = Config { prompts: 64, prompt_place: PromptPlace::Prefix, ..Config::vit_b16() };
+        config.validate().unwrap();
+        assert_eq!((config.word_limit(), config.prompt_tokens()), (75, 128));
+        let one_way = Config { coupling: Coupling::TextToVision, ..Config::vit_b16() };
+        assert_eq!((one_way.own_text_prompts(), one_way.own_vision_prompts()), (8, 4));
     }
 
     #[test]

@@ -145,16 +145,42 @@ impl Layout {
     }
 
     fn vision_ends(&mut self, config: &Config) {
-        let (width, patch) = (config.vision_width, config.patch);
+        let width = config.vision_width;
         let deviation = (width as f32).powf(-0.5);
+        self.stem(&config.stem);
+        let (channels, side) = config.patch_inputs();
         // PyTorch's start of a convolution: uniform within the square root of 1 / its inputs.
-        let convolution = ((3 * 3 * patch * patch) as f32).powf(-0.5);
+        let convolution = ((3 * channels * side * side) as f32).powf(-0.5);
         self.normal("visual.class_embedding", &[width], deviation);
-        self.normal("visual.conv1.weight", &[width, 3, patch, patch], convolution);
+        self.normal("visual.conv1.weight", &[width, channels, side, side], convolution);
         self.normal(VISION_POSITIONS, &[config.patches() + 1, width], deviation);
         self.norm("visual.ln_pre", width);
         self.norm("visual.ln_post", width);
         self.normal("visual.proj", &[width, config.embed], deviation);
+    }
+
+    /// A stem of residual stages (ResNet, arXiv 1512.03385): the first is a convolution of 5x5, each
+    /// later one two of 3x3 beside a convolution of 1x1. Normalisation over batches belongs to
+    /// training only: it is merged into these weights and biases when a backbone is finished.
+    fn stem(&mut self, stages: &[usize]) {
+        let mut inputs = 3;
+        for (stage, &outputs) in stages.iter().enumerate() {
+            if stage == 0 {
+                self.convolution(&stem_name(stage, "conv"), outputs, inputs, 5);
+            } else {
+                self.convolution(&stem_name(stage, "conv_1"), outputs, inputs, 3);
+                self.convolution(&stem_name(stage, "conv_2"), outputs, outputs, 3);
+                self.convolution(&stem_name(stage, "skip"), outputs, inputs, 1);
+            }
+            inputs = outputs;
+        }
+    }
+
+    /// He's start, for what a ReLU follows.
+    fn convolution(&mut self, prefix: &str, outputs: usize, inputs: usize, side: usize) {
+        let deviation = (2.0 / (inputs * side * side) as f32).sqrt();
+        self.normal(format!("{prefix}.weight"), &[outputs, inputs, side, side], deviation);
+        self.normal(format!("{prefix}.bias"), &[outputs], 0.0);
     }
 
     fn text_ends(&mut self, config: &Config) {
@@ -189,14 +215,23 @@ impl Layout {
     /// tower's over.
     fn prompts(&mut self, config: &Config) {
         let (vision, text) = (config.vision_width, config.text_width);
-        let layers = config.vision_layers;
-        self.normal(VISION_PROMPTS, &[layers, config.prompts, vision], SMALL);
-        self.normal(TEXT_PROMPTS, &[layers, config.prompts, text], SMALL);
+        let layers = config.prompted_layers();
+        self.normal(VISION_PROMPTS, &[layers, config.own_vision_prompts(), vision], SMALL);
+        self.normal(TEXT_PROMPTS, &[layers, config.own_text_prompts(), text], SMALL);
         for block in 0..layers {
-            self.linear(&format!("bpt.text_to_vision.{block}"), vision, text, SMALL);
-            self.linear(&format!("bpt.vision_to_text.{block}"), text, vision, SMALL);
+            if config.coupling.into_vision() {
+                self.linear(&format!("bpt.text_to_vision.{block}"), vision, text, SMALL);
+            }
+            if config.coupling.into_text() {
+                self.linear(&format!("bpt.vision_to_text.{block}"), text, vision, SMALL);
+            }
         }
     }
+}
+
+/// What the names of a convolution of the stem start with.
+pub(super) fn stem_name(stage: usize, part: &str) -> String {
+    format!("visual.stem.{stage}.{part}")
 }
 
 /// The vision tower's position table: the class token's row, then the patches row by row.

@@ -19,7 +19,7 @@ mod tensor;
 mod unfolded;
 mod weights;
 
-pub use config::Config;
+pub use config::{Config, Coupling, PromptPlace};
 pub use folded::{folded_text, folded_vision};
 pub use random::random;
 pub use tensor::Tensor;

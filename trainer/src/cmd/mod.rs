@@ -1,0 +1,42 @@
+//! The commands: one file each. They read arguments, call the library and print; the work is elsewhere.
+
+use std::{
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::Subcommand;
+
+mod bases;
+
+/// What `spotter-trainer` can be asked to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Show what a folder with a base model holds: shapes, tensors, origin
+    Base(bases::Args),
+}
+
+/// Carries out a command.
+///
+/// # Errors
+/// What a person has to know; [`crate::Error`] inside where the kind matters.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Base(args) => bases::run(&args),
+    }
+}
+
+/// Prints to standard output. A reader who has heard enough, such as `head`, is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("standard output"),
+    }
+}
+
+/// Prints a value as JSON.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}

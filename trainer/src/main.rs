@@ -1,0 +1,40 @@
+//! `spotter-trainer`: makes the models that `spotterd` runs.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use spotter_models::Kind;
+use spotter_trainer::cmd;
+
+#[derive(Parser)]
+#[command(name = "spotter-trainer", version, about, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: cmd::Command,
+}
+
+const AFTER_HELP: &str = "\
+Exit status: 0 done; 1 something was found wrong; 2 the command line or a recipe is wrong; \
+3 something needed is missing or broken.
+
+Each command explains itself: spotter-trainer COMMAND --help. The guide is in docs/guide.";
+
+fn main() -> ExitCode {
+    match cmd::run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("spotter-trainer: {error:#}");
+            let kind = error.chain().find_map(|cause| {
+                cause
+                    .downcast_ref::<spotter_trainer::Error>()
+                    .map(spotter_trainer::Error::kind)
+                    .or_else(|| cause.downcast_ref().map(spotter_models::Error::kind))
+            });
+            match kind {
+                Some(Kind::Config) => ExitCode::from(2),
+                Some(_) => ExitCode::from(3),
+                None => ExitCode::FAILURE,
+            }
+        }
+    }
+}
