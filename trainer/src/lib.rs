@@ -4,11 +4,17 @@
 //! good the result is. Names, shapes and files of weights are those of [`spotter_models::towers`].
 
 pub mod adam;
+pub mod augment;
 pub mod base;
 pub mod cmd;
+pub mod dataset;
 pub mod error;
 pub mod evaluate;
 pub mod loss;
+pub mod method;
 pub mod net;
+pub mod recipe;
+pub mod run;
+pub mod schedule;
 
 pub use error::{Error, Result};
