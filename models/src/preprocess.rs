@@ -140,13 +140,23 @@ impl Preprocessor {
                 format!("{} values instead of {}", slot.len(), self.definition.len()),
             ));
         }
+        self.stretch(picture)?;
+        normalise(self.resized.buffer(), &self.table, slot);
+        Ok(())
+    }
+
+    /// A crop at the input's size and not yet normalised: `height * width` pixels of R G B, for the
+    /// trainer, which changes pictures before it normalises them.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where the resizer refuses.
+    pub fn stretch(&mut self, picture: RgbView<'_>) -> Result<&[u8]> {
         self.packed.clear();
         for y in 0..picture.height() {
             self.packed.extend_from_slice(picture.row(y));
         }
         self.resize(picture.width(), picture.height())?;
-        normalise(self.resized.buffer(), &self.table, slot);
-        Ok(())
+        Ok(self.resized.buffer())
     }
 
     /// Stretches the packed crop to the model's input, one axis after the other.
