@@ -4,6 +4,7 @@
 //! good the result is. Names, shapes and files of weights are those of [`spotter_models::towers`].
 
 pub mod adam;
+pub mod augment;
 pub mod base;
 pub mod cmd;
 pub mod error;
