@@ -7,6 +7,7 @@ pub mod adam;
 pub mod augment;
 pub mod base;
 pub mod cmd;
+pub mod dataset;
 pub mod error;
 pub mod evaluate;
 pub mod loss;
