@@ -9,12 +9,15 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 
 mod bases;
+mod import;
 
 /// What `spotter-trainer` can be asked to do.
 #[derive(Subcommand)]
 pub enum Command {
     /// Show what a folder with a base model holds: shapes, tensors, origin
     Base(bases::Args),
+    /// Make a base model of a CLIP that others trained
+    Import(import::Args),
 }
 
 /// Carries out a command.
@@ -24,6 +27,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Base(args) => bases::run(&args),
+        Command::Import(args) => import::run(args),
     }
 }
 
