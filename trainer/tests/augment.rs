@@ -250,10 +250,11 @@ fn recipes_name_what_they_change_and_nothing_unknown() {
     assert!(toml::from_str::<TextAugment>("mask = 0.5").is_err());
 }
 
-/// Not a promise of the program but the reason for its form: 128 pictures take milliseconds.
+/// Measured: 1.4 and 3.5 ms. Best of twenty, so that others may use the processor too.
 #[test]
-#[ignore = "a measurement: cargo test --test augment -- --ignored --nocapture"]
-fn speed() {
+#[expect(clippy::disallowed_methods, reason = "measures the processor, not a schedule")]
+fn a_batch_of_128_is_changed_within_15_ms() {
+    const LIMIT: f64 = 0.015;
     let settings = ImageAugment {
         margin: 8,
         brightness: 0.2,
@@ -280,5 +281,6 @@ fn speed() {
             best = best.min(start.elapsed().as_secs_f64());
         }
         println!("{name}: {:.2} ms for 128 pictures of 128x64", best * 1e3);
+        assert!(best < LIMIT, "{name}: {best} s");
     }
 }

@@ -399,3 +399,32 @@ fn folders_without_weights_say_what_is_looked_for() {
     assert!(error(folder.path(), &square()).contains("pytorch_model.bin"));
     assert!(error(&folder.path().join("none"), &square()).contains("none"));
 }
+
+#[test]
+fn the_command_writes_a_base_model_and_explains_itself() {
+    let run = |args: &[&str]| {
+        let program = env!("CARGO_BIN_EXE_spotter-trainer");
+        let output = std::process::Command::new(program).args(args).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(text).unwrap())
+    };
+    let folder = tempdir().unwrap();
+    let out = folder.path().join("base");
+    let (source, out) = (golden("hf-tiny"), out.to_str().unwrap());
+    let source = source.to_str().unwrap();
+    let (code, text) = run(&["import", source, "--out", out, "--licence", "CC0-1.0"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("85 tensors") && text.contains("CC0-1.0"), "{text}");
+    let (code, text) = run(&["base", out]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("384x128"), "{text}");
+    let (code, text) = run(&["import", source, "--out", out]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("exists already"), "{text}");
+    let hash = Digest::of(b"other").to_string();
+    let (code, text) = run(&["import", source, "--out", "other", "--sha256", &hash]);
+    assert_eq!(code, Some(3), "{text}");
+    let (code, text) = run(&["import", "--help"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("import only files from somebody you trust"), "{text}");
+}

@@ -335,8 +335,7 @@ impl Crop {
                 .iter_mut()
                 .zip(&mut green[inside.clone()])
                 .zip(&mut blue[inside.clone()]);
-            let write = |((red, green), blue): ((&mut f32, &mut f32), &mut f32),
-                             p: &[u8; 3]| {
+            let write = |((red, green), blue): ((&mut f32, &mut f32), &mut f32), p: &[u8; 3]| {
                 *red = table[0][usize::from(p[0])];
                 *green = table[1][usize::from(p[1])];
                 *blue = table[2][usize::from(p[2])];

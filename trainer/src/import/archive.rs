@@ -43,9 +43,10 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
         return Err(corrupt(reason.into()).into());
     }
     let module = CModule::load(path).map_err(|error| {
-        let told = error.to_string();
-        let first = told.lines().next().unwrap_or_default();
-        corrupt(format!("libtorch cannot read the archive: {first}; download it again"))
+        // Without the trace of C++ functions that follows.
+        let told: Vec<String> = error.to_string().lines().take(3).map(shortened).collect();
+        let told = told.join(" ");
+        corrupt(format!("libtorch cannot read the archive: {told}; download it again"))
     })?;
     let mut tensors = Tensors::new();
     for (name, tensor) in module.named_parameters()? {
@@ -55,6 +56,12 @@ pub(super) fn read(path: &Path) -> Result<Tensors> {
         }
     }
     Ok(tensors)
+}
+
+/// A line of a message without the bytes of the file that it may quote.
+fn shortened(line: &str) -> String {
+    const MOST: usize = 120;
+    line.trim().chars().filter(|letter| !letter.is_control()).take(MOST).collect()
 }
 
 /// The raw central directory of a zip file, which has the names of all members.
