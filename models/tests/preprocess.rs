@@ -110,3 +110,20 @@ fn a_wrong_slot_and_a_wrong_definition_are_refused() {
         assert!(error.to_string().contains(field), "{field}: {error}");
     }
 }
+
+#[test]
+fn a_stretched_crop_is_what_is_normalised() {
+    let crop = Rgb::new(31, 77, (0..31 * 77 * 3).map(|i| (i * 37 % 256) as u8).collect()).unwrap();
+    // These constants give bytes back.
+    let definition = Preprocess { height: 40, width: 20, mean: [0.0; 3], std: [1.0 / 255.0; 3] };
+    let mut preprocessor = Preprocessor::new(definition).unwrap();
+    let bytes = preprocessor.stretch(crop.view()).unwrap().to_vec();
+    let mut slot = vec![f32::NAN; definition.len()];
+    preprocessor.run(crop.view(), &mut slot).unwrap();
+    assert_eq!(bytes.len(), slot.len());
+    for (pixel, rgb) in bytes.as_chunks::<3>().0.iter().enumerate() {
+        for (channel, byte) in rgb.iter().enumerate() {
+            assert!((slot[channel * 800 + pixel] - f32::from(*byte)).abs() < 1e-3);
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod cmd;
 pub mod dataset;
 pub mod error;
 pub mod evaluate;
+pub mod import;
 pub mod loss;
 pub mod method;
 pub mod net;

@@ -9,17 +9,15 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 
 mod bases;
-mod train;
+mod import;
 
 /// What `spotter-trainer` can be asked to do.
 #[derive(Subcommand)]
 pub enum Command {
     /// Show what a folder with a base model holds: shapes, tensors, origin
     Base(bases::Args),
-    /// Train a model by a recipe; goes on where it was stopped or killed
-    ///
-    /// Ctrl-C stops it after the step, with a checkpoint. The same command goes on.
-    Train(train::Args),
+    /// Make a base model of a CLIP that others trained
+    Import(import::Args),
 }
 
 /// Carries out a command.
@@ -29,7 +27,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Base(args) => bases::run(&args),
-        Command::Train(args) => train::run(&args),
+        Command::Import(args) => import::run(args),
     }
 }
 
