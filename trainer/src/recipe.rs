@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use spotter_models::towers::{Config, Coupling, PromptPlace};
+use tch::Tensor;
 
 use crate::{
     adam,
@@ -103,13 +104,40 @@ pub struct Loss {
     pub kind: LossKind,
     /// Divides the cosines; 0.02 in the paper, 0.015 is published for `tal`.
     pub temperature: f64,
+    /// Whether the temperature is trained too, as CLIP's is, from the value above; not below 0.01.
+    pub learnt: bool,
     /// How much nearer the right person must be; only `tal`.
     pub margin: f64,
 }
 
 impl Default for Loss {
     fn default() -> Self {
-        Self { kind: LossKind::Sdm, temperature: 0.02, margin: 0.1 }
+        Self { kind: LossKind::Sdm, temperature: 0.02, learnt: false, margin: 0.1 }
+    }
+}
+
+/// A trained temperature goes no lower.
+const LOWEST_TEMPERATURE: f64 = 0.01;
+
+impl Loss {
+    /// The loss of a batch: `images` and `texts` `[N, embed]` of unit length, `persons` `[N]`, and the
+    /// logarithm of the reciprocal temperature where that is trained.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] where shapes do not fit or memory runs out.
+    pub fn of(
+        &self,
+        images: &Tensor,
+        texts: &Tensor,
+        persons: &Tensor,
+        scale: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let Some(scale) = scale else {
+            return self.kind.of([images, texts], persons, self.temperature, self.margin);
+        };
+        // Cosines are linear in the captions: scaling those scales the scores.
+        let scale = scale.f_exp()?.f_clamp_max(LOWEST_TEMPERATURE.recip())?;
+        self.kind.of([images, &texts.f_mul(&scale)?], persons, 1.0, self.margin)
     }
 }
 

@@ -10,6 +10,7 @@ use clap::Subcommand;
 
 mod bases;
 mod import;
+mod train;
 
 /// What `spotter-trainer` can be asked to do.
 #[derive(Subcommand)]
@@ -18,6 +19,10 @@ pub enum Command {
     Base(bases::Args),
     /// Make a base model of a CLIP that others trained
     Import(import::Args),
+    /// Train a model by a recipe; goes on where it was stopped or killed
+    ///
+    /// Ctrl-C stops it after the step, with a checkpoint. The same command goes on.
+    Train(train::Args),
 }
 
 /// Carries out a command.
@@ -28,6 +33,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Base(args) => bases::run(&args),
         Command::Import(args) => import::run(args),
+        Command::Train(args) => train::run(&args),
     }
 }
 

@@ -1,9 +1,12 @@
 //! A transformer block of CLIP with CSKT's adapter beside its MLP.
 
 use spotter_models::towers::Config;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use super::{Parameters, kind::like};
+use super::{
+    Parameters,
+    kind::{in_kind, linear},
+};
 use crate::error::Result;
 
 /// CLIP's layer normalisation.
@@ -24,19 +27,21 @@ impl Norm {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = (like(&self.weight, x)?, like(&self.bias, x)?);
-        Ok(x.f_layer_norm(weight.size(), Some(&weight), Some(&bias), EPS, false)?)
+        let width = self.weight.size();
+        Ok(x.f_layer_norm(width, Some(&self.weight), Some(&self.bias), EPS, false)?)
     }
 }
 
 struct Linear {
     weight: Tensor,
     bias: Tensor,
+    kind: Kind,
 }
 
 impl Linear {
     fn new(parameters: &Parameters, weight: &str, bias: &str) -> Result<Self> {
-        Ok(Self { weight: parameters.get(weight)?, bias: parameters.get(bias)? })
+        let (weight, bias) = (parameters.get(weight)?, parameters.get(bias)?);
+        Ok(Self { weight, bias, kind: parameters.kind() })
     }
 
     fn named(parameters: &Parameters, name: &str) -> Result<Self> {
@@ -44,14 +49,13 @@ impl Linear {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&like(&self.weight, x)?, Some(&like(&self.bias, x)?))?)
+        linear(x, &self.weight, &self.bias, self.kind)
     }
 
     /// Only some of its outputs.
     fn part(&self, x: &Tensor, from: i64, count: i64) -> Result<Tensor> {
-        let weight = like(&self.weight.f_narrow(0, from, count)?, x)?;
-        let bias = like(&self.bias.f_narrow(0, from, count)?, x)?;
-        Ok(x.f_linear(&weight, Some(&bias))?)
+        let weight = self.weight.f_narrow(0, from, count)?;
+        linear(x, &weight, &self.bias.f_narrow(0, from, count)?, self.kind)
     }
 }
 
@@ -187,7 +191,9 @@ impl Block {
             let constant = constant.f_unsqueeze(0)?.f_expand([batch, -1, -1], false)?;
             both = Tensor::f_cat(&[constant, both], 1)?;
         }
+        // In 16 bits this attention is several times slower on processors.
         let split = |x: &Tensor| -> Result<Tensor> {
+            let x = in_kind(x, Kind::Float)?;
             let (n, length, wide) = x.size3()?;
             Ok(x.f_reshape([n, length, self.heads, wide / self.heads])?.f_transpose(1, 2)?)
         };

@@ -16,7 +16,7 @@ mod text;
 mod vision;
 
 pub use norms::{is_measured, is_norm, merged};
-pub use parameters::Parameters;
+pub use parameters::{Parameters, SCALE};
 pub use text::Captions;
 
 use spotter_models::towers::Config;

@@ -1,6 +1,7 @@
 //! Normalisation over batches (arXiv 1502.03167): only while a backbone is trained from nothing.
 //!
-//! A finished backbone has it merged into the convolutions before it, so that nothing at inference and
+//! It stands after every convolution, and after the towers' last normalisations, which brings embeddings
+//! apart that begin nearly equal. A finished backbone has it merged into what is before it, so that nothing at inference and
 //! nothing in adaptation depends on who else is in a batch.
 
 use std::sync::{
@@ -11,7 +12,7 @@ use std::sync::{
 use spotter_models::towers::{Tensor as Stored, Weights};
 use tch::Tensor;
 
-use super::Parameters;
+use super::{Parameters, SCALE};
 use crate::error::Result;
 
 /// Share of a new batch in the running figures.
@@ -20,6 +21,11 @@ const MOMENTUM: f64 = 0.1;
 const EPSILON: f64 = 1e-5;
 /// The parts: what is trained, and what is measured.
 const PARTS: [(&str, f32); 4] = [("weight", 1.0), ("bias", 0.0), ("mean", 0.0), ("variance", 1.0)];
+
+/// The projection into the vision blocks.
+const PROJECTION: &str = "visual.conv1";
+/// What normalisations follow besides the convolutions of the stem.
+const FOLLOWED: [&str; 3] = [PROJECTION, "visual.ln_post", "ln_final"];
 
 /// Whether a parameter is a running figure, which batches change and steps do not.
 pub fn is_measured(name: &str) -> bool {
@@ -31,14 +37,14 @@ pub fn is_norm(name: &str) -> bool {
     name.contains(".norm.")
 }
 
-/// The tensors of normalisations after every convolution of the stem, as training starts.
+/// The tensors of these normalisations, as training starts.
 ///
 /// # Errors
 /// [`crate::Error::Model`] where the sizes do not fit.
 pub fn starting_norms(weights: &Weights) -> Result<Weights> {
     let mut norms = Weights::default();
     for (name, tensor) in weights.iter() {
-        let Some(prefix) = convolution(name) else { continue };
+        let Some(prefix) = before_norm(name) else { continue };
         let channels = tensor.shape().first().copied().unwrap_or(0);
         for (part, value) in PARTS {
             let values = Stored::new([channels].as_slice(), vec![value; channels])?;
@@ -48,44 +54,74 @@ pub fn starting_norms(weights: &Weights) -> Result<Weights> {
     Ok(norms)
 }
 
-fn convolution(name: &str) -> Option<&str> {
-    name.strip_suffix(".weight").filter(|p| p.starts_with("visual.stem.") && !is_norm(name))
+/// The name of what a normalisation follows, from the name of its weights.
+fn before_norm(weights: &str) -> Option<&str> {
+    let prefix = weights.strip_suffix(".weight").filter(|_| !is_norm(weights))?;
+    let is_followed = prefix.starts_with("visual.stem.") || FOLLOWED.contains(&prefix);
+    is_followed.then_some(prefix)
 }
 
-/// The same model without normalisations over batches: their running figures become part of the
-/// convolutions.
+/// The same model without what only training needs: a trained temperature goes, normalisations'
+/// running figures become part of what they follow.
 ///
 /// # Errors
 /// [`crate::Error::Model`] where a tensor is missing.
 pub fn merged(weights: &Weights) -> Result<Weights> {
     let mut plain = Weights::default();
-    for (name, tensor) in weights.iter().filter(|(name, _)| !is_norm(name)) {
+    let only_trained = |name: &str| is_norm(name) || name == SCALE;
+    for (name, tensor) in weights.iter().filter(|(name, _)| !only_trained(name)) {
         plain.insert(name, tensor.clone());
     }
     for (name, tensor) in weights.iter() {
-        let Some(prefix) = convolution(name) else { continue };
-        let part = |part: &str| weights.tensor(&format!("{prefix}.norm.{part}"));
-        let (Some(weight), Some(bias), Some(mean), Some(variance)) =
-            (part("weight"), part("bias"), part("mean"), part("variance"))
-        else {
-            continue;
-        };
-        let channels = weight.values().len().max(1);
-        let (mut kernel, mut shift) = (tensor.values().to_vec(), Vec::with_capacity(channels));
-        let each = kernel.len() / channels;
-        let figures = mean.values().iter().zip(variance.values());
-        let affine = weight.values().iter().zip(bias.values());
-        for ((kernel, (mean, variance)), (weight, bias)) in
-            kernel.chunks_exact_mut(each.max(1)).zip(figures).zip(affine)
-        {
-            let gain = f64::from(*weight) / (f64::from(*variance) + EPSILON).sqrt();
-            kernel.iter_mut().for_each(|value| *value = (f64::from(*value) * gain) as f32);
-            shift.push((f64::from(*bias) - f64::from(*mean) * gain) as f32);
+        let Some(prefix) = before_norm(name) else { continue };
+        let Some((gains, shifts)) = gains_and_shifts(weights, prefix) else { continue };
+        let mut values = tensor.values().to_vec();
+        let each = (values.len() / gains.len().max(1)).max(1);
+        for (values, gain) in values.chunks_exact_mut(each).zip(&gains) {
+            values.iter_mut().for_each(|value| *value = (f64::from(*value) * gain) as f32);
         }
-        plain.insert(name, Stored::new(tensor.shape(), kernel)?);
-        plain.insert(format!("{prefix}.bias"), Stored::new([channels].as_slice(), shift)?);
+        plain.insert(name, Stored::new(tensor.shape(), values)?);
+        if prefix == PROJECTION {
+            shift_patches(&mut plain, &shifts)?;
+        } else {
+            let name = format!("{prefix}.bias");
+            let Some(bias) = plain.tensor(&name) else { continue };
+            // A convolution's own bias is not computed while its normalisation is there.
+            let own = |bias: f32, gain: f64| match each {
+                1 => f64::from(bias) * gain,
+                _ => 0.0,
+            };
+            let biases = bias.values().iter().zip(&gains).zip(&shifts);
+            let values = biases.map(|((b, gain), shift)| (own(*b, *gain) + shift) as f32).collect();
+            plain.insert(&*name, Stored::new([gains.len()].as_slice(), values)?);
+        }
     }
     Ok(plain)
+}
+
+/// What a normalisation multiplies by and adds, for each channel; `None` where there is none.
+fn gains_and_shifts(weights: &Weights, prefix: &str) -> Option<(Vec<f64>, Vec<f64>)> {
+    let part = |part: &str| Some(weights.tensor(&format!("{prefix}.norm.{part}"))?.values());
+    let variances = part("variance")?.iter().map(|v| (f64::from(*v) + EPSILON).sqrt());
+    let gains: Vec<f64> =
+        part("weight")?.iter().zip(variances).map(|(w, d)| f64::from(*w) / d).collect();
+    let means = part("mean")?.iter().zip(&gains).map(|(mean, gain)| f64::from(*mean) * gain);
+    let shifts =
+        part("bias")?.iter().zip(means).map(|(bias, mean)| f64::from(*bias) - mean).collect();
+    Some((gains, shifts))
+}
+
+/// The projection of patches has no bias: the positions of all patches take it.
+fn shift_patches(weights: &mut Weights, shifts: &[f64]) -> Result<()> {
+    const POSITIONS: &str = "visual.positional_embedding";
+    let Some(table) = weights.tensor(POSITIONS) else { return Ok(()) };
+    let (shape, mut values) = (table.shape().to_vec(), table.values().to_vec());
+    // The first row is the class token's.
+    for row in values.chunks_exact_mut(shifts.len().max(1)).skip(1) {
+        row.iter_mut().zip(shifts).for_each(|(value, shift)| *value += *shift as f32);
+    }
+    weights.insert(POSITIONS, Stored::new(shape, values)?);
+    Ok(())
 }
 
 /// One normalisation.
@@ -99,9 +135,9 @@ pub(super) struct BatchNorm {
 }
 
 impl BatchNorm {
-    /// The one after this convolution, if there is one.
-    pub(super) fn of(parameters: &Parameters, convolution: &str) -> Result<Option<Self>> {
-        let part = |part: &str| parameters.get(&format!("{convolution}.norm.{part}"));
+    /// The one after what has this name, if there is one.
+    pub(super) fn of(parameters: &Parameters, prefix: &str) -> Result<Option<Self>> {
+        let part = |part: &str| parameters.get(&format!("{prefix}.norm.{part}"));
         if part("weight").is_err() {
             return Ok(None);
         }

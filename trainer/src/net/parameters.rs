@@ -14,6 +14,9 @@ use tch::{Device, Kind, Tensor};
 use super::norms;
 use crate::error::{Error, Result};
 
+/// CLIP's name for the logarithm of the reciprocal temperature.
+pub const SCALE: &str = "logit_scale";
+
 /// Tensors by their names in weight files.
 pub struct Parameters {
     tensors: BTreeMap<String, Tensor>,
@@ -48,14 +51,29 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Adds normalisations over batches after the convolutions of the stem, as training starts; their
-    /// scales and shifts are trained.
+    /// Adds normalisations over batches, as training starts; their scales and shifts are trained.
     ///
     /// # Errors
     /// [`Error::Torch`] where memory runs out.
     pub fn add_norms(&mut self, weights: &Weights) -> Result<()> {
         let starting = norms::starting_norms(weights)?;
         self.add(&starting, |name| !norms::is_measured(name))
+    }
+
+    /// Adds the logarithm of the reciprocal temperature, CLIP's `logit_scale`, to what is trained.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] where memory runs out.
+    pub fn add_scale(&mut self, temperature: f64) -> Result<()> {
+        let mut weights = Weights::default();
+        let scale = temperature.recip().ln() as f32;
+        weights.insert(SCALE, Stored::new([1].as_slice(), vec![scale])?);
+        self.add(&weights, |_| true)
+    }
+
+    /// The temperature where it is trained.
+    pub fn scale(&self) -> Option<&Tensor> {
+        self.tensors.get(SCALE)
     }
 
     fn add(&mut self, weights: &Weights, is_trained: impl Fn(&str) -> bool) -> Result<()> {
@@ -72,15 +90,17 @@ impl Parameters {
         Ok(())
     }
 
-    /// Computes in this number format from now on. What is frozen is kept in it; what is trained stays
-    /// 32-bit and is rounded where it is used. Build a [`super::Net`] afterwards.
+    /// Computes matrix products and convolutions in this number format from now on. Frozen matrices are
+    /// kept in it; what is trained stays 32-bit and is rounded where it is used. Build a
+    /// [`super::Net`] afterwards.
     ///
     /// # Errors
     /// [`Error::Torch`] where memory runs out.
     pub fn compute_in(&mut self, kind: Kind) -> Result<()> {
         self.kind = kind;
         for (name, tensor) in &mut self.tensors {
-            if !tensor.requires_grad() && !norms::is_norm(name) {
+            let is_table = name.ends_with("embedding.weight") || name.ends_with("_embedding");
+            if !tensor.requires_grad() && tensor.dim() > 1 && !is_table {
                 *tensor = tensor.f_to_kind(kind)?;
             }
         }
@@ -92,7 +112,7 @@ impl Parameters {
         self.device
     }
 
-    /// The number format that activations have.
+    /// The number format of matrix products.
     pub fn kind(&self) -> Kind {
         self.kind
     }

@@ -3,7 +3,7 @@
 use spotter_models::towers::Config;
 use tch::Tensor;
 
-use super::{Parameters, kind::like};
+use super::Parameters;
 use crate::error::Result;
 
 /// A linear map from one tower's width to the other's.
@@ -22,7 +22,7 @@ impl Coupling {
     }
 
     fn forward(&self, prompts: &Tensor) -> Result<Tensor> {
-        Ok(prompts.f_linear(&like(&self.weight, prompts)?, Some(&like(&self.bias, prompts)?))?)
+        Ok(prompts.f_linear(&self.weight, Some(&self.bias))?)
     }
 }
 

@@ -6,7 +6,8 @@ use tch::{Device, Kind, Tensor};
 use super::{
     Parameters,
     block::{Block, Norm, Side},
-    kind::like,
+    kind::in_kind,
+    norms::BatchNorm,
     pass::{Pass, State},
     prompts::Prompts,
     unit,
@@ -74,6 +75,7 @@ pub(super) struct TextTower {
     blocks: Vec<Block>,
     last: Block,
     ln_final: Norm,
+    norm: Option<BatchNorm>,
     projection: Tensor,
 }
 
@@ -90,6 +92,7 @@ impl TextTower {
             blocks: (0..last).map(block).collect::<Result<_>>()?,
             last: block(last)?,
             ln_final: Norm::new(parameters, "ln_final")?,
+            norm: BatchNorm::of(parameters, "ln_final")?,
             projection: parameters.get("text_projection")?,
         })
     }
@@ -121,7 +124,6 @@ impl TextPass<'_> {
         if block == 0 && self.tower.slots > 0 {
             prompts = prompts.f_add(&self.tower.positions.f_narrow(0, 1, self.tower.slots)?)?;
         }
-        let prompts = like(&prompts, &start)?;
         Ok(Tensor::f_cat(&[start, prompts], 0)?)
     }
 
@@ -147,7 +149,7 @@ impl Pass for TextPass<'_> {
         let words = words.f_add(&tower.positions.f_narrow(0, 1 + tower.slots, length)?)?;
         let start = tower.tokens.f_narrow(0, tower.start, 1)?;
         let start = start.f_add(&tower.positions.f_narrow(0, 0, 1)?)?.f_unsqueeze(0)?;
-        Ok(vec![words.f_to_kind(tower.kind)?, start.f_to_kind(tower.kind)?])
+        Ok(vec![words, start])
     }
 
     fn block(&self, index: usize, state: &[Tensor]) -> Result<State> {
@@ -172,6 +174,8 @@ impl Pass for TextPass<'_> {
         let mask = self.mask(&prefix)?.f_index_select(0, ends)?.f_reshape([batch, 1, 1, -1])?;
         let end = self.tower.last.last(&end, words, Some(&prefix), Some(&mask))?;
         let end = self.tower.ln_final.forward(&end.f_squeeze_dim(1)?)?;
-        unit(&end.f_matmul(&like(&self.tower.projection, &end)?)?)
+        let end = self.tower.norm.iter().try_fold(end, |end, norm| norm.forward(&end))?;
+        let end = in_kind(&end, self.tower.kind)?;
+        unit(&end.f_matmul(&in_kind(&self.tower.projection, self.tower.kind)?)?)
     }
 }

@@ -6,7 +6,8 @@ use tch::{Kind, Tensor};
 use super::{
     Parameters,
     block::{Block, Norm, Side},
-    kind::like,
+    kind::in_kind,
+    norms::BatchNorm,
     pass::{Pass, State},
     prompts::Prompts,
     stem::Stem,
@@ -20,12 +21,14 @@ pub(super) struct VisionTower {
     /// Side and stride of the projection's kernel.
     side: i64,
     patches: Tensor,
+    patches_norm: Option<BatchNorm>,
     class: Tensor,
     positions: Tensor,
     ln_pre: Norm,
     blocks: Vec<Block>,
     last: Block,
     ln_post: Norm,
+    norm: Option<BatchNorm>,
     proj: Tensor,
 }
 
@@ -38,12 +41,14 @@ impl VisionTower {
             stem: Stem::new(config, parameters)?,
             side: config.patch_inputs().1 as i64,
             patches: parameters.get("visual.conv1.weight")?,
+            patches_norm: BatchNorm::of(parameters, "visual.conv1")?,
             class: parameters.get("visual.class_embedding")?,
             positions: parameters.get("visual.positional_embedding")?,
             ln_pre: Norm::new(parameters, "visual.ln_pre")?,
             blocks: (0..last).map(block).collect::<Result<_>>()?,
             last: block(last)?,
             ln_post: Norm::new(parameters, "visual.ln_post")?,
+            norm: BatchNorm::of(parameters, "visual.ln_post")?,
             proj: parameters.get("visual.proj")?,
         })
     }
@@ -67,7 +72,6 @@ pub(super) struct VisionPass<'a> {
 impl VisionPass<'_> {
     fn prompts(&self, block: usize) -> Result<Option<Tensor>> {
         let prompts = self.prompts.map(|prompts| prompts.vision(block)).transpose()?.flatten();
-        let prompts = prompts.map(|prompts| prompts.f_to_kind(self.tower.kind)).transpose()?;
         // The first block's prompts pass the normalisation that the patches pass.
         match (block, prompts) {
             (0, Some(prompts)) => Ok(Some(self.tower.ln_pre.forward(&prompts)?)),
@@ -84,12 +88,14 @@ impl Pass for VisionPass<'_> {
     fn begin(&self) -> Result<State> {
         let tower = self.tower;
         let batch = self.pixels.size4()?.0;
-        let x = tower.stem.forward(&self.pixels.f_to_kind(tower.kind)?)?;
-        let (stride, kernel) = ([tower.side; 2], like(&tower.patches, &x)?);
+        let x = tower.stem.forward(&in_kind(self.pixels, tower.kind)?)?;
+        let (stride, kernel) = ([tower.side; 2], in_kind(&tower.patches, tower.kind)?);
         let patches = x.f_conv2d(&kernel, None::<Tensor>, stride, [0, 0], [1, 1], 1)?;
-        let patches = patches.f_flatten(2, 3)?.f_transpose(1, 2)?;
-        let class = like(&tower.class, &x)?.f_expand([batch, 1, -1], false)?;
-        let x = Tensor::f_cat(&[class, patches], 1)?.f_add(&like(&tower.positions, &x)?)?;
+        let norm = tower.patches_norm.iter();
+        let patches = norm.into_iter().try_fold(patches, |x, norm| norm.forward(&x))?;
+        let patches = in_kind(&patches.f_flatten(2, 3)?.f_transpose(1, 2)?, Kind::Float)?;
+        let class = tower.class.f_expand([batch, 1, -1], false)?;
+        let x = Tensor::f_cat(&[class, patches], 1)?.f_add(&tower.positions)?;
         Ok(vec![tower.ln_pre.forward(&x)?])
     }
 
@@ -106,6 +112,8 @@ impl Pass for VisionPass<'_> {
         let prompts = self.prompts(self.tower.blocks.len())?;
         let class = self.tower.last.last(&x.f_narrow(1, 0, 1)?, x, prompts.as_ref(), None)?;
         let class = self.tower.ln_post.forward(&class.f_squeeze_dim(1)?)?;
-        unit(&class.f_matmul(&like(&self.tower.proj, &class)?)?)
+        let class = self.tower.norm.iter().try_fold(class, |class, norm| norm.forward(&class))?;
+        let class = in_kind(&class, self.tower.kind)?;
+        unit(&class.f_matmul(&in_kind(&self.tower.proj, self.tower.kind)?)?)
     }
 }

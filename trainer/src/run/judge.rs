@@ -109,11 +109,20 @@ impl Judge {
         let count = flat.len();
         scores.f_to_kind(Kind::Float)?.f_contiguous()?.f_copy_data(&mut flat, count)?;
         let ranking = rank(&flat, &self.queries, &self.gallery)?;
-        Ok(Figures { ranking, loss: self.loss(recipe, &images, &texts)? })
+        Ok(Figures {
+            ranking,
+            loss: self.loss(recipe, trainee.parameters.scale(), &images, &texts)?,
+        })
     }
 
     /// Captions far apart share a batch: neighbours are often of one person.
-    fn loss(&self, recipe: &Recipe, images: &Tensor, texts: &Tensor) -> Result<f64> {
+    fn loss(
+        &self,
+        recipe: &Recipe,
+        scale: Option<&Tensor>,
+        images: &Tensor,
+        texts: &Tensor,
+    ) -> Result<f64> {
         let size = recipe.batch.size.min(self.of.len());
         let batches = self.of.len() / size.max(1);
         let mut sum = 0.0;
@@ -127,13 +136,7 @@ impl Judge {
             let images = images.f_index_select(0, &rows(&|row| at(&self.of, row))?)?;
             let texts = texts.f_index_select(0, &rows(&|row| row as i64)?)?;
             let persons = rows(&|row| self.queries.get(row).copied().unwrap_or(0))?;
-            let settings = &recipe.loss;
-            let loss = settings.kind.of(
-                [&images, &texts],
-                &persons,
-                settings.temperature,
-                settings.margin,
-            )?;
+            let loss = recipe.loss.of(&images, &texts, &persons, scale)?;
             sum += loss.f_double_value(&[])?;
         }
         Ok(sum / batches.max(1) as f64)

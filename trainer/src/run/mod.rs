@@ -12,7 +12,7 @@ mod step;
 
 pub use folder::{Counts, Ended, Finished, Origin};
 pub use progress::{Now, Progress};
-pub use step::{Measured, Trainee, device, gradients};
+pub use step::{Inputs, Measured, Trainee, device, gradients};
 
 use std::{
     path::PathBuf,

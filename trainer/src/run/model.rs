@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use spotter_models::{
     tokenize::Tokenizer,
-    towers::{Config, Tensor, Weights, layout::is_trained, starting_weights},
+    towers::{Config, Tensor, Weights, layout::is_trained},
 };
 use tch::{Device, Kind};
 
@@ -14,7 +14,7 @@ use crate::{
     base::{Base, Origin},
     dataset::Dataset,
     error::{Error, Result},
-    method::Method,
+    method::{self, Method},
     net::{Net, Parameters},
     recipe::{Precision, Recipe},
 };
@@ -49,6 +49,9 @@ pub(super) fn make(
     if method == Method::Scratch {
         parameters.add_norms(&weights)?;
     }
+    if recipe.loss.learnt {
+        parameters.add_scale(recipe.loss.temperature)?;
+    }
     if recipe.batch.precision == Precision::Bf16 {
         parameters.compute_in(Kind::BFloat16)?;
     }
@@ -68,7 +71,7 @@ fn from_nothing(recipe: &Recipe, data: &Dataset, train: &[usize]) -> Result<(Con
         }
     }
     let config = backbone.config(ids.into_iter().collect());
-    let weights = starting_weights(&config, recipe.seed, |_| true)?;
+    let weights = method::from_nothing(&config, recipe.seed)?;
     Ok((config, weights))
 }
 

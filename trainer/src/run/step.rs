@@ -40,7 +40,8 @@ impl Trainee {
         let pixels = batch.pixels.f_to_device(device)?;
         let captions = Captions::new(&batch.words, self.net.config(), device)?;
         let persons = Tensor::f_from_slice(&batch.persons)?.f_to_device(device)?;
-        let loss = gradients(&self.net, recipe, &pixels, &captions, &persons)?;
+        let inputs = Inputs { pixels: &pixels, captions: &captions, persons: &persons };
+        let loss = gradients(&self.net, self.parameters.scale(), recipe, &inputs)?;
         let gradient = self.adam.clip(&self.parameters)?;
         if !loss.is_finite() || !gradient.is_finite() {
             return Err(Error::Diverged { loss, gradient });
@@ -50,21 +51,29 @@ impl Trainee {
     }
 }
 
-/// The loss of a batch, whose gradients are added to those of the trained parameters.
+/// What a step reads.
+pub struct Inputs<'a> {
+    /// `[N, 3, height, width]`.
+    pub pixels: &'a Tensor,
+    /// As many captions.
+    pub captions: &'a Captions,
+    /// `[N]`: whom each pair shows.
+    pub persons: &'a Tensor,
+}
+
+/// The loss of a batch, whose gradients are added to those of the trained parameters. `scale`: the
+/// temperature where that is trained.
 ///
 /// # Errors
 /// [`Error::Torch`] where memory runs out.
 pub fn gradients(
     net: &Net,
+    scale: Option<&Tensor>,
     recipe: &Recipe,
-    pixels: &Tensor,
-    captions: &Captions,
-    persons: &Tensor,
+    inputs: &Inputs<'_>,
 ) -> Result<f64> {
-    let loss = |images: &Tensor, texts: &Tensor| {
-        let settings = &recipe.loss;
-        settings.kind.of([images, texts], persons, settings.temperature, settings.margin)
-    };
+    let Inputs { pixels, captions, persons } = *inputs;
+    let loss = |images: &Tensor, texts: &Tensor| recipe.loss.of(images, texts, persons, scale);
     let size = persons.size1()?;
     let part = match recipe.batch.part {
         0 => size,
