@@ -76,7 +76,7 @@ fn layers(tensors: &Tensors, prefix: &str) -> usize {
 fn head_count(tower: &str, width: usize, known: Option<usize>) -> Result<usize> {
     match known {
         Some(heads) => Ok(heads),
-        None if width >= HEAD && width % HEAD == 0 => Ok(width / HEAD),
+        None if width >= HEAD && width.is_multiple_of(HEAD) => Ok(width / HEAD),
         None => {
             let reason = format!(
                 "a width of {width} is no multiple of {HEAD}, and no file says the number of \

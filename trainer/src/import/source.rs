@@ -63,8 +63,7 @@ impl Source {
         let what = || folder.display().to_string();
         let layout = match layout {
             Layout::Auto
-                if is_there(&OPEN_CLIP_CONFIG)
-                    && OPEN_CLIP_WEIGHTS.iter().any(|name| is_there(name)) =>
+                if is_there(&OPEN_CLIP_CONFIG) && OPEN_CLIP_WEIGHTS.iter().any(is_there) =>
             {
                 Layout::OpenClip
             }
