@@ -13,5 +13,6 @@ pub mod evaluate;
 pub mod import;
 pub mod loss;
 pub mod net;
+pub mod report;
 
 pub use error::{Error, Result};

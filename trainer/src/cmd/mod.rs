@@ -10,6 +10,7 @@ use clap::Subcommand;
 
 mod bases;
 mod import;
+mod report;
 
 /// What `spotter-trainer` can be asked to do.
 #[derive(Subcommand)]
@@ -18,6 +19,8 @@ pub enum Command {
     Base(bases::Args),
     /// Make a base model of a CLIP that others trained
     Import(import::Args),
+    /// Write a page with a training's curves and what they mean
+    Report(report::Args),
 }
 
 /// Carries out a command.
@@ -28,6 +31,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Base(args) => bases::run(&args),
         Command::Import(args) => import::run(args),
+        Command::Report(args) => report::run(&args),
     }
 }
 
