@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use clap::Subcommand;
 
 mod bases;
+mod evaluate;
 mod import;
 mod report;
 
@@ -19,6 +20,8 @@ pub enum Command {
     Base(bases::Args),
     /// Make a base model of a CLIP that others trained
     Import(import::Args),
+    /// Measure how well a model finds persons: R@k, mAP, mINP, and persons who are not there
+    Evaluate(Box<evaluate::Args>),
     /// Write a page with a training's curves and what they mean
     Report(report::Args),
 }
@@ -31,6 +34,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Base(args) => bases::run(&args),
         Command::Import(args) => import::run(args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Report(args) => report::run(&args),
     }
 }
