@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+mod ablate;
 mod bases;
 mod evaluate;
 mod import;
@@ -20,6 +21,8 @@ pub enum Command {
     Base(bases::Args),
     /// Make a base model of a CLIP that others trained
     Import(import::Args),
+    /// Train the same with something changed each time, and compare
+    Ablate(ablate::Args),
     /// Measure how well a model finds persons: R@k, mAP, mINP, and persons who are not there
     Evaluate(Box<evaluate::Args>),
     /// Write a page with a training's curves and what they mean
@@ -32,6 +35,7 @@ pub enum Command {
 /// What a person has to know; [`crate::Error`] inside where the kind matters.
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Ablate(args) => ablate::run(&args),
         Command::Base(args) => bases::run(&args),
         Command::Import(args) => import::run(args),
         Command::Evaluate(args) => evaluate::run(&args),
