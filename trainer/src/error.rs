@@ -20,6 +20,18 @@ pub enum Error {
         /// How it does not fit.
         reason: String,
     },
+    /// Training left the numbers: nothing was changed by the step that did.
+    #[error(
+        "training diverged: loss {loss}, gradient {gradient}; the last checkpoint is from before. Lower \
+         optimiser.learning_rate, set optimiser.clip, or lengthen schedule.warmup_epochs, and begin \
+         again in a new folder"
+    )]
+    Diverged {
+        /// The loss.
+        loss: f64,
+        /// The length of its gradients.
+        gradient: f64,
+    },
     /// libtorch refused an operation: no memory, or a bug.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
@@ -31,6 +43,7 @@ impl Error {
         match self {
             Error::Model(error) => error.kind(),
             Error::Invalid { .. } => Kind::Config,
+            Error::Diverged { .. } => Kind::Corrupt,
             Error::Torch(_) => Kind::Internal,
         }
     }

@@ -13,7 +13,11 @@ pub mod error;
 pub mod evaluate;
 pub mod import;
 pub mod loss;
+pub mod method;
 pub mod net;
+pub mod recipe;
 pub mod report;
+pub mod run;
+pub mod schedule;
 
 pub use error::{Error, Result};

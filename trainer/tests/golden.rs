@@ -118,7 +118,7 @@ fn one_step_agrees_and_leaves_the_backbone_bit_for_bit() {
     let before = tiny.parameters.to_weights(|name| !is_trained(name)).unwrap();
     tiny.loss().backward();
     let mut adam = Adam::new(Settings::default());
-    adam.step(&tiny.parameters, 3e-4).unwrap();
+    adam.step(&tiny.parameters, 1.0).unwrap();
     for (name, wanted) in tensors("tiny-after-one-step.safetensors") {
         let apart = apart(&tiny.parameters.get(&name).unwrap().detach(), &wanted);
         assert!(apart < 1e-6, "{name}: {apart:e}");
@@ -181,5 +181,5 @@ fn what_does_not_fit_is_refused() {
         let error = Captions::new(&[&[5, id]], &tiny.config, Device::Cpu).err().unwrap();
         assert!(error.to_string().contains(&id.to_string()), "{error}");
     }
-    assert!(Captions::new(&[], &tiny.config, Device::Cpu).is_err());
+    assert!(Captions::new::<&[u32]>(&[], &tiny.config, Device::Cpu).is_err());
 }

@@ -13,6 +13,7 @@ mod bases;
 mod evaluate;
 mod import;
 mod report;
+mod train;
 
 /// What `spotter-trainer` can be asked to do.
 #[derive(Subcommand)]
@@ -21,6 +22,8 @@ pub enum Command {
     Base(bases::Args),
     /// Make a base model of a CLIP that others trained
     Import(import::Args),
+    /// Train a model as a recipe says; the same command goes on where it was stopped
+    Train(train::Args),
     /// Train the same with something changed each time, and compare
     Ablate(ablate::Args),
     /// Measure how well a model finds persons: R@k, mAP, mINP, and persons who are not there
@@ -40,6 +43,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import::run(args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Train(args) => train::run(&args),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::{cosines, even};
 use crate::error::Result;
 
 /// Keeps the logarithm of the wanted distribution finite.
@@ -14,11 +15,8 @@ const EPSILON: f64 = 1e-8;
 /// # Errors
 /// [`crate::Error::Torch`] where shapes do not fit or memory runs out.
 pub fn sdm(images: &Tensor, texts: &Tensor, persons: &Tensor, temperature: f64) -> Result<Tensor> {
-    let scores = texts.f_matmul(&images.f_transpose(0, 1)?)?.f_div_scalar(temperature)?;
-    let same = persons.f_unsqueeze(0)?.f_eq_tensor(&persons.f_unsqueeze(1)?)?;
-    let same = same.f_to_kind(Kind::Float)?;
-    let wanted = same.f_div(&same.f_sum_dim_intlist([1].as_slice(), true, Kind::Float)?)?;
-    let wanted = wanted.f_add_scalar(EPSILON)?.f_log()?;
+    let scores = cosines(images, texts)?.f_div_scalar(temperature)?;
+    let wanted = even(persons)?.f_add_scalar(EPSILON)?.f_log()?;
     let direction = |scores: &Tensor| -> Result<Tensor> {
         let log_p = scores.f_log_softmax(1, Kind::Float)?;
         let rows = log_p.f_exp()?.f_mul(&log_p.f_sub(&wanted)?)?;

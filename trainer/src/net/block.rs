@@ -3,7 +3,7 @@
 use spotter_models::towers::Config;
 use tch::Tensor;
 
-use super::Parameters;
+use super::{Parameters, kind::like};
 use crate::error::Result;
 
 /// CLIP's layer normalisation.
@@ -24,8 +24,8 @@ impl Norm {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let width = self.weight.size();
-        Ok(x.f_layer_norm(width, Some(&self.weight), Some(&self.bias), EPS, false)?)
+        let (weight, bias) = (like(&self.weight, x)?, like(&self.bias, x)?);
+        Ok(x.f_layer_norm(weight.size(), Some(&weight), Some(&bias), EPS, false)?)
     }
 }
 
@@ -44,13 +44,14 @@ impl Linear {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, Some(&self.bias))?)
+        Ok(x.f_linear(&like(&self.weight, x)?, Some(&like(&self.bias, x)?))?)
     }
 
     /// Only some of its outputs.
     fn part(&self, x: &Tensor, from: i64, count: i64) -> Result<Tensor> {
-        let weight = self.weight.f_narrow(0, from, count)?;
-        Ok(x.f_linear(&weight, Some(&self.bias.f_narrow(0, from, count)?))?)
+        let weight = like(&self.weight.f_narrow(0, from, count)?, x)?;
+        let bias = like(&self.bias.f_narrow(0, from, count)?, x)?;
+        Ok(x.f_linear(&weight, Some(&bias))?)
     }
 }
 

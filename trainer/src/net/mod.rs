@@ -6,16 +6,21 @@
 //! itself alone and is the same for every caption, so it runs once for a batch. All of this is exact.
 
 mod block;
+mod kind;
+mod norms;
 mod parameters;
+mod pass;
 mod prompts;
+mod stem;
 mod text;
 mod vision;
 
+pub use norms::{is_measured, is_norm, merged};
 pub use parameters::Parameters;
 pub use text::Captions;
 
 use spotter_models::towers::Config;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
 use prompts::Prompts;
@@ -51,14 +56,8 @@ impl Net {
     /// # Errors
     /// [`Error::Invalid`] for another shape; [`Error::Torch`] where memory runs out.
     pub fn images(&self, pixels: &Tensor) -> Result<Tensor> {
-        let (height, width) = (self.config.height as i64, self.config.width as i64);
-        if !matches!(pixels.size().as_slice(), [n, 3, h, w] if *n > 0 && (*h, *w) == (height, width))
-        {
-            let reason = format!("{:?} is not [N, 3, {height}, {width}]", pixels.size());
-            return Err(Error::invalid("crops", reason));
-        }
-        let prompts = self.prompts.as_ref().map(Prompts::vision).transpose()?;
-        unit(&self.vision.forward(pixels, prompts.as_deref())?)
+        self.check(pixels)?;
+        pass::forward(&self.vision.pass(pixels, self.prompts.as_ref()))
     }
 
     /// Unit embeddings `[N, embed]` of captions.
@@ -66,8 +65,38 @@ impl Net {
     /// # Errors
     /// [`Error::Torch`] where memory runs out.
     pub fn texts(&self, captions: &Captions) -> Result<Tensor> {
-        let prompts = self.prompts.as_ref().map(Prompts::text).transpose()?;
-        unit(&self.text.forward(captions, prompts.as_deref())?)
+        pass::forward(&self.text.pass(captions, self.prompts.as_ref()))
+    }
+
+    /// Adds to the gradients of trained parameters what `gradient`, that of these crops' embeddings,
+    /// makes of them. `frugal`: blocks are computed again instead of kept.
+    ///
+    /// # Errors
+    /// As [`Net::images`].
+    pub fn pull_images(&self, pixels: &Tensor, gradient: &Tensor, frugal: bool) -> Result<()> {
+        self.check(pixels)?;
+        let pass = self.vision.pass(pixels, self.prompts.as_ref());
+        if frugal { pass::backward_again(&pass, gradient) } else { pass::backward(&pass, gradient) }
+    }
+
+    /// The same for captions.
+    ///
+    /// # Errors
+    /// As [`Net::texts`].
+    pub fn pull_texts(&self, captions: &Captions, gradient: &Tensor, frugal: bool) -> Result<()> {
+        let pass = self.text.pass(captions, self.prompts.as_ref());
+        if frugal { pass::backward_again(&pass, gradient) } else { pass::backward(&pass, gradient) }
+    }
+
+    fn check(&self, pixels: &Tensor) -> Result<()> {
+        let (height, width) = (self.config.height as i64, self.config.width as i64);
+        match pixels.size().as_slice() {
+            [n, 3, h, w] if *n > 0 && (*h, *w) == (height, width) => Ok(()),
+            size => {
+                let reason = format!("{size:?} is not [N, 3, {height}, {width}]");
+                Err(Error::invalid("crops", reason))
+            }
+        }
     }
 
     /// Its shapes.
@@ -76,8 +105,9 @@ impl Net {
     }
 }
 
-/// Rows of length 1.
+/// Rows of length 1, 32-bit.
 fn unit(rows: &Tensor) -> Result<Tensor> {
+    let rows = rows.f_to_kind(Kind::Float)?;
     let length = rows.f_norm_scalaropt_dim(2, [-1], true)?;
     Ok(rows.f_div(&length)?)
 }

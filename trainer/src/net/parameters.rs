@@ -1,16 +1,26 @@
 //! A model's tensors in libtorch: which there are, and which are trained.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use spotter_models::towers::{Config, Tensor as Stored, Weights};
 use tch::{Device, Kind, Tensor};
 
+use super::norms;
 use crate::error::{Error, Result};
 
 /// Tensors by their names in weight files.
 pub struct Parameters {
     tensors: BTreeMap<String, Tensor>,
     trained: Vec<String>,
+    training: Arc<AtomicBool>,
+    kind: Kind,
+    device: Device,
 }
 
 impl Parameters {
@@ -27,18 +37,86 @@ impl Parameters {
         is_trained: impl Fn(&str) -> bool,
     ) -> Result<Self> {
         weights.check(config)?;
-        let (mut tensors, mut trained) = (BTreeMap::new(), Vec::new());
+        let mut parameters = Self {
+            tensors: BTreeMap::new(),
+            trained: Vec::new(),
+            training: Arc::default(),
+            kind: Kind::Float,
+            device,
+        };
+        parameters.add(weights, is_trained)?;
+        Ok(parameters)
+    }
+
+    /// Adds normalisations over batches after the convolutions of the stem, as training starts; their
+    /// scales and shifts are trained.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] where memory runs out.
+    pub fn add_norms(&mut self, weights: &Weights) -> Result<()> {
+        let starting = norms::starting_norms(weights)?;
+        self.add(&starting, |name| !norms::is_measured(name))
+    }
+
+    fn add(&mut self, weights: &Weights, is_trained: impl Fn(&str) -> bool) -> Result<()> {
         for (name, stored) in weights.iter() {
             let shape: Vec<i64> = stored.shape().iter().map(|side| *side as i64).collect();
             let tensor = Tensor::f_from_slice(stored.values())?.f_reshape(shape)?;
             // Also on the same device: what is trained must be nobody else's memory.
-            let tensor = tensor.f_to_device(device)?.f_set_requires_grad(is_trained(name))?;
+            let tensor = tensor.f_to_device(self.device)?.f_set_requires_grad(is_trained(name))?;
             if is_trained(name) {
-                trained.push(name.to_owned());
+                self.trained.push(name.to_owned());
             }
-            tensors.insert(name.to_owned(), tensor);
+            self.tensors.insert(name.to_owned(), tensor);
         }
-        Ok(Self { tensors, trained })
+        Ok(())
+    }
+
+    /// Computes in this number format from now on. What is frozen is kept in it; what is trained stays
+    /// 32-bit and is rounded where it is used. Build a [`super::Net`] afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] where memory runs out.
+    pub fn compute_in(&mut self, kind: Kind) -> Result<()> {
+        self.kind = kind;
+        for (name, tensor) in &mut self.tensors {
+            if !tensor.requires_grad() && !norms::is_norm(name) {
+                *tensor = tensor.f_to_kind(kind)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the tensors are.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The number format that activations have.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Whether normalisations over batches go by the batch (training) or by their running figures.
+    pub fn set_training(&self, training: bool) {
+        self.training.store(training, Ordering::Relaxed);
+    }
+
+    pub(super) fn training(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.training)
+    }
+
+    /// Puts new values into a parameter, whose shape they must have.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there is none of this name, or the shapes differ.
+    pub fn set(&self, name: &str, values: &Tensor) -> Result<()> {
+        let mut parameter = self.get(name)?;
+        if parameter.size() != values.size() {
+            let reason = format!("{:?} are not {:?}", values.size(), parameter.size());
+            return Err(Error::invalid(name, reason));
+        }
+        tch::no_grad(|| Ok(parameter.f_copy_(values)?))
     }
 
     /// A tensor that shares its memory with this one.

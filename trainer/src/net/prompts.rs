@@ -3,7 +3,7 @@
 use spotter_models::towers::Config;
 use tch::Tensor;
 
-use super::Parameters;
+use super::{Parameters, kind::like};
 use crate::error::Result;
 
 /// A linear map from one tower's width to the other's.
@@ -22,48 +22,58 @@ impl Coupling {
     }
 
     fn forward(&self, prompts: &Tensor) -> Result<Tensor> {
-        Ok(prompts.f_linear(&self.weight, Some(&self.bias))?)
+        Ok(prompts.f_linear(&like(&self.weight, prompts)?, Some(&like(&self.bias, prompts)?))?)
     }
 }
 
 /// The prompts of all blocks.
 pub(super) struct Prompts {
-    /// `[blocks, prompts, text width]`.
+    /// How many are carried over in each coupled direction.
+    carried: i64,
+    /// `[blocks, own prompts, text width]`.
     text: Tensor,
-    /// `[blocks, prompts, vision width]`.
+    /// `[blocks, own prompts, vision width]`.
     vision: Tensor,
+    /// One for each block; empty where nothing is carried over.
     text_to_vision: Vec<Coupling>,
     vision_to_text: Vec<Coupling>,
 }
 
 impl Prompts {
     pub(super) fn new(config: &Config, parameters: &Parameters) -> Result<Self> {
-        let all = |direction: &str| -> Result<Vec<Coupling>> {
-            (0..config.text_layers).map(|l| Coupling::new(parameters, direction, l)).collect()
+        let all = |direction: &str, coupled: bool| -> Result<Vec<Coupling>> {
+            let blocks = if coupled { config.prompted_layers() } else { 0 };
+            (0..blocks).map(|block| Coupling::new(parameters, direction, block)).collect()
         };
         Ok(Self {
+            carried: config.prompts as i64,
             text: parameters.get("bpt.text_prompts")?,
             vision: parameters.get("bpt.vision_prompts")?,
-            text_to_vision: all("text_to_vision")?,
-            vision_to_text: all("vision_to_text")?,
+            text_to_vision: all("text_to_vision", config.coupling.into_vision())?,
+            vision_to_text: all("vision_to_text", config.coupling.into_text())?,
         })
     }
 
-    /// What each vision block sees, `[2 * prompts, vision width]`: carried over first, its own second.
-    pub(super) fn vision(&self) -> Result<Vec<Tensor>> {
-        let both = |(block, coupling): (usize, &Coupling)| -> Result<Tensor> {
-            let carried = coupling.forward(&self.text.f_get(block as i64)?)?;
-            Ok(Tensor::f_cat(&[carried, self.vision.f_get(block as i64)?], 0)?)
-        };
-        self.text_to_vision.iter().enumerate().map(both).collect()
+    /// What a vision block sees, `[prompts, vision width]`: carried over first, its own second.
+    /// `None` beyond the depth of prompts.
+    pub(super) fn vision(&self, block: usize) -> Result<Option<Tensor>> {
+        let Some(own) = of_block(&self.vision, block)? else { return Ok(None) };
+        let Some(coupling) = self.text_to_vision.get(block) else { return Ok(Some(own)) };
+        let carried = self.text.f_get(block as i64)?.f_narrow(0, 0, self.carried)?;
+        Ok(Some(Tensor::f_cat(&[coupling.forward(&carried)?, own], 0)?))
     }
 
-    /// What each text block sees, `[2 * prompts, text width]`: its own first, carried over second.
-    pub(super) fn text(&self) -> Result<Vec<Tensor>> {
-        let both = |(block, coupling): (usize, &Coupling)| -> Result<Tensor> {
-            let carried = coupling.forward(&self.vision.f_get(block as i64)?)?;
-            Ok(Tensor::f_cat(&[self.text.f_get(block as i64)?, carried], 0)?)
-        };
-        self.vision_to_text.iter().enumerate().map(both).collect()
+    /// What a text block sees, `[prompts, text width]`: its own first, carried over second. `None`
+    /// beyond the depth of prompts.
+    pub(super) fn text(&self, block: usize) -> Result<Option<Tensor>> {
+        let Some(own) = of_block(&self.text, block)? else { return Ok(None) };
+        let Some(coupling) = self.vision_to_text.get(block) else { return Ok(Some(own)) };
+        let carried = self.vision.f_get(block as i64)?.f_narrow(0, 0, self.carried)?;
+        Ok(Some(Tensor::f_cat(&[own, coupling.forward(&carried)?], 0)?))
     }
+}
+
+fn of_block(prompts: &Tensor, block: usize) -> Result<Option<Tensor>> {
+    let depth = prompts.size().first().copied().unwrap_or(0);
+    ((block as i64) < depth).then(|| Ok(prompts.f_get(block as i64)?)).transpose()
 }

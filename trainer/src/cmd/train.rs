@@ -1,0 +1,101 @@
+//! `spotter-trainer train`.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+
+use super::{print, print_json};
+use crate::{
+    error::Error,
+    recipe::Recipe,
+    run::{Job, Outcome, Progress, device, train},
+};
+
+/// Arguments of `train`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How to train: a file such as configs/trainer/paper.toml
+    recipe: PathBuf,
+    /// The base model: a folder that `import` or a run of the method `scratch` wrote
+    #[arg(long)]
+    base: Option<PathBuf>,
+    /// The folder with pictures and captions
+    #[arg(long)]
+    data: PathBuf,
+    /// The folder of the run; goes on where one is there already
+    #[arg(long)]
+    out: PathBuf,
+    /// Where to compute: cpu or cuda
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads of libtorch; all processors if absent. Another number gives other rounding
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Threads that decode pictures
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// Memory for decoded pictures, in MiB
+    #[arg(long, default_value_t = 1024)]
+    cache_mib: usize,
+    /// Stop after so many minutes of work, to go on later with the same command
+    #[arg(long, value_name = "MINUTES")]
+    sitting: Option<f64>,
+    /// Print the result as JSON, and no progress
+    #[arg(long)]
+    json: bool,
+}
+
+fn sitting(minutes: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(60.0 * minutes).map_err(|_| {
+        Error::invalid("--sitting", format!("{minutes} is no number of minutes")).into()
+    })
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let job = Job {
+        recipe: Recipe::read(&args.recipe)?,
+        base: args.base.clone(),
+        data: args.data.clone(),
+        out: args.out.clone(),
+        device: device(&args.device)?,
+        threads: args.threads.unwrap_or(threads),
+        workers: args.workers,
+        cache_bytes: args.cache_mib << 20,
+        sitting: args.sitting.map(sitting).transpose()?,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second one ends it at once, for whoever does not want to wait for the step.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
+            .context("signals")?;
+        signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals")?;
+    }
+    let outcome = train(&job, &stop, &mut Progress::new(args.json))?;
+    match outcome {
+        Outcome::Finished(ended) if args.json => print_json(&ended)?,
+        Outcome::Finished(ended) => print(&format!(
+            "{}: {} steps in {:.0} s, kept step {}{}; {} of {} numbers trained\n",
+            args.out.display(),
+            ended.steps,
+            ended.seconds,
+            ended.kept,
+            ended.r1.map(|r1| format!(", validation R@1 {r1:.2} %")).unwrap_or_default(),
+            ended.trained,
+            ended.total,
+        ))?,
+        Outcome::Stopped { step, steps } if args.json => {
+            print_json(&serde_json::json!({"stopped": {"step": step, "steps": steps}}))?;
+        }
+        Outcome::Stopped { step, steps } => print(&format!(
+            "{}: stopped after step {step} of {steps}; the same command goes on\n",
+            args.out.display(),
+        ))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,138 @@
+//! Everything a run needs to go on, in one file that is whole or not there.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    path::Path,
+};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::{
+    adam::Adam,
+    error::{Error, Result},
+    net::{Parameters, is_measured},
+};
+
+/// Name of the file in a run's folder.
+pub const FILE: &str = "checkpoint.safetensors";
+
+/// Where a run stands. Order, augmentation and drawn captions follow from the recipe's seed and these
+/// numbers: there is no other random state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Position {
+    /// Steps that were made.
+    pub step: u64,
+    /// Steps of the optimiser, the same unless a step was left out.
+    pub optimiser_steps: i32,
+    /// Seconds of work so far, over all sittings.
+    pub seconds: f64,
+    /// Best R@1 on validation persons, in percent, and after which step.
+    pub best: Option<(u64, f64)>,
+    /// Hash of the recipe, base and data, so that nothing else goes on from here.
+    pub job: String,
+}
+
+/// Writes a checkpoint beside the old one, makes sure that it is on disk, and takes the old one's place.
+///
+/// # Errors
+/// Where the folder cannot be written; the old checkpoint is then still there.
+pub fn write(
+    folder: &Path,
+    position: &Position,
+    parameters: &Parameters,
+    adam: &Adam,
+) -> Result<()> {
+    let mut tensors: BTreeMap<String, &Tensor> = BTreeMap::new();
+    let changing = parameters.iter().filter(|(name, t)| t.requires_grad() || is_measured(name));
+    tensors.extend(changing.map(|(name, tensor)| (format!("parameter.{name}"), tensor)));
+    tensors.extend(adam.state());
+    let bytes = tensors
+        .iter()
+        .map(|(name, tensor)| Ok((name.clone(), shape(tensor), bytes(tensor)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let views = bytes
+        .iter()
+        .map(|(name, shape, bytes)| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
+                .map_err(|error| spotter_models::Error::internal("checkpoint", error))?;
+            Ok((name.as_str(), view))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let state = serde_json::to_string(position)
+        .map_err(|error| spotter_models::Error::internal("checkpoint", error))?;
+    let metadata = HashMap::from([("position".to_owned(), state)]);
+    let part = folder.join(format!("{FILE}.part"));
+    let io = |error| Error::from(spotter_models::Error::io(&part)(error));
+    safetensors::serialize_to_file(views, Some(metadata), &part).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(error) => io(error),
+        error => spotter_models::Error::internal("checkpoint", error).into(),
+    })?;
+    File::open(&part).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(&part, folder.join(FILE)).map_err(io)?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
+}
+
+/// Goes on from a folder's checkpoint; `None` where there is none.
+///
+/// # Errors
+/// Where the file is broken, or belongs to another job than `job`.
+pub fn restore(
+    folder: &Path,
+    job: &str,
+    parameters: &Parameters,
+    adam: &mut Adam,
+) -> Result<Option<Position>> {
+    let path = folder.join(FILE);
+    let bytes = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        read => read.map_err(spotter_models::Error::io(&path))?,
+    };
+    let corrupt = |reason: String| {
+        let reason = format!("is no complete checkpoint: {reason}; remove it to begin again");
+        Error::from(spotter_models::Error::corrupt(&path, reason))
+    };
+    let (_, metadata) =
+        SafeTensors::read_metadata(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    let state = metadata.metadata().as_ref().and_then(|metadata| metadata.get("position"));
+    let state = state.ok_or_else(|| corrupt("no position".into()))?;
+    let position: Position =
+        serde_json::from_str(state).map_err(|error| corrupt(error.to_string()))?;
+    if position.job != job {
+        return Err(Error::invalid(
+            folder.display().to_string(),
+            "holds a run of another recipe, base model or data; choose a new folder, or give what the \
+             run was begun with",
+        ));
+    }
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| corrupt(error.to_string()))?;
+    let device = parameters.device();
+    let find = |name: &str| -> Option<Tensor> {
+        let view = file.tensor(name).ok().filter(|view| view.dtype() == Dtype::F32)?;
+        let shape: Vec<i64> = view.shape().iter().map(|side| *side as i64).collect();
+        Some(Tensor::from_data_size(view.data(), &shape, Kind::Float).to_device(device))
+    };
+    for (name, tensor) in parameters.iter() {
+        if tensor.requires_grad() || is_measured(name) {
+            let saved = find(&format!("parameter.{name}"));
+            parameters.set(name, &saved.ok_or_else(|| corrupt(format!("no {name}")))?)?;
+        }
+    }
+    adam.restore(parameters, position.optimiser_steps, find)?;
+    Ok(Some(position))
+}
+
+fn shape(tensor: &Tensor) -> Vec<usize> {
+    tensor.size().iter().map(|side| usize::try_from(*side).unwrap_or(0)).collect()
+}
+
+fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+    let mut values = vec![0f32; tensor.numel()];
+    let count = values.len();
+    let plain = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
+    plain.f_contiguous()?.f_copy_data(&mut values, count)?;
+    Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect())
+}

@@ -1,0 +1,257 @@
+//! What a run leaves on disk.
+//!
+//! `recipe.toml` (every value written out), `run.json` (what it was made from), `config.json` (shapes of
+//! the result), `log.csv`, `validation.csv`, `checkpoint.safetensors` (to go on from), `best.safetensors`
+//! (the best state so far). When it is finished: `adapters.safetensors`, or, where the backbone itself
+//! was trained, the folder `base`; and `result.json`.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use spotter_models::{
+    Digest,
+    towers::{Config, Weights},
+};
+
+use crate::{
+    base::{Base, read_json, write_json},
+    error::{Error, Result},
+    recipe::Recipe,
+};
+
+/// The recipe, every value written out.
+pub const RECIPE: &str = "recipe.toml";
+/// What the run was made from.
+pub const RUN: &str = "run.json";
+/// Shapes of the result.
+pub const CONFIG: &str = "config.json";
+/// A row for each step.
+pub const LOG: &str = "log.csv";
+/// A row for each judgement.
+pub const VALIDATION: &str = "validation.csv";
+/// The best state so far.
+pub const BEST: &str = "best.safetensors";
+/// The trained tensors, when finished.
+pub const ADAPTERS: &str = "adapters.safetensors";
+/// The backbone, where that was trained, when finished.
+pub const BASE: &str = "base";
+/// Figures of the result, when finished.
+pub const RESULT: &str = "result.json";
+
+const LOG_HEAD: &str = "step,epoch,seconds,loss,learning_rate,pairs_per_second,gradient_norm";
+const VALIDATION_HEAD: &str = "step,epoch,loss_train,R@1,R@5,R@10,mAP,mINP,loss_val";
+
+/// What a run was made from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// The base's folder; `None` for a backbone from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
+    /// Hash of its weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_sha256: Option<Digest>,
+    /// The data's folder.
+    pub data: PathBuf,
+    /// The data's name.
+    pub data_name: String,
+    /// Hash of the annotations that are used.
+    pub data_sha256: Digest,
+    /// Pictures, captions and persons that are learnt from.
+    pub counts: Counts,
+    /// Threads of libtorch; another number gives other rounding.
+    pub threads: usize,
+}
+
+/// How much data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counts {
+    /// Pictures.
+    pub pictures: usize,
+    /// Captions.
+    pub captions: usize,
+    /// Persons.
+    pub persons: usize,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ended {
+    /// Steps that were made.
+    pub steps: u64,
+    /// The step whose state was kept.
+    pub kept: u64,
+    /// R@1 on validation persons of that state, in percent, where there are any.
+    pub r1: Option<f64>,
+    /// Seconds of work.
+    pub seconds: f64,
+    /// Numbers that were trained.
+    pub trained: usize,
+    /// Numbers of the model.
+    pub total: usize,
+}
+
+/// A finished run, read for evaluation and export.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its recipe.
+    pub recipe: Recipe,
+    /// What it was made from.
+    pub origin: Origin,
+    /// How it ended.
+    pub ended: Ended,
+    /// Shapes of the model.
+    pub config: Config,
+    /// The frozen base, or the one that was trained.
+    pub base: Base,
+    /// All of the model's tensors.
+    pub weights: Weights,
+    /// Hash of the trained tensors' file, where those are apart from the base.
+    pub adapters_sha256: Option<Digest>,
+}
+
+impl Finished {
+    /// Reads a run's folder.
+    ///
+    /// # Errors
+    /// Where it is not finished, or its base is not where it was or changed.
+    pub fn open(folder: &Path) -> Result<Self> {
+        if !folder.join(RESULT).exists() {
+            let reason = "is no finished run; let `spotter-trainer train` go on with it";
+            return Err(Error::invalid(folder.display().to_string(), reason));
+        }
+        let recipe = Recipe::read(&folder.join(RECIPE))?;
+        let origin: Origin = read_json(&folder.join(RUN))?;
+        let ended = read_json(&folder.join(RESULT))?;
+        let config: Config = read_json(&folder.join(CONFIG))?;
+        if recipe.method.trains_backbone() {
+            let base = Base::open(&folder.join(BASE))?;
+            let weights = base.weights().clone();
+            return Ok(Self {
+                recipe,
+                origin,
+                ended,
+                config,
+                base,
+                weights,
+                adapters_sha256: None,
+            });
+        }
+        let Some(path) = &origin.base else {
+            return Err(Error::invalid(folder.display().to_string(), "names no base"));
+        };
+        let base = Base::open(path)?;
+        if Some(base.sha256()) != origin.base_sha256 {
+            let reason = "holds another base model than the run was made from";
+            return Err(Error::invalid(path.display().to_string(), reason));
+        }
+        let mut weights = base.weights().clone();
+        let path = folder.join(ADAPTERS);
+        let bytes = std::fs::read(&path).map_err(spotter_models::Error::io(&path))?;
+        for (name, tensor) in Weights::from_bytes(&path, &bytes)?.iter() {
+            weights.insert(name, tensor.clone());
+        }
+        weights.check(&config)?;
+        let adapters_sha256 = Some(Digest::of(&bytes));
+        Ok(Self { recipe, origin, ended, config, base, weights, adapters_sha256 })
+    }
+}
+
+/// The folder of a run in progress.
+pub(super) struct Folder {
+    path: PathBuf,
+    log: File,
+    validation: File,
+}
+
+impl Folder {
+    /// Makes the folder, or opens it again.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path).map_err(spotter_models::Error::io(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            log: table(&path.join(LOG), LOG_HEAD)?,
+            validation: table(&path.join(VALIDATION), VALIDATION_HEAD)?,
+        })
+    }
+
+    /// Leaves out rows of steps after `step`, which will be made again.
+    pub(super) fn rewind(&mut self, step: u64) -> Result<()> {
+        self.log = rewind(&self.path.join(LOG), step)?;
+        self.validation = rewind(&self.path.join(VALIDATION), step)?;
+        Ok(())
+    }
+
+    pub(super) fn log(&mut self, row: &str) -> Result<()> {
+        self.append(row, false)
+    }
+
+    pub(super) fn validation(&mut self, row: &str) -> Result<()> {
+        self.append(row, true)
+    }
+
+    fn append(&mut self, row: &str, judged: bool) -> Result<()> {
+        let (name, file) = match judged {
+            true => (VALIDATION, &mut self.validation),
+            false => (LOG, &mut self.log),
+        };
+        let io = spotter_models::Error::io(self.path.join(name));
+        Ok(file.write_all(format!("{row}\n").as_bytes()).map_err(io)?)
+    }
+
+    /// Writes a JSON file whole or not at all.
+    pub(super) fn json(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let part = self.path.join(format!("{name}.part"));
+        write_json(&part, value)?;
+        self.place(&part, name)
+    }
+
+    /// Writes weights whole or not at all.
+    pub(super) fn weights(&self, name: &str, weights: &Weights) -> Result<()> {
+        let part = self.path.join(format!("{name}.part"));
+        weights.write(&part)?;
+        self.place(&part, name)
+    }
+
+    pub(super) fn text(&self, name: &str, text: &str) -> Result<()> {
+        let part = self.path.join(format!("{name}.part"));
+        std::fs::write(&part, text).map_err(spotter_models::Error::io(&part))?;
+        self.place(&part, name)
+    }
+
+    fn place(&self, part: &Path, name: &str) -> Result<()> {
+        let sync = File::open(part).and_then(|file| file.sync_all());
+        let placed = sync.and_then(|()| std::fs::rename(part, self.path.join(name)));
+        Ok(placed.map_err(spotter_models::Error::io(part))?)
+    }
+}
+
+fn table(path: &Path, head: &str) -> Result<File> {
+    let io = spotter_models::Error::io(path);
+    let opened = OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| {
+        if file.metadata()?.len() == 0 {
+            file.write_all(format!("{head}\n").as_bytes())?;
+        }
+        Ok(file)
+    });
+    Ok(opened.map_err(io)?)
+}
+
+fn rewind(path: &Path, step: u64) -> Result<File> {
+    let text = std::fs::read_to_string(path).map_err(spotter_models::Error::io(path))?;
+    let kept = |line: &&str| {
+        let number = line.split(',').next().unwrap_or_default();
+        // The head has no number. A kill may have cut the last row.
+        line.contains(',') && number.parse::<u64>().map_or(number == "step", |row| row <= step)
+    };
+    let kept: String = text.lines().filter(kept).map(|line| format!("{line}\n")).collect();
+    std::fs::write(path, kept).map_err(spotter_models::Error::io(path))?;
+    let opened = OpenOptions::new().append(true).open(path);
+    Ok(opened.map_err(spotter_models::Error::io(path))?)
+}

@@ -1,0 +1,369 @@
+//! A training run: from a recipe, a base and pictures to trained tensors.
+//!
+//! A run can be stopped and killed at any time and goes on from its last checkpoint, bit for bit as if
+//! nothing had happened, on the same machine with the same number of threads.
+
+mod checkpoint;
+mod folder;
+mod judge;
+mod model;
+mod progress;
+mod step;
+
+pub use folder::{Counts, Ended, Finished, Origin};
+pub use progress::{Now, Progress};
+pub use step::{Measured, Trainee, device, gradients};
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use spotter_models::Digest;
+use tch::Device;
+
+use crate::{
+    base::Base,
+    dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Split, is_in_share},
+    error::{Error, Result},
+    recipe::{Keep, Recipe},
+};
+use checkpoint::Position;
+use folder::Folder;
+use judge::Judge;
+
+/// Time between two checkpoints within an epoch.
+const BETWEEN_CHECKPOINTS: Duration = Duration::from_secs(60);
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// How to train.
+    pub recipe: Recipe,
+    /// The folder of the base model; `None` for a backbone from nothing.
+    pub base: Option<PathBuf>,
+    /// The folder of the pictures.
+    pub data: PathBuf,
+    /// Where the run is kept; goes on where one is there already.
+    pub out: PathBuf,
+    /// Where to compute.
+    pub device: Device,
+    /// Threads of libtorch.
+    pub threads: usize,
+    /// Threads that decode and change pictures.
+    pub workers: usize,
+    /// Bytes of memory for decoded pictures.
+    pub cache_bytes: usize,
+    /// Stop after this much work in this sitting, to go on later.
+    pub sitting: Option<Duration>,
+}
+
+/// How a sitting ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// The run is complete.
+    Finished(Ended),
+    /// It was stopped and can go on.
+    Stopped {
+        /// Steps so far.
+        step: u64,
+        /// Steps there will be.
+        steps: u64,
+    },
+}
+
+/// Trains until the end, or until `stop` is set.
+///
+/// # Errors
+/// Where inputs do not fit, a file cannot be read or written, or training diverges. What was
+/// checkpointed stays.
+pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Outcome> {
+    job.recipe.validate()?;
+    tch::set_num_threads(i32::try_from(job.threads).unwrap_or(i32::MAX));
+    let base = job.base.as_deref().map(Base::open).transpose()?;
+    let data = Arc::new(open_data(job)?);
+    let mut run = Run::begin(job, base.as_ref(), data)?;
+    run.resume(progress)?;
+    let outcome = run.work(stop, progress)?;
+    progress.end();
+    Ok(outcome)
+}
+
+/// The pictures of the recipe's persons; of persons to judge by, all.
+fn open_data(job: &Job) -> Result<Dataset> {
+    let mut data = Dataset::open(&job.data)?;
+    let wanted = &job.recipe.data;
+    let [first, last] = wanted.persons.unwrap_or([i64::MIN, i64::MAX]);
+    let share = wanted.share.unwrap_or(1.0);
+    data.retain(|record| {
+        record.split != Split::Train
+            || (first..=last).contains(&record.person) && is_in_share(record.person, share)
+    });
+    Ok(data)
+}
+
+/// A run in progress.
+struct Run<'a> {
+    job: &'a Job,
+    base: Option<&'a Base>,
+    folder: Folder,
+    trainee: Trainee,
+    data: Arc<Dataset>,
+    loader: Loader,
+    order: Order,
+    judge: Judge,
+    /// Steps of an epoch.
+    per_epoch: u64,
+    /// Steps of the run.
+    steps: u64,
+    position: Position,
+    /// Losses since the last judgement: sum and count.
+    losses: (f64, u32),
+}
+
+impl<'a> Run<'a> {
+    fn begin(job: &'a Job, base: Option<&'a Base>, data: Arc<Dataset>) -> Result<Self> {
+        let recipe = &job.recipe;
+        let train = data.split(Some(Split::Train));
+        let counts = count(&data, &train);
+        let order = Order::new(&data, &train, recipe.data.sampler, recipe.seed);
+        let per_epoch = (order.len() as u64).div_ceil(recipe.batch.size as u64);
+        if per_epoch == 0 {
+            let reason = format!("{} has no pictures to train on", data.name());
+            return Err(Error::invalid(job.data.display().to_string(), reason));
+        }
+        let steps = ((recipe.schedule.epochs * per_epoch as f64).round() as u64).max(1);
+        let (config, trainee) = model::make(recipe, base, &data, &train, job.device)?;
+        let settings = LoaderSettings {
+            batch: recipe.batch.size,
+            workers: job.workers,
+            cache_bytes: job.cache_bytes,
+            seed: recipe.seed,
+            image: recipe.data.image.clone(),
+            text: recipe.data.text.clone(),
+        };
+        let loader = Loader::new(Arc::clone(&data), &train, &config, settings)?;
+        let judge = Judge::new(Arc::clone(&data), &config)?;
+        let origin = Origin {
+            base: job.base.as_deref().map(std::path::absolute).transpose().unwrap_or(None),
+            base_sha256: base.map(Base::sha256),
+            data: std::path::absolute(&job.data).unwrap_or_else(|_| job.data.clone()),
+            data_name: data.name().to_owned(),
+            data_sha256: data.fingerprint(),
+            counts,
+            threads: job.threads,
+        };
+        let recipe_text = recipe.to_text()?;
+        let identity = format!("{recipe_text}{:?}{}", origin.base_sha256, origin.data_sha256);
+        let position =
+            Position { job: Digest::of(identity.as_bytes()).to_string(), ..Position::default() };
+        let folder = Folder::open(&job.out)?;
+        if !job.out.join(checkpoint::FILE).exists() {
+            folder.text(folder::RECIPE, &recipe_text)?;
+            folder.json(folder::RUN, &origin)?;
+            folder.json(folder::CONFIG, &config)?;
+        }
+        Ok(Self {
+            job,
+            base,
+            folder,
+            trainee,
+            data,
+            loader,
+            order,
+            judge,
+            per_epoch,
+            steps,
+            position,
+            losses: (0.0, 0),
+        })
+    }
+
+    fn resume(&mut self, progress: &Progress) -> Result<()> {
+        let Trainee { parameters, adam, .. } = &mut self.trainee;
+        let restored = checkpoint::restore(&self.job.out, &self.position.job, parameters, adam)?;
+        if let Some(position) = restored {
+            progress.say(&format!("going on after step {} of {}", position.step, self.steps));
+            progress.from(position.step);
+            self.position = position;
+        }
+        self.folder.rewind(self.position.step)
+    }
+
+    fn work(&mut self, stop: &AtomicBool, progress: &mut Progress) -> Result<Outcome> {
+        let began = Instant::now();
+        let before = self.position.seconds;
+        let mut saved = Instant::now();
+        while self.position.step < self.steps && self.job.recipe.method.learns() {
+            let epoch = self.position.step / self.per_epoch;
+            let done = usize::try_from(self.position.step % self.per_epoch).unwrap_or(0);
+            let pairs = self.order.epoch(epoch);
+            let end = self.steps.min((epoch + 1) * self.per_epoch);
+            for batch in self.loader.epoch(epoch, pairs, done)? {
+                self.step(&batch?, progress)?;
+                self.position.seconds = before + began.elapsed().as_secs_f64();
+                let out_of_time = self.job.sitting.is_some_and(|limit| began.elapsed() >= limit);
+                if stop.load(Ordering::Relaxed) || out_of_time {
+                    self.save()?;
+                    return Ok(Outcome::Stopped { step: self.position.step, steps: self.steps });
+                }
+                if saved.elapsed() >= BETWEEN_CHECKPOINTS {
+                    self.save()?;
+                    saved = Instant::now();
+                }
+                if self.position.step >= end {
+                    break;
+                }
+            }
+            // Also where the last batches of an epoch held nothing that could be read.
+            self.position.step = end;
+            self.judge(progress)?;
+            self.save()?;
+            saved = Instant::now();
+        }
+        self.finish(progress).map(Outcome::Finished)
+    }
+
+    fn step(&mut self, batch: &Batch, progress: &mut Progress) -> Result<()> {
+        let began = Instant::now();
+        let recipe = &self.job.recipe;
+        let epoch = self.position.step as f64 / self.per_epoch as f64;
+        let factor = recipe.schedule.factor(epoch);
+        self.trainee.parameters.set_training(true);
+        let measured = self.trainee.step(batch, recipe, factor).inspect_err(|error| {
+            self.say_what_diverged(batch, error);
+        })?;
+        self.position.step += 1;
+        self.position.optimiser_steps = self.trainee.adam.steps();
+        let speed = batch.persons.len() as f64 / began.elapsed().as_secs_f64().max(1e-9);
+        self.losses = (self.losses.0 + measured.loss, self.losses.1 + 1);
+        self.folder.log(&format!(
+            "{},{:.4},{:.1},{},{},{:.1},{}",
+            self.position.step,
+            self.position.step as f64 / self.per_epoch as f64,
+            self.position.seconds,
+            measured.loss,
+            recipe.optimiser.learning_rate * factor,
+            speed,
+            measured.gradient,
+        ))?;
+        progress.now(&Now {
+            steps: [self.position.step, self.steps],
+            epoch: self.position.step as f64 / self.per_epoch as f64,
+            loss: measured.loss,
+            speed,
+        });
+        Ok(())
+    }
+
+    /// Which pairs a step was made of that left the numbers, for whoever looks for the cause.
+    fn say_what_diverged(&self, batch: &Batch, error: &Error) {
+        let pairs: Vec<[usize; 2]> = batch.pairs.iter().map(|p| [p.record, p.caption]).collect();
+        let report = serde_json::json!({
+            "step": self.position.step + 1,
+            "error": error.to_string(),
+            "record_and_caption": pairs,
+        });
+        // The error itself is told in any case.
+        let _ = self.folder.json("diverged.json", &report);
+    }
+
+    /// Judges the state after an epoch and keeps it where it is the best so far.
+    fn judge(&mut self, progress: &mut Progress) -> Result<()> {
+        let epoch = self.position.step.div_ceil(self.per_epoch);
+        let due = epoch.is_multiple_of(self.job.recipe.validation.every as u64)
+            || self.position.step >= self.steps;
+        if !due || self.judge.is_empty() {
+            return Ok(());
+        }
+        self.trainee.parameters.set_training(false);
+        let figures = self.judge.judge(&self.trainee, &self.job.recipe)?;
+        let loss = self.losses.0 / f64::from(self.losses.1.max(1));
+        self.losses = (0.0, 0);
+        let ranking = figures.ranking;
+        self.folder.validation(&format!(
+            "{},{:.4},{loss},{:.4},{:.4},{:.4},{:.4},{:.4},{}",
+            self.position.step,
+            self.position.step as f64 / self.per_epoch as f64,
+            ranking.r1,
+            ranking.r5,
+            ranking.r10,
+            ranking.map,
+            ranking.minp,
+            figures.loss,
+        ))?;
+        progress.say(&format!(
+            "epoch {epoch}: loss {loss:.3}; validation R@1 {:.2} R@5 {:.2} mAP {:.2} loss {:.3}",
+            ranking.r1, ranking.r5, ranking.map, figures.loss
+        ));
+        if self.position.best.is_none_or(|(_, best)| ranking.r1 > best) {
+            self.position.best = Some((self.position.step, ranking.r1));
+            self.folder.weights(folder::BEST, &self.kept()?)?;
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> Result<()> {
+        checkpoint::write(
+            &self.job.out,
+            &self.position,
+            &self.trainee.parameters,
+            &self.trainee.adam,
+        )
+    }
+
+    /// What is to be kept of the present state.
+    fn kept(&self) -> Result<spotter_models::towers::Weights> {
+        let trained = self.job.recipe.method;
+        let weights = self.trainee.parameters.to_weights(|name| trained.trains(name))?;
+        crate::net::merged(&weights)
+    }
+
+    fn finish(&self, progress: &Progress) -> Result<Ended> {
+        let recipe = &self.job.recipe;
+        let best = self.position.best.filter(|_| recipe.validation.keep == Keep::Best);
+        let weights = match best {
+            Some((step, _)) if step < self.position.step => {
+                let path = self.job.out.join(folder::BEST);
+                spotter_models::towers::Weights::read(&[path])?
+            }
+            _ => self.kept()?,
+        };
+        let (trained, total) = self.trainee.parameters.counts();
+        let ended = Ended {
+            steps: self.position.step,
+            kept: best.map_or(self.position.step, |(step, _)| step),
+            r1: best.or(self.position.best).map(|(_, r1)| r1),
+            seconds: self.position.seconds,
+            trained,
+            total,
+        };
+        if recipe.method.trains_backbone() {
+            let origin = model::origin(recipe, self.base, &self.data);
+            let path = self.job.out.join(folder::BASE);
+            if path.exists() {
+                std::fs::remove_dir_all(&path).map_err(spotter_models::Error::io(&path))?;
+            }
+            Base::write(&path, &weights, self.trainee.net.config(), &origin)?;
+        } else {
+            self.folder.weights(folder::ADAPTERS, &weights)?;
+        }
+        self.folder.json(folder::RESULT, &ended)?;
+        progress.say(&self.loader.problems().to_string());
+        Ok(ended)
+    }
+}
+
+fn count(data: &Dataset, records: &[usize]) -> Counts {
+    let records = || records.iter().filter_map(|record| data.records().get(*record));
+    let persons: std::collections::BTreeSet<i64> = records().map(|record| record.person).collect();
+    Counts {
+        pictures: records().count(),
+        captions: records().map(|record| record.captions.len()).sum(),
+        persons: persons.len(),
+    }
+}

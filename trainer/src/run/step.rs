@@ -1,0 +1,119 @@
+//! One step: from a batch to changed parameters.
+
+use tch::{Device, Tensor};
+
+use crate::{
+    adam::Adam,
+    dataset::Batch,
+    error::{Error, Result},
+    net::{Captions, Net, Parameters},
+    recipe::Recipe,
+};
+
+/// What a step measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// Before the step.
+    pub loss: f64,
+    /// Length of all gradients together, before it was shortened.
+    pub gradient: f64,
+}
+
+/// A model in training.
+pub struct Trainee {
+    /// Its tensors.
+    pub parameters: Parameters,
+    /// Its towers.
+    pub net: Net,
+    /// Its optimiser.
+    pub adam: Adam,
+}
+
+impl Trainee {
+    /// Makes a step with `factor` of the learning rate.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`] where loss or gradients are no numbers any more: nothing is changed then.
+    /// [`Error::Torch`] where memory runs out.
+    pub fn step(&mut self, batch: &Batch, recipe: &Recipe, factor: f64) -> Result<Measured> {
+        let device = self.parameters.device();
+        let pixels = batch.pixels.f_to_device(device)?;
+        let captions = Captions::new(&batch.words, self.net.config(), device)?;
+        let persons = Tensor::f_from_slice(&batch.persons)?.f_to_device(device)?;
+        let loss = gradients(&self.net, recipe, &pixels, &captions, &persons)?;
+        let gradient = self.adam.clip(&self.parameters)?;
+        if !loss.is_finite() || !gradient.is_finite() {
+            return Err(Error::Diverged { loss, gradient });
+        }
+        self.adam.step(&self.parameters, factor)?;
+        Ok(Measured { loss, gradient })
+    }
+}
+
+/// The loss of a batch, whose gradients are added to those of the trained parameters.
+///
+/// # Errors
+/// [`Error::Torch`] where memory runs out.
+pub fn gradients(
+    net: &Net,
+    recipe: &Recipe,
+    pixels: &Tensor,
+    captions: &Captions,
+    persons: &Tensor,
+) -> Result<f64> {
+    let loss = |images: &Tensor, texts: &Tensor| {
+        let settings = &recipe.loss;
+        settings.kind.of([images, texts], persons, settings.temperature, settings.margin)
+    };
+    let size = persons.size1()?;
+    let part = match recipe.batch.part {
+        0 => size,
+        part => (part as i64).min(size),
+    };
+    if part == size && !recipe.batch.recompute {
+        let loss = loss(&net.images(pixels)?, &net.texts(captions)?)?;
+        loss.f_backward()?;
+        return Ok(loss.f_double_value(&[])?);
+    }
+    // Gradient caching (arXiv 2101.06983): embeddings of all parts, the loss and its gradients by
+    // embedding, then each part once more for the gradients of the parameters.
+    let parts: Vec<(i64, i64)> =
+        (0..size).step_by(part as usize).map(|from| (from, part.min(size - from))).collect();
+    let (images, texts) = tch::no_grad(|| -> Result<(Tensor, Tensor)> {
+        let mut rows = (Vec::new(), Vec::new());
+        for (from, count) in &parts {
+            rows.0.push(net.images(&pixels.f_narrow(0, *from, *count)?)?);
+            rows.1.push(net.texts(&captions.part(*from, *count)?)?);
+        }
+        Ok((Tensor::f_cat(&rows.0, 0)?, Tensor::f_cat(&rows.1, 0)?))
+    })?;
+    let (images, texts) = (images.f_set_requires_grad(true)?, texts.f_set_requires_grad(true)?);
+    let loss = loss(&images, &texts)?;
+    loss.f_backward()?;
+    let (by_image, by_text) = (images.f_grad()?, texts.f_grad()?);
+    for (from, count) in parts {
+        let frugal = recipe.batch.recompute;
+        let pixels = pixels.f_narrow(0, from, count)?;
+        net.pull_images(&pixels, &by_image.f_narrow(0, from, count)?, frugal)?;
+        let captions = captions.part(from, count)?;
+        net.pull_texts(&captions, &by_text.f_narrow(0, from, count)?, frugal)?;
+    }
+    Ok(loss.f_double_value(&[])?)
+}
+
+/// The processor, or a graphics card where one is asked for.
+///
+/// # Errors
+/// [`Error::Invalid`] for an unknown name, or where this libtorch reaches no card.
+pub fn device(name: &str) -> Result<Device> {
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "cuda" if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
+        "cuda" => Err(Error::invalid(
+            "device",
+            "cuda: this libtorch reaches no graphics card; leave the option out to use the processor, \
+             or build with a libtorch for CUDA (docs/guide/training.md)",
+        )),
+        name => Err(Error::invalid("device", format!("`{name}` is none of cpu, cuda"))),
+    }
+}

@@ -1,0 +1,390 @@
+//! Real short trainings on pictures that are drawn here: what is trained, what stays, and that a run
+//! which is killed goes on as if nothing had happened.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use image::{Rgb, RgbImage};
+use spotter_models::towers::{Weights, layout::is_trained};
+use spotter_trainer::{
+    base::Base,
+    recipe::Recipe,
+    run::{Finished, Job, Outcome, Progress, train},
+};
+use tch::Device;
+
+const COLOURS: [(&str, [u8; 3]); 6] = [
+    ("red", [200, 30, 30]),
+    ("green", [30, 160, 40]),
+    ("blue", [30, 50, 200]),
+    ("yellow", [220, 210, 40]),
+    ("white", [235, 235, 235]),
+    ("black", [20, 20, 20]),
+];
+
+/// Persons of two colours: 36 of them, two pictures each, the last few to judge by.
+fn pictures(folder: &Path) {
+    fs::create_dir_all(folder.join("imgs")).unwrap();
+    let mut records = Vec::new();
+    for (upper, (top, top_colour)) in COLOURS.iter().enumerate() {
+        for (lower, (bottom, bottom_colour)) in COLOURS.iter().enumerate() {
+            let person = 6 * upper + lower;
+            for view in 0..2u32 {
+                let picture = RgbImage::from_fn(24, 48, |x, y| {
+                    let colour = if y < 24 + view { top_colour } else { bottom_colour };
+                    let noise = ((x * 7 + y * 13 + view * 5) % 11) as u8;
+                    Rgb(colour.map(|value| value.saturating_add(noise)))
+                });
+                let file = format!("{person}_{view}.png");
+                picture.save(folder.join("imgs").join(&file)).unwrap();
+                records.push(serde_json::json!({
+                    "split": if person % 6 == 5 { "val" } else { "train" },
+                    "id": person,
+                    "file_path": file,
+                    "captions": [
+                        format!("a person in a {top} shirt and {bottom} trousers"),
+                        format!("{top} top, {bottom} pants"),
+                    ],
+                }));
+            }
+        }
+    }
+    fs::write(folder.join("captions.json"), serde_json::to_vec(&records).unwrap()).unwrap();
+}
+
+const SCRATCH: &str = r#"
+method = "scratch"
+seed = 5
+[loss]
+kind = "itc"
+temperature = 0.07
+[optimiser]
+learning_rate = 2e-3
+epsilon = 1e-8
+decoupled = true
+weight_decay = 0.02
+bias_factor = 1.0
+clip = 2.0
+[schedule]
+epochs = 12
+warmup_epochs = 1
+each = "step"
+[batch]
+size = 30
+[data]
+sampler = "pictures"
+[validation]
+every = 4
+[backbone]
+name = "tiny"
+height = 48
+width = 16
+patch = 16
+stem = [8, 16]
+vision_width = 32
+vision_heads = 2
+text_width = 32
+text_heads = 2
+layers = 2
+embed = 32
+context = 77
+"#;
+
+const CSKT: &str = r#"
+method = "cskt"
+initialisation = "zero-up"
+seed = 5
+[optimiser]
+epsilon = 1e-8
+learning_rate = 1e-3
+[schedule]
+epochs = 3
+warmup_epochs = 1
+[batch]
+size = 16
+[data.image]
+flip = 0.5
+"#;
+
+struct Room {
+    folder: tempfile::TempDir,
+}
+
+impl Room {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        pictures(&folder.path().join("data"));
+        Self { folder }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn job(&self, recipe: &str, base: Option<&Path>, out: &str) -> Job {
+        Job {
+            recipe: Recipe::parse(recipe).unwrap(),
+            base: base.map(Path::to_owned),
+            data: self.path("data"),
+            out: self.path(out),
+            device: Device::Cpu,
+            threads: 1,
+            workers: 1,
+            cache_bytes: 1 << 20,
+            sitting: None,
+        }
+    }
+
+    fn train(&self, recipe: &str, base: Option<&Path>, out: &str) -> Finished {
+        let job = self.job(recipe, base, out);
+        let outcome = train(&job, &AtomicBool::new(false), &mut Progress::new(true)).unwrap();
+        assert!(matches!(outcome, Outcome::Finished(_)), "{outcome:?}");
+        Finished::open(&job.out).unwrap()
+    }
+
+    /// A backbone, trained once.
+    fn base(&self) -> PathBuf {
+        self.train(SCRATCH, None, "scratch");
+        self.path("scratch/base")
+    }
+}
+
+#[test]
+fn a_backbone_from_nothing_learns_and_cskt_leaves_it_as_it_is() {
+    let room = Room::new();
+    let base = room.base();
+    let scratch = Finished::open(&room.path("scratch")).unwrap();
+    println!("{:?}", scratch.ended);
+    let log = fs::read_to_string(room.path("scratch/log.csv")).unwrap();
+    let losses: Vec<f64> =
+        log.lines().skip(1).map(|row| row.split(',').nth(3).unwrap().parse().unwrap()).collect();
+    assert_eq!(losses.len(), 24);
+    assert!(losses[20..].iter().sum::<f64>() < 0.8 * losses[..4].iter().sum::<f64>(), "{losses:?}");
+    // Six persons of new pairs of colours: chance is 17 %.
+    assert!(scratch.ended.r1.unwrap() > 40.0, "{:?}", scratch.ended);
+
+    let before = Base::open(&base).unwrap();
+    let cskt = room.train(CSKT, Some(&base), "cskt");
+    let after = Base::open(&base).unwrap();
+    assert_eq!(before.sha256(), after.sha256());
+    for (name, tensor) in cskt.weights.iter() {
+        match is_trained(name) {
+            true => assert!(before.weights().tensor(name).is_none(), "{name}"),
+            false => assert_eq!(Some(tensor), before.weights().tensor(name), "{name}"),
+        }
+    }
+    let trained: usize =
+        cskt.weights.iter().filter(|(n, _)| is_trained(n)).map(|(_, t)| t.values().len()).sum();
+    assert_eq!(cskt.ended.trained, trained);
+}
+
+#[test]
+fn every_method_trains_what_it_names() {
+    let room = Room::new();
+    let base = room.base();
+    for (method, prompts, adapters) in [
+        ("bpt", true, false),
+        ("dat", false, true),
+        ("cskt", true, true),
+        ("zero-shot", false, false),
+    ] {
+        let recipe = CSKT.replace("\"cskt\"", &format!("\"{method}\""));
+        let run = room.train(&recipe, Some(&base), method);
+        let has = |prefix: &str| run.weights.iter().any(|(name, _)| name.starts_with(prefix));
+        assert_eq!((has("bpt."), has("dat.")), (prompts, adapters), "{method}");
+        assert_eq!(run.ended.steps > 0, method != "zero-shot", "{method}");
+        let same = |(name, tensor): (&str, _)| run.weights.tensor(name) == Some(tensor);
+        assert!(run.base.weights().iter().all(same), "{method}");
+    }
+    let full = CSKT.replace("\"cskt\"", "\"full\"");
+    let run = room.train(&full, Some(&base), "full");
+    let base = Base::open(&base).unwrap();
+    let changed = |name: &str| run.weights.tensor(name) != base.weights().tensor(name);
+    assert!(changed("visual.proj") && changed("token_embedding.weight"), "nothing was trained");
+    assert_eq!(run.ended.trained, run.ended.total);
+}
+
+#[test]
+fn every_coupling_loss_and_place_of_prompts_trains() {
+    let room = Room::new();
+    let base = room.base();
+    for (name, change, to) in [
+        ("t2v", "[schedule]", "[prompts]\ncoupling = \"text-to-vision\"\n[schedule]"),
+        ("v2t", "[schedule]", "[prompts]\ncoupling = \"vision-to-text\"\n[schedule]"),
+        ("free", "[schedule]", "[prompts]\ncoupling = \"none\"\n[schedule]"),
+        ("many", "[schedule]", "[prompts]\ntotal = 128\n[schedule]"),
+        ("shallow", "[schedule]", "[prompts]\ndepth = 1\nwords = \"a photo of a\"\n[schedule]"),
+        ("itc", "[schedule]", "[loss]\nkind = \"itc\"\n[schedule]"),
+        ("tal", "[schedule]", "[loss]\nkind = \"tal\"\ntemperature = 0.015\n[schedule]"),
+        ("bf16", "size = 16", "size = 16\nprecision = \"bf16\""),
+        ("parts", "size = 16", "size = 16\npart = 5\nrecompute = true"),
+    ] {
+        let recipe = CSKT.replace(change, to).replace("epochs = 3", "epochs = 2");
+        let run = room.train(&recipe, Some(&base), name);
+        let losses = fs::read_to_string(room.path(name).join("log.csv")).unwrap();
+        assert_eq!(losses.lines().count() as u64, run.ended.steps + 1, "{name}");
+        if name == "many" {
+            assert_eq!(run.config.word_limit(), 75, "prompts in front take no words");
+        }
+    }
+}
+
+#[test]
+fn parts_and_recomputation_change_no_gradient() {
+    let room = Room::new();
+    let base = room.base();
+    let last_loss = |name: &str| -> Vec<f64> {
+        let log = fs::read_to_string(room.path(name).join("log.csv")).unwrap();
+        log.lines().skip(1).map(|row| row.split(',').nth(3).unwrap().parse().unwrap()).collect()
+    };
+    room.train(CSKT, Some(&base), "whole");
+    for (name, to) in [
+        ("parts", "size = 16\npart = 5"),
+        ("again", "size = 16\nrecompute = true"),
+        ("both", "size = 16\npart = 7\nrecompute = true"),
+    ] {
+        room.train(&CSKT.replace("size = 16", to), Some(&base), name);
+        for (step, (a, b)) in last_loss("whole").iter().zip(last_loss(name)).enumerate() {
+            assert!((a - b).abs() < 2e-3 * a.abs().max(1.0), "{name}, step {step}: {a} and {b}");
+        }
+    }
+}
+
+/// The program, which can be killed.
+fn program(room: &Room, out: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+    command
+        .arg("train")
+        .arg(room.path("long.toml"))
+        .arg("--data")
+        .arg(room.path("data"))
+        .arg("--out")
+        .arg(room.path(out))
+        .args(["--threads", "1", "--json"])
+        .stdout(Stdio::null());
+    command
+}
+
+#[test]
+fn a_run_that_is_killed_goes_on_bit_for_bit() {
+    let room = Room::new();
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 40").replace("every = 4", "every = 2");
+    fs::write(room.path("long.toml"), recipe).unwrap();
+    assert!(program(&room, "whole").status().unwrap().success());
+    let mut kills = 0;
+    loop {
+        let mut child = program(&room, "killed").spawn().unwrap();
+        // Longer each time, so that the end is reached.
+        let patience = Instant::now() + Duration::from_millis(1500 + 700 * kills);
+        let ended = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                break true;
+            }
+            if Instant::now() > patience {
+                break false;
+            }
+            thread::sleep(Duration::from_millis(20));
+        };
+        if ended {
+            break;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        assert!(kills < 40, "it never ends");
+    }
+    println!("{kills} kills");
+    assert!(kills > 0, "it ended before it could be killed");
+    let weights =
+        |run: &str| Weights::read(&[room.path(run).join("base/base.safetensors")]).unwrap();
+    assert_eq!(weights("whole"), weights("killed"));
+    let losses = |run: &str| -> Vec<String> {
+        let log = fs::read_to_string(room.path(run).join("log.csv")).unwrap();
+        log.lines().map(|row| row.split(',').nth(3).unwrap().to_owned()).collect()
+    };
+    assert_eq!(losses("whole"), losses("killed"));
+}
+
+#[test]
+fn a_stop_is_clean_and_another_recipe_is_refused() {
+    let room = Room::new();
+    let base = room.base();
+    let job = room.job(CSKT, Some(&base), "stopped");
+    let stop = AtomicBool::new(true);
+    let outcome = train(&job, &stop, &mut Progress::new(true)).unwrap();
+    assert!(matches!(outcome, Outcome::Stopped { step: 1, .. }), "{outcome:?}");
+    assert!(Finished::open(&job.out).unwrap_err().to_string().contains("go on"));
+    let mut other = room.job(&CSKT.replace("seed = 5", "seed = 6"), Some(&base), "stopped");
+    stop.store(false, Ordering::Relaxed);
+    let refused = train(&other, &stop, &mut Progress::new(true)).unwrap_err().to_string();
+    assert!(refused.contains("another recipe"), "{refused}");
+    other.recipe = job.recipe.clone();
+    assert!(matches!(
+        train(&other, &stop, &mut Progress::new(true)).unwrap(),
+        Outcome::Finished(_)
+    ));
+}
+
+#[test]
+fn divergence_stops_with_a_report_and_changes_nothing() {
+    let room = Room::new();
+    let base = room.base();
+    let recipe = CSKT
+        .replace("learning_rate = 1e-3", "learning_rate = 1e30")
+        .replace("epochs = 3", "epochs = 9");
+    let job = room.job(&recipe, Some(&base), "diverged");
+    let error = train(&job, &AtomicBool::new(false), &mut Progress::new(true)).unwrap_err();
+    assert!(error.to_string().contains("learning_rate"), "{error}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs::read(room.path("diverged/diverged.json")).unwrap()).unwrap();
+    assert!(
+        report["step"].as_u64().unwrap() > 1
+            && !report["record_and_caption"].as_array().unwrap().is_empty()
+    );
+}
+
+#[test]
+fn the_recipes_in_configs_are_possible_and_the_papers_is_as_published() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../configs/trainer");
+    let mut read = 0;
+    for file in fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_some_and(|end| end == "toml") {
+            Recipe::read(&path).unwrap_or_else(|error| panic!("{error}"));
+            read += 1;
+        }
+    }
+    assert!(read > 0);
+    let paper = Recipe::read(&folder.join("paper.toml")).unwrap();
+    let published = Recipe { seed: 1, ..Recipe::default() };
+    assert_eq!(Recipe { data: published.data.clone(), ..paper.clone() }, published);
+    assert_eq!(paper.data.image, spotter_trainer::augment::ImageAugment::paper());
+}
+
+#[test]
+fn impossible_recipes_are_refused_by_name() {
+    for (text, name) in [
+        ("[prompts]\ntotal = 7", "prompts.total"),
+        ("[prompts]\ntotal = 130", "prompts.total"),
+        ("[adapters]\nratio = 0.6", "adapters.ratio"),
+        ("[loss]\ntemperature = 0", "loss.temperature"),
+        ("[batch]\nsize = 1", "batch.size"),
+        ("[schedule]\nepochs = nan", "schedule.epochs"),
+        ("method = \"scratch\"", "backbone"),
+        ("[optimiser]\nlearning_rate = -1", "optimiser.learning_rate"),
+        ("[data]\nshare = 0", "data.share"),
+        ("methd = \"cskt\"", "methd"),
+        ("[loss]\nkind = \"l2\"", "l2"),
+    ] {
+        let error = Recipe::parse(text).unwrap_err().to_string();
+        assert!(error.contains(name), "{text}: {error}");
+    }
+}
