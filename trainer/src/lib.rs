@@ -3,6 +3,7 @@
 //! [`net`] is the model, [`loss`] what it is trained by, [`adam`] how a step is made, [`evaluate`] how
 //! good the result is. Names, shapes and files of weights are those of [`spotter_models::towers`].
 
+pub mod ablate;
 pub mod adam;
 pub mod augment;
 pub mod base;
@@ -15,6 +16,7 @@ pub mod loss;
 pub mod method;
 pub mod net;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod schedule;
 

@@ -8,8 +8,11 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Subcommand;
 
+mod ablate;
 mod bases;
+mod evaluate;
 mod import;
+mod report;
 mod train;
 
 /// What `spotter-trainer` can be asked to do.
@@ -23,6 +26,12 @@ pub enum Command {
     ///
     /// Ctrl-C stops it after the step, with a checkpoint. The same command goes on.
     Train(train::Args),
+    /// Train the same with something changed each time, and compare
+    Ablate(ablate::Args),
+    /// Measure how well a model finds persons: R@k, mAP, mINP, and persons who are not there
+    Evaluate(Box<evaluate::Args>),
+    /// Write a page with a training's curves and what they mean
+    Report(report::Args),
 }
 
 /// Carries out a command.
@@ -31,8 +40,11 @@ pub enum Command {
 /// What a person has to know; [`crate::Error`] inside where the kind matters.
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
+        Command::Ablate(args) => ablate::run(&args),
         Command::Base(args) => bases::run(&args),
         Command::Import(args) => import::run(args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Train(args) => train::run(&args),
     }
 }

@@ -1,0 +1,216 @@
+//! Each job in a process of its own: its memory is its own, and what kills it does not kill the others.
+
+use std::{
+    fs,
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::{Child as Process, Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Finished, Job, Set, Stop};
+use crate::{
+    base::read_json,
+    error::{Error, Result},
+    report::training,
+};
+
+/// The recipe as the training reads it, in the job's folder.
+const RECIPE_FILE: &str = "recipe.toml";
+/// The training's own folder in the job's folder.
+const RUN_FOLDER: &str = "run";
+/// What the processes printed.
+const PRINTED_FILE: &str = "printed.txt";
+/// What training wrote about itself; `trained_parameters` in it is read.
+const RUN_FILE: &str = "run.json";
+/// The setting that says what is trained, and its value where nothing is.
+const METHOD: &str = "method";
+const ZERO_SHOT: &str = "zero-shot";
+
+/// How often a process is looked at: often enough that a short one's memory is seen.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Carries out jobs by `spotter-trainer`.
+#[derive(Clone, Debug)]
+pub struct Child {
+    program: PathBuf,
+    stop: Stop,
+}
+
+/// How a process ended.
+struct Ended {
+    /// Whether it ended because it was asked to.
+    stopped: bool,
+    /// The most memory it was seen to hold, in MiB.
+    peak_memory_mib: f64,
+}
+
+impl Child {
+    /// Jobs by this program, which is `spotter-trainer`; `stop` is passed on to them.
+    pub fn new(program: PathBuf, stop: Stop) -> Self {
+        Self { program, stop }
+    }
+
+    /// Trains and judges a job in its folder; `None` where it was stopped. A training that was stopped
+    /// before goes on. The method `zero-shot` trains nothing: the recipe's base is judged as it is.
+    ///
+    /// # Errors
+    /// Where a process cannot be started or fails; the message ends with what it printed last.
+    pub fn carry_out(&self, job: &Job, folder: &Path) -> Result<Option<Finished>> {
+        let (run, mut finished) = (folder.join(RUN_FOLDER), Finished::nothing());
+        let method = job.setting(METHOD).and_then(|method| method.as_str());
+        let model = if method == Some(ZERO_SHOT) {
+            let Some(base) = job.setting("base").and_then(|base| base.as_str()) else {
+                return Err(Error::invalid(job.title(), "has no `base` to judge as it is"));
+            };
+            ["--base".into(), PathBuf::from(base)]
+        } else {
+            let recipe = folder.join(RECIPE_FILE);
+            write_recipe(&recipe, job)?;
+            let ended = self.wait(
+                self.command(folder)?.arg("train").arg(&recipe).arg("--out").arg(&run),
+                folder,
+            )?;
+            if ended.stopped {
+                return Ok(None);
+            }
+            finished.peak_memory_mib = ended.peak_memory_mib;
+            finished.read_run(&run)?;
+            ["--run".into(), run]
+        };
+        for (number, set) in (1..).zip(&job.sets) {
+            let report = folder.join(format!("set-{number}.json"));
+            let mut command = self.command(folder)?;
+            command.stdout(fs::File::create(&report).map_err(spotter_models::Error::io(&report))?);
+            let ended = self.wait(evaluate(&mut command, &model, set), folder)?;
+            if ended.stopped {
+                return Ok(None);
+            }
+            // Training's is what is compared; without training, that of judging.
+            if method == Some(ZERO_SHOT) {
+                finished.peak_memory_mib = finished.peak_memory_mib.max(ended.peak_memory_mib);
+            }
+            finished.reports.push(read_json(&report)?);
+        }
+        Ok(Some(finished))
+    }
+
+    /// A command whose output goes into the job's folder.
+    fn command(&self, folder: &Path) -> Result<Command> {
+        use std::os::unix::process::CommandExt as _;
+        let path = folder.join(PRINTED_FILE);
+        let io = |error| Error::from(spotter_models::Error::io(&path)(error));
+        let open = || fs::OpenOptions::new().create(true).append(true).open(&path);
+        let mut command = Command::new(&self.program);
+        command
+            .stdin(Stdio::null())
+            .stdout(open().map_err(io)?)
+            .stderr(open().map_err(io)?)
+            // Out of the terminal's group, so that Ctrl-C reaches it once, through `stop`.
+            .process_group(0);
+        Ok(command)
+    }
+
+    /// Runs a command to its end. Each time somebody asks to stop, it is interrupted once.
+    fn wait(&self, command: &mut Command, folder: &Path) -> Result<Ended> {
+        let io = |error| Error::from(spotter_models::Error::io(&self.program)(error));
+        let mut asked = 0;
+        let mut peak_memory_mib = 0f64;
+        let mut process = command.spawn().map_err(io)?;
+        loop {
+            peak_memory_mib = peak_memory_mib.max(peak_memory(&process).unwrap_or(0.0));
+            if let Some(status) = process.try_wait().map_err(io)? {
+                if status.success() || asked > 0 {
+                    return Ok(Ended { stopped: asked > 0, peak_memory_mib });
+                }
+                let last = last_printed(&folder.join(PRINTED_FILE));
+                let reason = format!("{status}; it printed last: {last}");
+                return Err(Error::invalid("training process", reason));
+            }
+            if self.stop.asked() > asked {
+                asked += 1;
+                interrupt(&process);
+            }
+            #[expect(clippy::disallowed_methods, reason = "waits for another process")]
+            std::thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Finished {
+    fn nothing() -> Self {
+        Self {
+            trained_parameters: 0,
+            minutes: 0.0,
+            steps: 0,
+            peak_memory_mib: 0.0,
+            reports: Vec::new(),
+        }
+    }
+
+    /// What the training wrote: its log, and how many numbers it changed.
+    fn read_run(&mut self, run: &Path) -> Result<()> {
+        #[derive(serde::Deserialize)]
+        struct Run {
+            trained_parameters: u64,
+        }
+        let log = training::Table::read(&run.join(training::LOG_FILE))?.unwrap_or_default();
+        self.steps = log.column("step").last().copied().unwrap_or_default() as u64;
+        self.minutes = training::seconds(&log) / 60.0;
+        self.trained_parameters = read_json::<Run>(&run.join(RUN_FILE))?.trained_parameters;
+        Ok(())
+    }
+}
+
+fn write_recipe(path: &Path, job: &Job) -> Result<()> {
+    let text = toml::to_string_pretty(&job.recipe)
+        .map_err(|error| spotter_models::Error::internal("recipe", error))?;
+    Ok(fs::write(path, text).map_err(spotter_models::Error::io(path))?)
+}
+
+fn evaluate<'a>(command: &'a mut Command, model: &[PathBuf; 2], set: &Set) -> &'a mut Command {
+    // Debug names of a split are those of the command line but for their case.
+    let split = format!("{:?}", set.split).to_lowercase();
+    command.arg("evaluate").args(model).arg("--json").arg("--data").arg(&set.data);
+    command.args(["--split", &split]);
+    if set.distinct {
+        command.arg("--distinct");
+    }
+    if let Some(ids) = &set.ids {
+        command.args(["--ids", &ids.to_string()]);
+    }
+    command
+}
+
+fn interrupt(process: &Process) {
+    if let Some(pid) = i32::try_from(process.id()).ok().and_then(Pid::from_raw) {
+        // An error says that it ended just now, which is what is wanted.
+        let _ = kill_process(pid, Signal::INT);
+    }
+}
+
+/// The most memory a process held so far, in MiB; `None` once it has ended.
+fn peak_memory(process: &Process) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes / 1024.0)
+}
+
+/// The last line that a process printed, for a message.
+fn last_printed(path: &Path) -> String {
+    let mut text = Vec::new();
+    if let Ok(file) = fs::File::open(path) {
+        use std::io::{Seek as _, SeekFrom};
+        let mut file = file;
+        // A training prints a lot; its end is enough. A shorter file cannot be entered so far from
+        // its end and is read from its beginning.
+        let _ = file.seek(SeekFrom::End(-4096));
+        let _ = file.take(4096).read_to_end(&mut text);
+    }
+    let text = String::from_utf8_lossy(&text);
+    let last = text.lines().rev().find(|line| !line.trim().is_empty());
+    last.unwrap_or("nothing").chars().filter(|c| !c.is_control()).take(400).collect()
+}

@@ -1,0 +1,171 @@
+//! Ablation: the same training many times, each with something changed, and one table of what came out.
+//!
+//! A [`Plan`] is expanded into [`Job`]s. Each that the table lacks is trained and judged by a function
+//! that [`run`] is given, and its lines are appended to the table when it is done, all at once. Nothing
+//! else is kept, so an interruption costs at most the job at work, and running the plan again goes on
+//! with it.
+
+mod child;
+mod page;
+mod plan;
+mod table;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+pub use child::Child;
+pub use plan::{Job, Plan, Set};
+pub use table::{Line, Table};
+
+use crate::{
+    error::{Error, Result},
+    evaluate::Report,
+};
+
+/// The page in the output folder.
+pub const PAGE_FILE: &str = "report.html";
+
+/// What a finished job measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// Numbers that training changed.
+    pub trained_parameters: u64,
+    /// How long training took.
+    pub minutes: f64,
+    /// How many steps it made.
+    pub steps: u64,
+    /// Most memory that the process held at once, in MiB.
+    pub peak_memory_mib: f64,
+    /// One report for each of the job's sets, in their order.
+    pub reports: Vec<Report>,
+}
+
+/// How often somebody asked to stop. Cheap to clone; clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicUsize>);
+
+impl Stop {
+    /// Asks to stop.
+    pub fn ask(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often somebody asked.
+    pub fn asked(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Asks at each SIGINT (Ctrl-C) and SIGTERM from now on, instead of ending the process.
+    ///
+    /// # Errors
+    /// Where the system refuses a handler.
+    pub fn on_signals(&self) -> Result<()> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let fault = |error| spotter_models::Error::internal("signals", error);
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(fault)?;
+        let stop = self.clone();
+        std::thread::spawn(move || signals.forever().for_each(|_| stop.ask()));
+        Ok(())
+    }
+}
+
+/// What came of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Jobs that were done now.
+    pub done: usize,
+    /// Jobs that the table had already.
+    pub kept: usize,
+    /// Jobs that went wrong, and how.
+    pub failed: Vec<(String, String)>,
+    /// Whether it was stopped before the end.
+    pub stopped: bool,
+}
+
+/// Carries out a plan in a folder, which holds the table, the page and a folder for each job. `train`
+/// trains and judges one job in its folder, and returns `None` where it was stopped; `say` hears what
+/// goes on. A job that goes wrong does not keep the others from being done.
+///
+/// # Errors
+/// Where the plan or the table is wrong, another process works in the folder, or it cannot be written.
+pub fn run(
+    plan: &Plan,
+    out: &Path,
+    stop: &Stop,
+    train: &mut dyn FnMut(&Job, &Path) -> Result<Option<Finished>>,
+    say: &mut dyn FnMut(&str),
+) -> Result<Summary> {
+    let jobs = plan.jobs()?;
+    fs::create_dir_all(out).map_err(spotter_models::Error::io(out))?;
+    let _lock = lock(out)?;
+    let mut table = Table::open(out)?;
+    let mut summary = Summary::default();
+    for (job, number) in jobs.iter().zip(1..) {
+        let title = format!("{number}/{} {}", jobs.len(), job.title());
+        if table.has(job) {
+            summary.kept += 1;
+            continue;
+        }
+        if stop.asked() > 0 {
+            summary.stopped = true;
+            break;
+        }
+        say(&format!("{title}: starts"));
+        match attempt(job, out, train) {
+            Ok(Some(finished)) => {
+                table.append(job, &finished)?;
+                page::write(&out.join(PAGE_FILE), plan, &jobs, &table)?;
+                summary.done += 1;
+                say(&format!("{title}: {}", table::headline(&finished)));
+            }
+            Ok(None) => {
+                summary.stopped = true;
+                break;
+            }
+            Err(error) => {
+                say(&format!("{title}: {error}"));
+                summary.failed.push((job.title(), error.to_string()));
+            }
+        }
+    }
+    page::write(&out.join(PAGE_FILE), plan, &jobs, &table)?;
+    Ok(summary)
+}
+
+fn attempt(
+    job: &Job,
+    out: &Path,
+    train: &mut dyn FnMut(&Job, &Path) -> Result<Option<Finished>>,
+) -> Result<Option<Finished>> {
+    let folder: PathBuf = out.join(job.folder());
+    fs::create_dir_all(&folder).map_err(spotter_models::Error::io(&folder))?;
+    let finished = train(job, &folder)?;
+    match finished {
+        Some(finished) if finished.reports.len() != job.sets.len() => {
+            let reason = format!("{} for {} sets", finished.reports.len(), job.sets.len());
+            Err(spotter_models::Error::internal("reports", reason).into())
+        }
+        finished => Ok(finished),
+    }
+}
+
+/// Keeps a second process from training the same jobs; held as long as the file is open.
+fn lock(out: &Path) -> Result<fs::File> {
+    let path = out.join(".lock");
+    let file = fs::File::create(&path).map_err(spotter_models::Error::io(&path))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(
+        |_| {
+            Error::invalid(
+                out.display().to_string(),
+                "another ablation works in this folder; wait for it",
+            )
+        },
+    )?;
+    Ok(file)
+}

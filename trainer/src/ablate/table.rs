@@ -1,0 +1,186 @@
+//! `table.csv`: one line for each training and set.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use toml::Value;
+
+use super::{Finished, Job};
+use crate::{
+    error::{Error, Result},
+    evaluate::Report,
+    report::csv,
+};
+
+/// Its name in the output folder.
+pub const FILE: &str = "table.csv";
+
+/// Largest table that is read, in bytes.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// Settings that have a column of their own, where the recipe has them.
+const SETTINGS: [&str; 7] = ["method", "coupling", "prompts", "depth", "ratio", "loss", "fraction"];
+
+/// Names of the columns before those of [`SETTINGS`].
+const COLUMNS: [&str; 24] = [
+    "settings",
+    "row",
+    "seed",
+    "set",
+    "trained_parameters",
+    "minutes",
+    "steps",
+    "peak_memory_mib",
+    "queries",
+    "pictures",
+    "identities",
+    "R@1",
+    "R@1_low",
+    "R@1_high",
+    "R@5",
+    "R@5_low",
+    "R@5_high",
+    "mAP",
+    "mAP_low",
+    "mAP_high",
+    "R@10",
+    "mINP",
+    "AUROC",
+    "chance",
+];
+
+/// A line of the table: columns by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line(BTreeMap<String, String>);
+
+impl Line {
+    /// A column; empty where there is none.
+    pub fn text(&self, column: &str) -> &str {
+        self.0.get(column).map_or("", String::as_str)
+    }
+
+    /// A column that is a number.
+    pub fn number(&self, column: &str) -> Option<f64> {
+        self.text(column).parse().ok().filter(|value: &f64| value.is_finite())
+    }
+}
+
+/// The table, on disk and in memory.
+#[derive(Debug)]
+pub struct Table {
+    path: PathBuf,
+    lines: Vec<Line>,
+}
+
+impl Table {
+    /// Opens the table of an output folder, or begins it. A last line that was cut when a process died
+    /// is taken away.
+    ///
+    /// # Errors
+    /// Where the file is another table or cannot be read or written.
+    pub fn open(out: &Path) -> Result<Self> {
+        let path = out.join(FILE);
+        let io = |error| Error::from(spotter_models::Error::io(&path)(error));
+        let wrong = |reason: &str| Error::from(spotter_models::Error::corrupt(&path, reason));
+        let names: Vec<&str> = COLUMNS.into_iter().chain(SETTINGS).collect();
+        let text = match path.metadata() {
+            Ok(found) if found.len() > MAX_BYTES => return Err(wrong("is too large for a table")),
+            Ok(_) => fs::read_to_string(&path).map_err(io)?,
+            Err(_) => String::new(),
+        };
+        let (mut lines, whole) = csv::parse(&text);
+        if lines.is_empty() {
+            fs::write(&path, csv::line(&names) + "\n").map_err(io)?;
+        } else if lines.remove(0) != names {
+            return Err(wrong("has other columns than this program writes; choose another folder"));
+        } else if whole < text.len() {
+            fs::write(&path, text.get(..whole).unwrap_or_default()).map_err(io)?;
+        }
+        let line = |fields: Vec<String>| {
+            let is_whole = fields.len() == names.len();
+            is_whole
+                .then(|| Line(names.iter().map(|name| (*name).to_owned()).zip(fields).collect()))
+        };
+        let lines: Option<Vec<Line>> = lines.into_iter().map(line).collect();
+        let lines = lines.ok_or_else(|| wrong("has a line with too few or too many fields"))?;
+        Ok(Self { path, lines })
+    }
+
+    /// Whether the lines of a job are there, one for each of its sets.
+    pub fn has(&self, job: &Job) -> bool {
+        job.sets.iter().all(|set| self.line(job, &set.name).is_some())
+    }
+
+    /// The line of a job and a set.
+    pub fn line(&self, job: &Job, set: &str) -> Option<&Line> {
+        self.lines
+            .iter()
+            .find(|line| line.text("settings") == job.settings && line.text("set") == set)
+    }
+
+    /// Appends the lines of a job: all of them are on disk afterwards, or none.
+    ///
+    /// # Errors
+    /// Where the file cannot be written.
+    pub fn append(&mut self, job: &Job, finished: &Finished) -> Result<()> {
+        let io = |error| Error::from(spotter_models::Error::io(&self.path)(error));
+        let rows: Vec<Vec<String>> = (job.sets.iter().zip(&finished.reports))
+            .map(|(set, report)| fields(job, &set.name, finished, report))
+            .collect();
+        let text: String = rows.iter().map(|row| csv::line(row) + "\n").collect();
+        // In one write, so that a process that dies leaves at most one cut line, at the end; of lines
+        // before it, a job with fewer lines than sets is done again.
+        let mut file = fs::OpenOptions::new().append(true).open(&self.path).map_err(io)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+        let names = || COLUMNS.into_iter().chain(SETTINGS).map(str::to_owned);
+        self.lines.extend(rows.into_iter().map(|row| Line(names().zip(row).collect())));
+        Ok(())
+    }
+}
+
+/// The fields of a line, in the order of the columns.
+fn fields(job: &Job, set: &str, finished: &Finished, report: &Report) -> Vec<String> {
+    let (metrics, counts) = (&report.metrics, &report.counts);
+    let with = |value: f64, interval: Option<[f64; 2]>| {
+        let ends = interval.map(|ends| ends.map(|end| format!("{end:.3}"))).unwrap_or_default();
+        [format!("{value:.3}")].into_iter().chain(ends).collect::<Vec<String>>()
+    };
+    let intervals = report.intervals.as_ref();
+    let mut fields = vec![
+        job.settings.clone(),
+        job.row.clone(),
+        job.seed.to_string(),
+        set.to_owned(),
+        finished.trained_parameters.to_string(),
+        format!("{:.2}", finished.minutes),
+        finished.steps.to_string(),
+        format!("{:.0}", finished.peak_memory_mib),
+        counts.queries.to_string(),
+        counts.pictures.to_string(),
+        counts.identities.to_string(),
+    ];
+    fields.extend(with(metrics.r1, intervals.map(|i| i.r1)));
+    fields.extend(with(metrics.r5, intervals.map(|i| i.r5)));
+    fields.extend(with(metrics.map, intervals.map(|i| i.map)));
+    fields.push(format!("{:.3}", metrics.r10));
+    fields.push(format!("{:.3}", metrics.minp));
+    fields.push(report.open_set.as_ref().map(|o| format!("{:.3}", o.auroc)).unwrap_or_default());
+    fields.push(format!("{:.3}", report.chance));
+    fields.extend(SETTINGS.map(|name| match job.setting(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Table(_) | Value::Array(_)) | None => String::new(),
+        Some(value) => value.to_string(),
+    }));
+    fields
+}
+
+/// What a finished job is told in one line.
+pub(super) fn headline(finished: &Finished) -> String {
+    let ranks: Vec<String> =
+        finished.reports.iter().map(|report| format!("{:.2} %", report.metrics.r1)).collect();
+    format!("R@1 {}, {:.1} minutes", ranks.join(", "), finished.minutes)
+}

@@ -1,0 +1,40 @@
+//! `spotter-trainer ablate`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+
+use super::print;
+use crate::ablate::{Child, PAGE_FILE, Plan, Stop, run as carry_out};
+
+/// Arguments of `ablate`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The plan, a TOML file: a shared recipe, rows that change something in it, and what they are
+    /// judged by
+    plan: PathBuf,
+    /// The folder for table.csv, report.html and the trainings; what is in its table is not done again
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let plan = Plan::read(&args.plan)?;
+    let stop = Stop::default();
+    stop.on_signals()?;
+    let program = std::env::current_exe().context("the program's own path")?;
+    let child = Child::new(program, stop.clone());
+    let mut train = |job: &_, folder: &_| child.carry_out(job, folder);
+    let mut say = |line: &str| eprintln!("{line}");
+    let summary = carry_out(&plan, &args.out, &stop, &mut train, &mut say)?;
+    print(&format!(
+        "{} done now, {} done before, {} failed{}\n{}\n",
+        summary.done,
+        summary.kept,
+        summary.failed.len(),
+        if summary.stopped { "; stopped, run the same command again to go on" } else { "" },
+        args.out.join(PAGE_FILE).display()
+    ))?;
+    let is_whole = summary.failed.is_empty() && !summary.stopped;
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,157 @@
+//! `spotter-trainer evaluate`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use spotter_models::{
+    bundle::Bundle,
+    session::{Precision, Runtime, SessionOptions},
+};
+use tch::Device;
+
+use super::{print, print_json};
+use crate::{
+    base::Base,
+    dataset::Dataset,
+    evaluate::{BundleEmbedder, Choice, Embedder, Ids, NetEmbedder, Part, Report, evaluate, page},
+};
+
+/// Arguments of `evaluate`.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// The data set's folder
+    #[arg(long, value_name = "FOLDER")]
+    data: PathBuf,
+    /// Which split of it
+    #[arg(long, value_enum, default_value_t)]
+    split: Part,
+    /// Let equal captions of one person ask once; the protocol of the papers lets every caption ask
+    #[arg(long)]
+    distinct: bool,
+    /// Only these persons, such as 1-3500 or 3501-
+    #[arg(long, value_name = "NUMBERS")]
+    ids: Option<Ids>,
+    /// Print JSON for scripts
+    #[arg(long)]
+    json: bool,
+    /// Write a page with curves and the queries that went best and worst
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+/// Which model, and what runs it.
+#[derive(clap::Args)]
+struct ModelArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Number format of the bundle's towers
+    #[arg(long, default_value = "f32", requires = "bundle")]
+    precision: Precision,
+    /// Threads inside an operator of a bundle's tower
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+    /// The ONNX Runtime library for a bundle, where it is not found by itself
+    #[arg(long, value_name = "FILE")]
+    library: Option<PathBuf>,
+}
+
+/// Where the model is.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Source {
+    /// A bundle, or a store of them, as spotterd runs it
+    #[arg(long, value_name = "FOLDER")]
+    bundle: Option<PathBuf>,
+    /// A base model as it is, with nothing trained: zero-shot
+    #[arg(long, value_name = "FOLDER")]
+    base: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    fn open(&self) -> Result<Box<dyn Embedder>> {
+        match &self.source {
+            Source { bundle: Some(folder), .. } => {
+                let bundle = Bundle::open(folder)?;
+                let runtime = Runtime::load(self.library.as_deref())?;
+                let threads = usize::from(self.threads);
+                let options = SessionOptions { threads, ..SessionOptions::default() };
+                let embedder = BundleEmbedder::open(&runtime, &bundle, self.precision, &options)?;
+                Ok(Box::new(embedder))
+            }
+            Source { base: Some(folder), .. } => {
+                Ok(Box::new(NetEmbedder::of_base(&Base::open(folder)?, Device::Cpu)?))
+            }
+            // The command line's parser lets nobody get here.
+            _ => Err(crate::Error::invalid("model", "name one: --bundle or --base").into()),
+        }
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let mut embedder = args.model.open()?;
+    let dataset = Dataset::open(&args.data)?;
+    let choice = Choice { split: args.split, distinct: args.distinct, ids: args.ids.clone() };
+    // Drawn on a terminal only.
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{pos} pictures, {elapsed}") {
+        bar.set_style(style);
+    }
+    let outcome = evaluate(embedder.as_mut(), &dataset, &choice, &mut || bar.inc(1))?;
+    bar.finish_and_clear();
+    if let Some(path) = &args.html {
+        page::write(path, &outcome, &dataset)?;
+    }
+    if args.json {
+        print_json(&outcome.report)?;
+    } else {
+        print(&table(&outcome.report))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(report: &Report) -> String {
+    let (m, i, counts) = (&report.metrics, report.intervals.as_ref(), &report.counts);
+    let mut text = format!(
+        "{} ({}, {}) on {}: {} captions about {} persons, {} pictures\n",
+        report.model.name,
+        report.model.kind,
+        report.model.precision,
+        report.data.name,
+        counts.queries,
+        counts.identities,
+        counts.pictures
+    );
+    let rows = [
+        ("R@1", m.r1, i.map(|i| i.r1)),
+        ("R@5", m.r5, i.map(|i| i.r5)),
+        ("R@10", m.r10, i.map(|i| i.r10)),
+        ("mAP", m.map, i.map(|i| i.map)),
+        ("mINP", m.minp, i.map(|i| i.minp)),
+    ];
+    for (name, value, interval) in rows {
+        let interval = interval.map(|[low, high]| format!("   {low:6.2} to {high:6.2}"));
+        text += &format!("  {name:5} {value:6.2} %{}\n", interval.unwrap_or_default());
+    }
+    text += &format!("  guessing has R@1 {:.2} %\n", report.chance);
+    if let Some(open) = &report.open_set {
+        text += &format!("persons who are not there: AUROC {:.2} %\n", open.auroc);
+        for level in &open.levels {
+            text += &match (level.dir, level.threshold) {
+                (Some(dir), Some(threshold)) => format!(
+                    "  FPIR {:>4} %: found and right {dir:6.2} %, threshold {threshold:.4}\n",
+                    level.fpir
+                ),
+                _ => format!(
+                    "  FPIR {:>4} %: {}\n",
+                    level.fpir,
+                    level.missing.as_deref().unwrap_or("no figure")
+                ),
+            };
+        }
+    }
+    report.notes.iter().for_each(|note| text += &format!("note: {note}\n"));
+    text
+}
