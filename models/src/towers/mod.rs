@@ -15,13 +15,16 @@ pub mod layout;
 mod onnx;
 pub mod positions;
 mod random;
+mod start;
 mod tensor;
 mod unfolded;
 mod weights;
 
 pub use config::{Config, Coupling, PromptPlace};
 pub use folded::{folded_text, folded_vision};
+pub use layout::{Start, TensorSpec, is_trained, tensors};
 pub use random::random;
+pub use start::starting_weights;
 pub use tensor::Tensor;
 pub use unfolded::{unfolded_text, unfolded_vision};
 pub use weights::Weights;

@@ -3,7 +3,7 @@
 use rand::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::layout::{Start, tensors};
+use super::layout::{Start, TensorSpec, tensors};
 use super::{Config, Tensor, Weights, tensor};
 use crate::{Error, Result};
 
@@ -22,6 +22,18 @@ const MOST_VALUES: usize = 1 << 31;
 pub fn random(config: &Config, seed: u64) -> Result<Weights> {
     config.validate()?;
     let specs = tensors(config);
+    check_count(&specs)?;
+    let mut source = ChaCha8Rng::seed_from_u64(seed);
+    let mut weights = Weights::default();
+    for spec in specs {
+        let count = spec.shape.iter().product();
+        weights.insert(spec.name, Tensor::new(spec.shape, draw(&mut source, spec.start, count))?);
+    }
+    Ok(weights)
+}
+
+/// Refuses tensors that together would exhaust the memory.
+pub(super) fn check_count(specs: &[TensorSpec]) -> Result<()> {
     let values = specs.iter().try_fold(0usize, |sum, spec| {
         tensor::element_count(&spec.shape).and_then(|count| sum.checked_add(count))
     });
@@ -31,13 +43,7 @@ pub fn random(config: &Config, seed: u64) -> Result<Weights> {
             format!("the configuration asks for more than {MOST_VALUES} numbers"),
         ));
     }
-    let mut source = ChaCha8Rng::seed_from_u64(seed);
-    let mut weights = Weights::default();
-    for spec in specs {
-        let count = spec.shape.iter().product();
-        weights.insert(spec.name, Tensor::new(spec.shape, draw(&mut source, spec.start, count))?);
-    }
-    Ok(weights)
+    Ok(())
 }
 
 /// Sums of four uniform 16-bit numbers: near enough to normal, and many times faster.
