@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use super::layout::{TOKEN_TABLE, VISION_POSITIONS, tensors};
 use super::positions::{self, Grid};
 use super::tensor::little_endian;
-use super::{Config, Tensor};
+use super::{Config, Tensor, half};
 use crate::{Error, Result};
 
 /// Tensors that complete CLIP files hold and towers do not need.
@@ -263,26 +263,10 @@ fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
         Dtype::F32 => Some(
             data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         ),
-        Dtype::F16 => Some(halves().map(half_to_float).collect()),
+        Dtype::F16 => Some(halves().map(half::to_float).collect()),
         Dtype::BF16 => Some(halves().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect()),
         _ => None,
     }
-}
-
-/// IEEE 754 half precision.
-fn half_to_float(bits: u16) -> f32 {
-    /// The value of the lowest bit of the smallest halves.
-    const SMALLEST: f32 = 1.0 / (1 << 24) as f32;
-    let sign = u32::from(bits & 0x8000) << 16;
-    let exponent = u32::from(bits >> 10) & 0x1f;
-    let fraction = u32::from(bits & 0x3ff);
-    let magnitude = match exponent {
-        0 => (fraction as f32 * SMALLEST).to_bits(),
-        0x1f => 0x7f80_0000 | (fraction << 13),
-        // 112 is the difference of the two formats' exponent biases.
-        _ => ((exponent + 112) << 23) | (fraction << 13),
-    };
-    f32::from_bits(sign | magnitude)
 }
 
 #[cfg(test)]
@@ -303,24 +287,5 @@ mod tests {
         for name in ["half", "brain"] {
             assert_eq!(weights.get(name, &[2]).unwrap(), [1.0, -2.0], "{name}");
         }
-    }
-
-    #[test]
-    fn halves_become_floats() {
-        let cases = [
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x7bff, 65504.0),
-            (0x0001, 5.960_464_5e-8),
-            (0x03ff, 6.097_555e-5),
-            (0x0400, 6.103_515_6e-5),
-            (0x3555, 0.333_251_95),
-            (0x7c00, f32::INFINITY),
-        ];
-        for (bits, value) in cases {
-            assert_eq!(half_to_float(bits), value, "{bits:#x}");
-        }
-        assert!(half_to_float(0x7e00).is_nan());
-        assert!(half_to_float(0x8000).is_sign_negative());
     }
 }
