@@ -71,7 +71,35 @@ impl Base {
     /// # Errors
     /// Where the parts do not fit together or the folder cannot be written.
     pub fn write(folder: &Path, weights: &Weights, config: &Config, origin: &Origin) -> Result<()> {
-        weights.check(config)?;
+        Self::write_with(folder, config, origin, |path| {
+            weights.check(config)?;
+            Ok(weights.write(path)?)
+        })
+    }
+
+    /// As [`Base::write`], rounded to half precision: half as large, and a change far below what
+    /// training itself leaves to chance.
+    ///
+    /// # Errors
+    /// As [`Base::write`], and where a value is too large for half precision.
+    pub fn write_half(
+        folder: &Path,
+        weights: &Weights,
+        config: &Config,
+        origin: &Origin,
+    ) -> Result<()> {
+        Self::write_with(folder, config, origin, |path| {
+            weights.check(config)?;
+            Ok(weights.to_half()?.write_half(path)?)
+        })
+    }
+
+    fn write_with(
+        folder: &Path,
+        config: &Config,
+        origin: &Origin,
+        write: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<()> {
         if folder.symlink_metadata().is_ok() {
             let what = folder.display().to_string();
             return Err(Error::invalid(what, "exists already; choose a new name or remove it"));
@@ -84,7 +112,7 @@ impl Base {
             std::fs::remove_dir_all(&part).map_err(io)?;
         }
         std::fs::create_dir_all(&part).map_err(io)?;
-        weights.write(&part.join(WEIGHTS_FILE))?;
+        write(&part.join(WEIGHTS_FILE))?;
         write_json(&part.join(CONFIG_FILE), config)?;
         write_json(&part.join(ORIGIN_FILE), origin)?;
         for name in [WEIGHTS_FILE, CONFIG_FILE, ORIGIN_FILE] {

@@ -11,6 +11,7 @@ pub mod cmd;
 pub mod dataset;
 pub mod error;
 pub mod evaluate;
+pub mod export;
 pub mod import;
 pub mod loss;
 pub mod method;

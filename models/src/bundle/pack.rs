@@ -105,7 +105,10 @@ pub fn fold(pack: &Path, out: &Path, precisions: &[Precision]) -> Result<Generat
         let bytes = read(&path, MAX_WEIGHT_BYTES)?;
         match Digest::of(&bytes) == hash {
             true => Ok(bytes),
-            false => Err(Error::corrupt(path, "is not the file that pack.json names; copy the pack again")),
+            false => Err(Error::corrupt(
+                path,
+                "is not the file that pack.json names; copy the pack again",
+            )),
         }
     };
     let Some(hash) = said.lineage.base else {

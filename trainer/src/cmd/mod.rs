@@ -11,6 +11,7 @@ use clap::Subcommand;
 mod ablate;
 mod bases;
 mod evaluate;
+mod export;
 mod import;
 mod report;
 mod train;
@@ -22,6 +23,11 @@ pub enum Command {
     Base(bases::Args),
     /// Make a base model of a CLIP that others trained
     Import(import::Args),
+    /// Make of a run, or of weights, the bundle that spotterd runs
+    ///
+    /// Towers are folded and written in each number format, and compared with libtorch before the
+    /// bundle is given away.
+    Export(Box<export::Args>),
     /// Train a model by a recipe; goes on where it was stopped or killed
     ///
     /// Ctrl-C stops it after the step, with a checkpoint. The same command goes on.
@@ -43,6 +49,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Ablate(args) => ablate::run(&args),
         Command::Base(args) => bases::run(&args),
         Command::Import(args) => import::run(args),
+        Command::Export(args) => export::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Train(args) => train::run(&args),

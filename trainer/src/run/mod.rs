@@ -10,7 +10,7 @@ mod model;
 mod progress;
 mod step;
 
-pub use folder::{Counts, Ended, Finished, Origin};
+pub use folder::{ADAPTERS, Counts, Ended, Finished, Origin};
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
 
@@ -30,6 +30,7 @@ use crate::{
     base::Base,
     dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Split, is_in_share},
     error::{Error, Result},
+    method::Method,
     recipe::{Keep, Recipe},
 };
 use checkpoint::Position;
@@ -348,7 +349,12 @@ impl<'a> Run<'a> {
             if path.exists() {
                 std::fs::remove_dir_all(&path).map_err(spotter_models::Error::io(&path))?;
             }
-            Base::write(&path, &weights, self.trainee.net.config(), &origin)?;
+            let config = self.trainee.net.config();
+            match recipe.method {
+                // Nothing that existed before is rounded.
+                Method::Scratch => Base::write_half(&path, &weights, config, &origin)?,
+                _ => Base::write(&path, &weights, config, &origin)?,
+            }
         } else {
             self.folder.weights(folder::ADAPTERS, &weights)?;
         }

@@ -1,0 +1,167 @@
+//! `spotter-trainer export`.
+
+use std::{path::PathBuf, process::ExitCode, str::FromStr};
+
+use anyhow::{Context, Result};
+use spotter_models::{manifest::Precision, session::Runtime, towers::Config};
+
+use super::print;
+use crate::{
+    base::{Base, read_json},
+    dataset::Dataset,
+    error::Error,
+    evaluate::{Choice, Part},
+    export::{Model, Said, Target, check, export, figures},
+};
+
+/// Arguments of `export`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A finished run
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["base", "adapters", "config"])]
+    run: Option<PathBuf>,
+    /// A base model's folder, or the file base.safetensors in it
+    #[arg(long, value_name = "PATH", required_unless_present = "run")]
+    base: Option<PathBuf>,
+    /// Trained tensors for that base
+    #[arg(long, value_name = "FILE", requires = "config")]
+    adapters: Option<PathBuf>,
+    /// The shapes of base and trained tensors together
+    #[arg(long, value_name = "JSON", requires = "adapters")]
+    config: Option<PathBuf>,
+    /// The bundle, a new folder
+    #[arg(long)]
+    out: PathBuf,
+    /// What people call it
+    #[arg(long)]
+    name: Option<String>,
+    /// Number formats of its towers
+    #[arg(long, value_delimiter = ',', default_value = "f32,f16,int8")]
+    precisions: Vec<Precision>,
+    /// Write a pack instead, a fraction of the size, from which `spotterd bundle fold` makes the bundle
+    #[arg(long, conflicts_with = "precisions")]
+    pack: bool,
+    /// A data set whose training persons become the background cohort
+    #[arg(long, value_name = "FOLDER")]
+    cohort: Option<PathBuf>,
+    /// Most persons of the cohort
+    #[arg(long, default_value_t = 1024)]
+    cohort_persons: usize,
+    /// Data sets to judge it by, for the manifest's record, such as FOLDER:val or FOLDER:all:distinct
+    #[arg(long, value_name = "FOLDER:SPLIT")]
+    judge: Vec<Judge>,
+    /// Licence of the data it was trained on
+    #[arg(long, default_value = "not stated; ask whoever trained it")]
+    data_licence: String,
+    /// When it was made, RFC 3339; now if absent
+    #[arg(long, value_name = "TIME")]
+    created_at: Option<String>,
+    /// The ONNX Runtime library, where it is not found by itself
+    #[arg(long, value_name = "FILE")]
+    library: Option<PathBuf>,
+}
+
+/// A data set and which part of it.
+#[derive(Clone, Debug)]
+struct Judge {
+    folder: PathBuf,
+    choice: Choice,
+}
+
+impl FromStr for Judge {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (text, distinct) = match text.strip_suffix(":distinct") {
+            Some(text) => (text, true),
+            None => (text, false),
+        };
+        let Some((folder, split)) = text.rsplit_once(':') else {
+            return Err("say which part, such as FOLDER:val".into());
+        };
+        let split = <Part as clap::ValueEnum>::from_str(split, false)?;
+        let choice = Choice { split, distinct, ..Choice::default() };
+        Ok(Self { folder: folder.into(), choice })
+    }
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let model = model(args)?;
+    let name = args.name.clone().unwrap_or_else(|| model.origin.name.clone());
+    let said = Said {
+        created_at: args.created_at.clone().unwrap_or_else(now),
+        data_licence: args.data_licence.clone(),
+        evaluation: evaluation(args, &model, &name)?,
+        name,
+    };
+    let cohort = match &args.cohort {
+        Some(folder) => Some(model.cohort(&Dataset::open(folder)?, args.cohort_persons)?),
+        None => None,
+    };
+    let target = if args.pack { Target::Pack } else { Target::Bundle(&args.precisions) };
+    export(&args.out, &model, &said, &model.probe()?, cohort.as_ref(), target)?;
+    if args.pack {
+        print(&format!(
+            "{}: a pack; `spotterd bundle fold` makes the bundle\n",
+            args.out.display()
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let runtime = Runtime::load(args.library.as_deref())?;
+    for precision in &args.precisions {
+        let (generation, agreement) =
+            check(&runtime, &args.out, *precision).with_context(|| refuse(args))?;
+        print(&format!("{generation} {precision}: {agreement}\n"))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes a bundle out of the way whose towers do not agree with the model, for whoever looks into it.
+fn refuse(args: &Args) -> String {
+    let mut name = args.out.file_name().unwrap_or_default().to_owned();
+    name.push(".refused");
+    let refused = args.out.with_file_name(name);
+    match std::fs::rename(&args.out, &refused) {
+        Ok(()) => format!(
+            "the exported towers do not agree with the model; kept as {}",
+            refused.display()
+        ),
+        Err(_) => "the exported towers do not agree with the model; do not use them".into(),
+    }
+}
+
+fn model(args: &Args) -> Result<Model> {
+    if let Some(run) = &args.run {
+        return Ok(Model::of_run(run)?);
+    }
+    let Some(base) = &args.base else {
+        return Err(Error::invalid("model", "name one: --run or --base").into());
+    };
+    let folder = if base.is_file() { base.parent().unwrap_or(base) } else { base };
+    let base = Base::open(folder)?;
+    let config: Option<Config> = args.config.as_deref().map(read_json).transpose()?;
+    Ok(Model::of_base(&base, args.adapters.as_deref().zip(config.as_ref()))?)
+}
+
+/// Figures by the name of the data set and part.
+fn evaluation(
+    args: &Args,
+    model: &Model,
+    name: &str,
+) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let mut evaluation = serde_json::Map::new();
+    for judge in &args.judge {
+        let data = Dataset::open(&judge.folder)?;
+        let figures = figures(&mut model.embedder(name)?, &data, &judge.choice)?;
+        let key = format!("{} {}", data.name(), judge.choice.split);
+        evaluation.insert(key, figures);
+    }
+    Ok(evaluation)
+}
+
+fn now() -> String {
+    jiff::Timestamp::now()
+        .round(jiff::Unit::Second)
+        .unwrap_or_else(|_| jiff::Timestamp::now())
+        .to_string()
+}

@@ -1,0 +1,260 @@
+//! From a finished run, or from weights, to the bundle that `spotterd` runs.
+
+use std::{collections::BTreeSet, path::Path};
+
+use spotter_models::{
+    Digest, Generation,
+    bundle::{self, Bundle, Draft},
+    cohort::{Cohort, MAX_PERSONS},
+    manifest::{DataRecord, Licence, Lineage, Precision},
+    preprocess::Preprocess,
+    probe::{Inputs, Probe},
+    session::{Runtime, SessionOptions, TextTower, VisionTower},
+    towers::{Config, Weights},
+};
+use tch::Device;
+
+use crate::{
+    base::{Base, Origin},
+    dataset::{Dataset, Split},
+    error::{Error, Result},
+    evaluate::{
+        Embedder, ModelRecord, NetEmbedder,
+        embed::{images, texts},
+    },
+    net::{Net, Parameters},
+    run::Finished,
+};
+
+/// A model that can become a bundle.
+#[derive(Debug)]
+pub struct Model {
+    /// All of its tensors.
+    pub weights: Weights,
+    /// Their shapes.
+    pub config: Config,
+    /// Where its backbone comes from.
+    pub origin: Origin,
+    /// Bytes of the backbone's file.
+    base: Vec<u8>,
+    /// Bytes of the trained tensors' file, where those are apart.
+    adapters: Option<Vec<u8>>,
+    /// What the trained tensors were trained on.
+    data: Option<DataRecord>,
+}
+
+impl Model {
+    /// The result of a finished run.
+    ///
+    /// # Errors
+    /// Where the run is not finished or its base changed.
+    pub fn of_run(folder: &Path) -> Result<Self> {
+        let run = Finished::open(folder)?;
+        let counts = run.origin.counts;
+        let data = DataRecord {
+            sha256: run.origin.data_sha256,
+            persons: counts.persons as u64,
+            pictures: counts.pictures as u64,
+            captions: counts.captions as u64,
+        };
+        let adapters = folder.join(crate::run::ADAPTERS);
+        Ok(Self {
+            base: read(&run.base.folder().join(crate::base::WEIGHTS_FILE))?,
+            adapters: run.adapters_sha256.map(|_| read(&adapters)).transpose()?,
+            weights: run.weights,
+            config: run.config,
+            origin: run.base.origin().clone(),
+            data: Some(data),
+        })
+    }
+
+    /// A base model, with trained tensors and their configuration where there are any.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or does not fit the others.
+    pub fn of_base(base: &Base, trained: Option<(&Path, &Config)>) -> Result<Self> {
+        let bytes = read(&base.folder().join(crate::base::WEIGHTS_FILE))?;
+        let (mut weights, mut config) = (base.weights().clone(), base.config().clone());
+        let mut adapters = None;
+        if let Some((path, shapes)) = trained {
+            let bytes = read(path)?;
+            for (name, tensor) in Weights::from_bytes(path, &bytes)?.iter() {
+                weights.insert(name, tensor.clone());
+            }
+            adapters = Some(bytes);
+            config = shapes.clone();
+        }
+        config.validate()?;
+        weights.check(&config)?;
+        let origin = base.origin().clone();
+        Ok(Self { weights, config, origin, base: bytes, adapters, data: None })
+    }
+
+    /// Hashes of the files it was made from.
+    pub fn lineage(&self) -> Lineage {
+        let adapters = self.adapters.as_deref().map(Digest::of);
+        Lineage { base: Some(Digest::of(&self.base)), adapters }
+    }
+
+    /// The model in libtorch.
+    ///
+    /// # Errors
+    /// Where memory runs out.
+    pub fn embedder(&self, name: &str) -> Result<NetEmbedder> {
+        let parameters = Parameters::new(&self.weights, &self.config, Device::Cpu, |_| false)?;
+        let net = Net::new(&self.config, &parameters)?;
+        let lineage = self.lineage();
+        let identity = lineage.adapters.or(lineage.base).map(|hash| hash.to_string());
+        let record = ModelRecord {
+            kind: "export".into(),
+            name: name.to_owned(),
+            identity: identity.unwrap_or_default(),
+            precision: "f32".into(),
+            engine: "libtorch".into(),
+            input: [self.config.height, self.config.width],
+            trained_parameters: None,
+        };
+        Ok(NetEmbedder::new(net, Device::Cpu, record))
+    }
+
+    /// Golden inputs with this model's embeddings, as libtorch computes them: exported towers that
+    /// agree are proved by an implementation that shares no code with them.
+    ///
+    /// # Errors
+    /// Where the model is broken or memory runs out.
+    pub fn probe(&self) -> Result<Probe> {
+        let mut embedder = self.embedder("probe")?;
+        let inputs = Inputs::standard()?;
+        let mut pictures = inputs.pictures.iter().cloned().map(Ok);
+        let pictures = images(&mut embedder, &mut pictures)?.into_iter().collect::<Result<_>>()?;
+        let captions: Vec<&str> = inputs.texts.iter().map(String::as_str).collect();
+        let captions = texts(&mut embedder, &captions)?.into_iter().collect::<Result<_>>()?;
+        Ok(Probe::new(inputs, pictures, captions)?)
+    }
+
+    /// Persons whom no alert means: one picture and one caption of each training person of `data`, as
+    /// many as `most`.
+    ///
+    /// # Errors
+    /// Where too few can be read.
+    pub fn cohort(&self, data: &Dataset, most: usize) -> Result<Cohort> {
+        let mut persons = BTreeSet::new();
+        let chosen: Vec<usize> = data
+            .split(Some(Split::Train))
+            .into_iter()
+            .filter(|record| data.records().get(*record).is_some_and(|r| persons.insert(r.person)))
+            .take(most.min(MAX_PERSONS))
+            .collect();
+        let mut embedder = self.embedder("cohort")?;
+        let mut pictures = chosen.iter().map(|record| data.picture(*record));
+        let pictures = images(&mut embedder, &mut pictures)?;
+        let captions: Vec<&str> = chosen
+            .iter()
+            .filter_map(|record| data.records().get(*record)?.captions.first())
+            .map(String::as_str)
+            .collect();
+        let captions = texts(&mut embedder, &captions)?;
+        // What cannot be read has no place in a cohort; too few are refused.
+        let good = |rows: Vec<Result<Vec<f32>>>| rows.into_iter().flatten().collect();
+        Ok(Cohort::new(good(pictures))?.with_captions(good(captions))?)
+    }
+}
+
+/// What the manifest says besides what the model knows.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// What people call the bundle.
+    pub name: String,
+    /// Now, RFC 3339.
+    pub created_at: String,
+    /// Licence of the data.
+    pub data_licence: String,
+    /// What an evaluation measured.
+    pub evaluation: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What is made of a model.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// A bundle with towers of these precisions.
+    Bundle(&'a [Precision]),
+    /// A pack, from which `spotterd` folds the towers.
+    Pack,
+}
+
+/// Writes a bundle or pack into the new folder `out`.
+///
+/// # Errors
+/// Where parts do not fit together or the folder exists or cannot be written.
+pub fn export(
+    out: &Path,
+    model: &Model,
+    said: &Said,
+    probe: &Probe,
+    cohort: Option<&Cohort>,
+    target: Target<'_>,
+) -> Result<()> {
+    let precisions = match target {
+        Target::Bundle(precisions) => precisions,
+        Target::Pack => &[Precision::F32],
+    };
+    let draft = Draft {
+        name: said.name.clone(),
+        created_at: said.created_at.clone(),
+        parent: None,
+        lineage: model.lineage(),
+        licence: Licence { weights: model.origin.licence.clone(), data: said.data_licence.clone() },
+        data: model.data.clone(),
+        intended_use: Some(model.origin.intended_use.clone()),
+        evaluation: said.evaluation.clone(),
+        weights: &model.weights,
+        config: &model.config,
+        precisions,
+        preprocess: Preprocess::clip(model.config.height, model.config.width),
+        probe,
+        cohort,
+    };
+    match target {
+        Target::Bundle(_) => {
+            bundle::write(out, &draft)?;
+        }
+        Target::Pack => bundle::pack(out, &draft, &model.base, model.adapters.as_deref())?,
+    }
+    Ok(())
+}
+
+/// How a precision of a written bundle agrees with libtorch, in words.
+///
+/// # Errors
+/// Where a tower cannot be opened, or differs by more than the precision may.
+pub fn check(
+    runtime: &Runtime,
+    folder: &Path,
+    precision: Precision,
+) -> Result<(Generation, String)> {
+    let bundle = Bundle::open(folder)?;
+    let options = SessionOptions::default();
+    let mut vision = VisionTower::open(runtime, &bundle, precision, &options)?;
+    let mut text = TextTower::open(runtime, &bundle, precision, &options)?;
+    let report = Probe::of(&bundle)?.run(&mut vision, &mut text)?;
+    report.check(precision)?;
+    Ok((bundle.generation(), report.to_string()))
+}
+
+/// Judges a model on a set for the manifest: the figures of its pictures and captions.
+///
+/// # Errors
+/// Where nothing can be judged.
+pub fn figures(
+    embedder: &mut dyn Embedder,
+    data: &Dataset,
+    choice: &crate::evaluate::Choice,
+) -> Result<serde_json::Value> {
+    let report = crate::evaluate::evaluate(embedder, data, choice, &mut || {})?.report;
+    serde_json::to_value(&report)
+        .map_err(|error| spotter_models::Error::internal("evaluation", error).into())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| Error::from(spotter_models::Error::io(path)(error)))
+}

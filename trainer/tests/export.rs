@@ -1,0 +1,152 @@
+//! What is exported computes what was trained: every precision, packs, cohorts, and refusals.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
+
+use std::{fs, path::PathBuf};
+
+use spotter_models::{
+    bundle::{self, Bundle},
+    cohort::Cohort,
+    manifest::Precision,
+    session::Runtime,
+    towers::{Config, Coupling, PromptPlace, Weights, layout::is_trained, random},
+};
+use spotter_trainer::{
+    base::{Base, Origin},
+    export::{Model, Said, Target, check, export},
+};
+
+const ALL: [Precision; 3] = Precision::ALL;
+
+fn small() -> Config {
+    Config {
+        vision_width: 32,
+        vision_layers: 2,
+        vision_heads: 2,
+        patch: 16,
+        height: 48,
+        width: 32,
+        text_width: 32,
+        text_layers: 2,
+        text_heads: 2,
+        embed: 16,
+        prompts: 2,
+        vision_bottleneck: 4,
+        text_bottleneck: 4,
+        token_ids: Some(vec![267, 320, 537, 593, 786, 1449, 2533, 49_406, 49_407]),
+        ..Config::vit_b16()
+    }
+}
+
+struct Room {
+    folder: tempfile::TempDir,
+}
+
+impl Room {
+    /// A base of these shapes and its trained tensors beside it.
+    fn model(config: &Config) -> (Self, Model) {
+        let room = Self { folder: tempfile::tempdir().unwrap() };
+        let weights = random(config, 3).unwrap();
+        let (mut frozen, mut trained) = (Weights::default(), Weights::default());
+        for (name, tensor) in weights.iter() {
+            if is_trained(name) { &mut trained } else { &mut frozen }.insert(name, tensor.clone());
+        }
+        let plain = Config {
+            prompts: 0,
+            vision_bottleneck: 0,
+            text_bottleneck: 0,
+            coupling: Coupling::Both,
+            prompt_place: PromptPlace::Inserted,
+            prompt_depth: None,
+            ..config.clone()
+        };
+        let origin = Origin {
+            name: "small".into(),
+            layout: "test".into(),
+            source_sha256: None,
+            licence: "MIT".into(),
+            data: "none".into(),
+            intended_use: "tests".into(),
+        };
+        Base::write(&room.path("base"), &frozen, &plain, &origin).unwrap();
+        trained.write(&room.path("adapters.safetensors")).unwrap();
+        let base = Base::open(&room.path("base")).unwrap();
+        let adapters = room.path("adapters.safetensors");
+        let model = Model::of_base(&base, Some((&adapters, config))).unwrap();
+        (room, model)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+fn said() -> Said {
+    Said {
+        name: "test".into(),
+        created_at: "2026-01-31T12:00:00Z".into(),
+        data_licence: "CC0-1.0".into(),
+        evaluation: serde_json::Map::new(),
+    }
+}
+
+#[test]
+fn every_shape_in_every_precision_agrees_with_libtorch() {
+    let runtime = Runtime::load(None).unwrap();
+    for (name, config) in [
+        ("published", small()),
+        ("free", Config { coupling: Coupling::None, ..small() }),
+        ("one way", Config { coupling: Coupling::TextToVision, prompt_depth: Some(1), ..small() }),
+        ("in front", Config { prompts: 64, prompt_place: PromptPlace::Prefix, ..small() }),
+        ("stem", Config { stem: vec![8, 12, 16], ..small() }),
+        ("plain", Config { prompts: 0, vision_bottleneck: 0, text_bottleneck: 0, ..small() }),
+    ] {
+        let (room, model) = Room::model(&config);
+        let out = room.path("bundle");
+        let probe = model.probe().unwrap();
+        export(&out, &model, &said(), &probe, None, Target::Bundle(&ALL)).unwrap();
+        for precision in ALL {
+            let (_, agreement) = check(&runtime, &out, precision)
+                .unwrap_or_else(|error| panic!("{name}, {precision}: {error}"));
+            println!("{name}, {precision}: {agreement}");
+        }
+    }
+}
+
+#[test]
+fn a_pack_folds_to_the_same_bundle_each_time() {
+    let (room, model) = Room::model(&small());
+    let probe = model.probe().unwrap();
+    let unit = |at: usize| (0..16).map(|i| if i == at % 16 { 1.0 } else { 0.0 }).collect();
+    let cohort = Cohort::new((0..40).map(unit).collect()).unwrap();
+    let target = Target::Bundle(&[Precision::F32, Precision::Int8]);
+    export(&room.path("direct"), &model, &said(), &probe, Some(&cohort), target).unwrap();
+    export(&room.path("pack"), &model, &said(), &probe, Some(&cohort), Target::Pack).unwrap();
+    let precisions = [Precision::F32, Precision::Int8];
+    for out in ["first", "second"] {
+        bundle::fold(&room.path("pack"), &room.path(out), &precisions).unwrap();
+    }
+    let generation = |name: &str| Bundle::open(&room.path(name)).unwrap().generation();
+    assert_eq!(generation("first"), generation("second"));
+    assert_eq!(generation("first"), generation("direct"));
+
+    let adapters = room.path("pack/adapters.safetensors");
+    let mut bytes = fs::read(&adapters).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&adapters, bytes).unwrap();
+    let error = bundle::fold(&room.path("pack"), &room.path("third"), &precisions).unwrap_err();
+    assert!(error.to_string().contains("adapters.safetensors"), "{error}");
+    assert!(!room.path("third").exists());
+}
+
+#[test]
+fn towers_that_do_not_agree_are_refused() {
+    let runtime = Runtime::load(None).unwrap();
+    let (room, model) = Room::model(&small());
+    let (_other, other) = Room::model(&Config { text_scale: 1.0, ..small() });
+    let out = room.path("bundle");
+    // The probe of another model: what a wrong export would look like.
+    let probe = other.probe().unwrap();
+    let target = Target::Bundle(&[Precision::F32]);
+    export(&out, &model, &said(), &probe, None, target).unwrap();
+    assert!(check(&runtime, &out, Precision::F32).is_err());
+}
