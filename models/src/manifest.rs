@@ -31,7 +31,7 @@ pub const MAX_FILE_BYTES: u64 = 1 << 31;
 const MAX_NAME_BYTES: usize = 128;
 
 /// Longest statement of a licence or an intended use in bytes.
-const MAX_LICENCE_BYTES: usize = 4096;
+const MAX_STATEMENT_BYTES: usize = 4096;
 
 /// The number format of a tower.
 #[derive(
@@ -259,10 +259,10 @@ impl Manifest {
     /// [`Error::Mismatch`] or [`Error::Invalid`] that names the field.
     pub fn validate(&self) -> Result<()> {
         check_text("name", &self.name, MAX_NAME_BYTES)?;
-        check_text("licence.weights", &self.licence.weights, MAX_LICENCE_BYTES)?;
-        check_text("licence.data", &self.licence.data, MAX_LICENCE_BYTES)?;
+        check_text("licence.weights", &self.licence.weights, MAX_STATEMENT_BYTES)?;
+        check_text("licence.data", &self.licence.data, MAX_STATEMENT_BYTES)?;
         if let Some(text) = &self.intended_use {
-            check_text("intended_use", text, MAX_LICENCE_BYTES)?;
+            check_text("intended_use", text, MAX_STATEMENT_BYTES)?;
         }
         if !is_rfc3339(&self.created_at) {
             return Err(Error::invalid(

@@ -260,8 +260,8 @@ impl Tolerance {
     /// The tolerance of a precision.
     ///
     /// Each covers the order of sums in another library or device beside what was measured on the
-    /// processor: f32 2e-7 (the folding); f16 4e-4 with cosines of 0.999999 on small towers and 1.2e-4
-    /// at full size; int8 cosines of 0.9996 and more at full size, and of 0.9995 on small towers. A
+    /// processor: f32 2e-7 (the folding); f16 5e-4 with cosines of 0.999999 on small towers and 1.2e-4
+    /// at full size; int8 cosines of 0.9995 and more at both. A
     /// device that sums in f16 may be further off, and what int8 may cost is bounded by what it may
     /// change in a ranking.
     pub fn of(precision: Precision) -> Self {

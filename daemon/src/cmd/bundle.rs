@@ -10,6 +10,7 @@ use spotter_models::{
     Generation,
     bundle::{Bundle, Store},
     cohort::Cohort,
+    manifest::DataRecord,
     probe::Probe,
     session::{TextTower, VisionTower},
 };
@@ -95,9 +96,13 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
         Some(cohort) => format!("{} persons", cohort.persons()),
         None => "none".into(),
     };
+    let data = manifest.data.as_ref().map_or("not recorded".into(), |data| {
+        let DataRecord { persons, pictures, captions, .. } = data;
+        format!("{persons} persons, {pictures} pictures, {captions} captions")
+    });
     let mut text = format!(
         "bundle      {}\nname        {}\ncreated     {}\nparent      {parent}\n\
-         licence     weights: {}; data: {}\n\
+         licence     weights: {}; data: {}\nintended    {}\ntrained on  {data}\n\
          vision      {} blocks of {} wide, crops of {}x{} pixels (height x width)\n\
          text        {} blocks of {} wide, at most {} words\nembedding   {} numbers\ncohort      {cohort}\nfiles\n",
         bundle.generation(),
@@ -105,6 +110,7 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
         manifest.created_at,
         manifest.licence.weights,
         manifest.licence.data,
+        manifest.intended_use.as_deref().unwrap_or("not stated"),
         config.vision_layers,
         config.vision_width,
         config.height,

@@ -252,7 +252,7 @@ impl Config {
         if let Some(channels) = self.stem.iter().find(|c| **c == 0 || **c > MOST_CHANNELS) {
             return wrong(format!("{channels} channels are not between 1 and {MOST_CHANNELS}"));
         }
-        if self.patch % (1 << self.stem.len()) != 0 {
+        if !self.patch.is_multiple_of(1 << self.stem.len()) {
             return wrong(format!(
                 "{} stages shrink by {}, which does not divide the patch of {}",
                 self.stem.len(),
