@@ -4,6 +4,7 @@ use std::path::Path;
 
 use spotter_models::{
     assets::Asset,
+    manifest::Precision,
     session::{Runtime, SessionOptions},
 };
 
@@ -23,6 +24,8 @@ pub struct Engine {
     pub runtime: Runtime,
     /// How sessions are opened.
     pub options: SessionOptions,
+    /// The number format of the towers; a detector has but one.
+    pub precision: Precision,
 }
 
 impl Engine {

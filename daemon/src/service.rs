@@ -136,8 +136,7 @@ impl Service {
             },
             clock.clone(),
         )?);
-        let reader =
-            TowerReader::new(embed::text_tower(&engine.runtime, &bundle, &engine.options)?)?;
+        let reader = TowerReader::new(embed::text_tower(&engine, &bundle)?)?;
         let desk = Desk::open(
             &folder.join("alerts.db"),
             DeskSetup {
@@ -155,7 +154,7 @@ impl Service {
         let mut outlet = Outlet::new(outbox.clone(), topics.clone(), board.clone());
         let mut detectors = detectors(&config, &engine)?;
         let mut embedding = Embedding {
-            embedder: Embedder::open(&engine.runtime, &bundle, &engine.options)?,
+            embedder: Embedder::open(&engine, &bundle)?,
             matcher: Matcher::new(desk.armed(), places.clone()),
             ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
             portraits: Portraits::default(),
@@ -452,6 +451,7 @@ fn engine(config: &Config) -> Result<Engine> {
             provider: config.inference.provider,
             ..SessionOptions::default()
         },
+        precision: config.inference.precision,
     })
 }
 

@@ -1,4 +1,5 @@
-//! The background cohort: persons whom no alert means, as the bundle's own vision tower embeds them.
+//! The background cohort: persons whom no alert means, as the bundle's own vision tower embeds them, and
+//! captions of such persons, as its text tower does.
 //!
 //! What a text scores against them is what it scores by chance. Every text has another such range,
 //! which is why one cut-off never fits all. Travels in a bundle, since only embeddings of the same
@@ -20,15 +21,19 @@ pub const MIN_PERSONS: usize = 32;
 pub const MAX_PERSONS: usize = 16_384;
 
 /// Largest cohort file in bytes.
-const MAX_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 128 << 20;
 
-/// The only tensor of the file.
-const TENSOR: &str = "image_embedding";
+/// The tensor of the persons.
+const IMAGES: &str = "image_embedding";
 
-/// Embeddings of persons whom no alert means.
+/// The tensor of the captions, which a file may lack.
+const TEXTS: &str = "text_embedding";
+
+/// Embeddings of persons whom no alert means, and of captions of such persons, if there are any.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cohort {
     persons: Vec<Vec<f32>>,
+    captions: Vec<Vec<f32>>,
 }
 
 /// How a text scores against a cohort.
@@ -47,15 +52,22 @@ impl Cohort {
     /// [`Error::Mismatch`] for fewer than [`MIN_PERSONS`], more than [`MAX_PERSONS`], or what is no
     /// set of unit vectors.
     pub fn new(persons: Vec<Vec<f32>>) -> Result<Self> {
-        if !(MIN_PERSONS..=MAX_PERSONS).contains(&persons.len()) {
-            return Err(Error::mismatch(
-                "cohort",
-                format!("{} persons; {MIN_PERSONS} to {MAX_PERSONS} are meant", persons.len()),
-            ));
-        }
+        check_count("persons", persons.len())?;
         let size = persons.first().map_or(0, Vec::len);
         rows::check_unit("cohort", size, persons.iter().map(Vec::as_slice))?;
-        Ok(Self { persons })
+        Ok(Self { persons, captions: Vec::new() })
+    }
+
+    /// The cohort with one embedding for each of some captions, of the persons or of others whom no
+    /// alert means, in place of those it had.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] for fewer than [`MIN_PERSONS`], more than [`MAX_PERSONS`], or what is no
+    /// set of unit vectors of the persons' size.
+    pub fn with_captions(self, captions: Vec<Vec<f32>>) -> Result<Self> {
+        check_count("captions", captions.len())?;
+        rows::check_unit("cohort", self.size(), captions.iter().map(Vec::as_slice))?;
+        Ok(Self { captions, ..self })
     }
 
     /// The cohort of an open bundle; `None` where it has none.
@@ -82,11 +94,16 @@ impl Cohort {
             return Err(corrupt(format!("larger than {MAX_BYTES} bytes")));
         }
         let file = SafeTensors::deserialize(bytes).map_err(|error| corrupt(error.to_string()))?;
-        if file.len() != 1 {
-            return Err(corrupt(format!("has {} tensors and not one", file.len())));
+        let captions = file.names().contains(&TEXTS);
+        let meant = 1 + usize::from(captions);
+        if file.len() != meant {
+            return Err(corrupt(format!("has {} tensors and not {meant}", file.len())));
         }
-        let persons = rows::read(&file, TENSOR).map_err(|error| corrupt(error.to_string()))?;
-        Self::new(persons).map_err(|error| corrupt(error.to_string()))
+        let read = || -> Result<Self> {
+            let cohort = Self::new(rows::read(&file, IMAGES)?)?;
+            if captions { cohort.with_captions(rows::read(&file, TEXTS)?) } else { Ok(cohort) }
+        };
+        read().map_err(|error| corrupt(error.to_string()))
     }
 
     /// The bytes of the file; the same cohort gives the same bytes.
@@ -95,10 +112,14 @@ impl Cohort {
     /// [`Error::Invalid`] where it is larger than a cohort may be, [`Error::Internal`].
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let fault = |error: safetensors::SafeTensorError| Error::internal(COHORT_FILE, error);
-        let bytes = rows::to_le(&self.persons);
-        let shape = vec![self.persons.len(), self.size()];
-        let view = TensorView::new(Dtype::F32, shape, &bytes).map_err(fault)?;
-        let bytes = safetensors::serialize([(TENSOR, view)], None).map_err(fault)?;
+        let parts = [(IMAGES, &self.persons), (TEXTS, &self.captions)];
+        let parts = parts.map(|(name, rows)| (name, rows.len(), rows::to_le(rows)));
+        let mut tensors = Vec::new();
+        for (name, count, bytes) in parts.iter().filter(|(_, count, _)| *count > 0) {
+            let shape = vec![*count, self.size()];
+            tensors.push((*name, TensorView::new(Dtype::F32, shape, bytes).map_err(fault)?));
+        }
+        let bytes = safetensors::serialize(tensors, None).map_err(fault)?;
         if bytes.len() > MAX_BYTES {
             return Err(Error::invalid("cohort", format!("{} bytes are too many", bytes.len())));
         }
@@ -124,6 +145,11 @@ impl Cohort {
         self.persons.len()
     }
 
+    /// The embeddings of the captions, each of unit length; none where it has none.
+    pub fn captions(&self) -> &[Vec<f32>] {
+        &self.captions
+    }
+
     /// How a text of the same bundle scores against these persons.
     ///
     /// # Errors
@@ -147,6 +173,14 @@ impl Cohort {
     fn size(&self) -> usize {
         self.persons.first().map_or(0, Vec::len)
     }
+}
+
+fn check_count(what: &str, count: usize) -> Result<()> {
+    if (MIN_PERSONS..=MAX_PERSONS).contains(&count) {
+        return Ok(());
+    }
+    let reason = format!("{count} {what}; {MIN_PERSONS} to {MAX_PERSONS} are meant");
+    Err(Error::mismatch("cohort", reason))
 }
 
 #[cfg(test)]
@@ -181,6 +215,32 @@ mod tests {
         let cohort = Cohort::new(arc(40)).unwrap();
         let path = Path::new("cohort.safetensors");
         assert_eq!(Cohort::parse(path, &cohort.to_bytes().unwrap()).unwrap(), cohort);
+        assert!(cohort.captions().is_empty());
+        let described = cohort.clone().with_captions(arc(33)).unwrap();
+        let read = Cohort::parse(path, &described.to_bytes().unwrap()).unwrap();
+        assert_eq!((read.captions().len(), read.persons()), (33, 40));
+        assert_eq!(read, described);
+        assert_ne!(described.to_bytes().unwrap(), cohort.to_bytes().unwrap());
+    }
+
+    #[test]
+    fn captions_that_do_not_fit_are_refused_with_the_reason() {
+        let wide = vec![vec![1.0, 0.0, 0.0, 0.0]; 40];
+        let mut long = arc(40);
+        long[7] = vec![2.0, 0.0, 0.0];
+        for (captions, word) in
+            [(arc(31), "31 captions"), (Vec::new(), "0 captions"), (wide, "4 values"), (long, "2")]
+        {
+            let cohort = Cohort::new(arc(40)).unwrap();
+            let error = cohort.with_captions(captions).unwrap_err().to_string();
+            assert!(error.contains(word), "{word}: {error}");
+        }
+        let bytes = rows::to_le(&arc(40));
+        let view = || TensorView::new(Dtype::F32, vec![40, 3], &bytes).unwrap();
+        let foreign = [(IMAGES, view()), ("other", view())];
+        let bytes = safetensors::serialize(foreign, None).unwrap();
+        let error = Cohort::parse(Path::new("c"), &bytes).unwrap_err().to_string();
+        assert!(error.contains("2 tensors"), "{error}");
     }
 
     #[test]

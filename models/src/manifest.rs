@@ -30,18 +30,21 @@ pub const MAX_FILE_BYTES: u64 = 1 << 31;
 /// Longest name of a bundle in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
-/// Longest statement of a licence in bytes.
+/// Longest statement of a licence or an intended use in bytes.
 const MAX_LICENCE_BYTES: usize = 4096;
 
 /// The number format of a tower.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// 32-bit floating point, the reference.
+    #[default]
     F32,
-    /// 16-bit floating point.
+    /// 16-bit floating point, for GPUs.
     F16,
-    /// 8-bit integers.
+    /// Products of 8-bit integers, for processors.
     Int8,
 }
 
@@ -112,6 +115,12 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileRecord>,
     /// Under which terms it may be used.
     pub licence: Licence,
+    /// What the trained tensors were trained on; `None` where it was not recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataRecord>,
+    /// What the backbone's makers say it is meant for, in up to 4096 bytes; `None` where they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intended_use: Option<String>,
     /// What its evaluation measured; free for the trainer to fill.
     #[serde(default)]
     pub evaluation: serde_json::Map<String, serde_json::Value>,
@@ -133,6 +142,20 @@ pub struct Lineage {
     /// The file of the trained tensors; `None` where nothing was trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adapters: Option<Digest>,
+}
+
+/// What a model was trained on, so that the same data are recognised.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataRecord {
+    /// Hash of the training annotations.
+    pub sha256: Digest,
+    /// Persons in them.
+    pub persons: u64,
+    /// Pictures of these persons.
+    pub pictures: u64,
+    /// Captions of these pictures.
+    pub captions: u64,
 }
 
 /// Which tokenizer a text tower was trained with.
@@ -238,6 +261,9 @@ impl Manifest {
         check_text("name", &self.name, MAX_NAME_BYTES)?;
         check_text("licence.weights", &self.licence.weights, MAX_LICENCE_BYTES)?;
         check_text("licence.data", &self.licence.data, MAX_LICENCE_BYTES)?;
+        if let Some(text) = &self.intended_use {
+            check_text("intended_use", text, MAX_LICENCE_BYTES)?;
+        }
         if !is_rfc3339(&self.created_at) {
             return Err(Error::invalid(
                 "created_at",
@@ -437,6 +463,8 @@ mod tests {
                 "cohort.safetensors": {"sha256": hash, "bytes": 10},
             },
             "licence": {"weights": "MIT", "data": "CC0-1.0"},
+            "data": {"sha256": hash, "persons": 3, "pictures": 7, "captions": 9},
+            "intended_use": "research",
             "evaluation": {"R@1": 69.7, "nested": [1, {"a": null}]},
             "probe": "probe.safetensors",
             "cohort": "cohort.safetensors",
@@ -452,6 +480,18 @@ mod tests {
         let manifest = parse(&good()).unwrap();
         let bytes = manifest.to_bytes().unwrap();
         assert_eq!(Manifest::parse(Path::new("m"), &bytes).unwrap(), manifest);
+    }
+
+    #[test]
+    fn manifests_without_the_optional_fields_are_read() {
+        let mut older = good();
+        for name in ["data", "intended_use", "evaluation"] {
+            older.as_object_mut().unwrap().remove(name);
+        }
+        let manifest = parse(&older).unwrap();
+        assert_eq!((&manifest.data, &manifest.intended_use), (&None, &None));
+        let bytes = manifest.to_bytes().unwrap();
+        assert!(!String::from_utf8(bytes).unwrap().contains("intended_use"));
     }
 
     #[test]
@@ -487,6 +527,10 @@ mod tests {
             ("/files/vision.f32.onnx/bytes", json!(0), "vision.f32.onnx"),
             ("/files/vision.f32.onnx/bytes", json!(-5), "no manifest"),
             ("/licence/weights", json!(" "), "licence.weights"),
+            ("/intended_use", json!(""), "intended_use"),
+            ("/intended_use", json!("x".repeat(4097)), "4096"),
+            ("/data/sha256", json!("abc"), "64 hexadecimal"),
+            ("/data/persons", json!(-1), "no manifest"),
             ("/evaluation", json!(3), "no manifest"),
             ("/evaluation", json!({"a": deep}), "recursion"),
             ("/precisions", json!(["f32", 7]), "precisions[1]"),

@@ -146,6 +146,9 @@ impl Runtime {
                 GraphOptimizationLevel::Level1
             })
             .map_err(|error| setup(error.into()))?;
+        if !has_whole_products() {
+            builder = builder.with_precise_qmm().map_err(|error| setup(error.into()))?;
+        }
         if options.provider != Provider::Cpu {
             let dispatch = match options.provider {
                 Provider::TensorRt => ep::TensorRT::default().build(),
@@ -181,6 +184,20 @@ pub struct Model<'a> {
     pub preprocess: Preprocess,
     /// The bundle that it belongs to, which tags its embeddings.
     pub generation: Generation,
+}
+
+/// Whether the processor multiplies unsigned by signed 8-bit numbers without saturating sums of two
+/// products at 16 bits, as x86 without VNNI does. There ONNX Runtime must take slower products.
+fn has_whole_products() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        std::arch::is_x86_feature_detected!("avx512vnni")
+            || std::arch::is_x86_feature_detected!("avxvnni")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        true
+    }
 }
 
 fn unavailable(library: &Path, error: impl std::fmt::Display) -> Error {

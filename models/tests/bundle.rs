@@ -8,10 +8,10 @@ use std::{
 };
 
 use spotter_models::{
-    Error, Generation, Kind,
+    Digest, Error, Generation, Kind,
     bundle::{Bundle, Draft, Store, write, write_with_cohort},
     cohort::Cohort,
-    manifest::{Licence, Lineage},
+    manifest::{DataRecord, Licence, Lineage, Precision},
     preprocess::Preprocess,
     probe::{Inputs, Probe},
     tokenize::VOCABULARY_SIZE,
@@ -65,9 +65,12 @@ fn draft<'a>(name: &str, weights: &'a Weights, config: &'a Config, probe: &'a Pr
         parent: None,
         lineage: Lineage::default(),
         licence: Licence { weights: "CC0-1.0".into(), data: "random".into() },
+        data: None,
+        intended_use: None,
         evaluation: serde_json::Map::new(),
         weights,
         config,
+        precisions: &[Precision::F32],
         preprocess: Preprocess::clip(config.height, config.width),
         probe,
         cohort: None,
@@ -189,6 +192,9 @@ fn a_draft_that_does_not_fit_leaves_nothing() {
         ("created_at", Draft { created_at: "today".into(), ..good() }),
         ("preprocess", Draft { preprocess: Preprocess::clip(16, 48), ..good() }),
         ("cohort", Draft { cohort: Some(&wide), ..good() }),
+        ("precisions", Draft { precisions: &[], ..good() }),
+        ("precisions", Draft { precisions: &[Precision::F16; 2], ..good() }),
+        ("intended_use", Draft { intended_use: Some(" ".into()), ..good() }),
     ];
     for (word, draft) in drafts {
         let error = write(&path, &draft).unwrap_err();
@@ -535,7 +541,7 @@ mod towers {
     use super::*;
     use spotter_models::{
         preprocess::Preprocessor,
-        session::{Model, Precision, Runtime, SessionOptions, TextTower, VisionTower},
+        session::{Model, Provider, Runtime, SessionOptions, TextTower, VisionTower},
         tokenize::Tokenizer,
     };
 
@@ -582,6 +588,43 @@ mod towers {
         println!("{report}");
         assert!(report.worst_abs <= 1e-5, "{report}");
         report.check(Precision::F32).unwrap();
+    }
+
+    #[test]
+    fn every_precision_of_a_bundle_passes_its_probe() {
+        let (runtime, folder) = (runtime(), TempDir::new().unwrap());
+        let path = folder.path().join("all");
+        let (weights, config, probe) = (weights(1), config(), recorded(&runtime, 1));
+        let data = Some(DataRecord {
+            sha256: Digest::of(b"annotations"),
+            persons: 2,
+            pictures: 5,
+            captions: 9,
+        });
+        let draft = Draft {
+            precisions: &Precision::ALL,
+            data: data.clone(),
+            intended_use: Some("research".into()),
+            ..draft("all", &weights, &config, &probe)
+        };
+        write(&path, &draft).unwrap();
+        let bundle = Bundle::open(&path).unwrap();
+        assert_eq!(names_in(&path).len(), 1 + 1 + 2 * Precision::ALL.len());
+        assert_eq!((&bundle.manifest().data, bundle.manifest().precisions.len()), (&data, 3));
+        let options = SessionOptions::default();
+        for precision in Precision::ALL {
+            let mut vision = VisionTower::open(&runtime, &bundle, precision, &options).unwrap();
+            let mut text = TextTower::open(&runtime, &bundle, precision, &options).unwrap();
+            let report = Probe::of(&bundle).unwrap().run(&mut vision, &mut text).unwrap();
+            println!("{precision}: {report}");
+            report.check(precision).unwrap();
+            // Else it would be the same file under another name.
+            assert_eq!(precision == Precision::F32, report.worst_abs <= 1e-6, "{report}");
+        }
+        let gpu = SessionOptions { provider: Provider::Cuda, ..options };
+        let error = VisionTower::open(&runtime, &bundle, Precision::Int8, &gpu).err().unwrap();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().contains("choose f16 or f32 for cuda"), "{error}");
     }
 
     #[test]

@@ -2,125 +2,21 @@
 //! (`golden/`, of PyTorch), and the folded against the unfolded.
 #![cfg(feature = "ort")]
 
-use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+mod tower;
+
+use std::path::Path;
 
 use anyhow::Context as _;
-use ort::{session::Session, value::Tensor as Input};
-use serde::Deserialize;
 use spotter_models::Error;
-use spotter_models::session::{Runtime, SessionOptions};
 use spotter_models::towers::positions::{Grid, interpolate};
 use spotter_models::towers::{
-    Config, Tensor, Weights, folded_text, folded_vision, random, unfolded_text, unfolded_vision,
+    Config, Coupling, PromptPlace, Tensor, Weights, folded_text, folded_vision, random,
+    unfolded_text, unfolded_vision,
 };
-
-type Result<T> = anyhow::Result<T>;
-
-/// What two implementations of the same sums may differ by in f32 on the tiny model.
-const TINY: f32 = 1e-5;
-/// The same on twelve blocks of full width.
-const FULL: f32 = 2e-5;
-
-/// `tiny.json`; it also holds settings of the optimiser, which no tower has.
-#[derive(Deserialize)]
-struct Tiny {
-    config: Config,
-    captions: Vec<Vec<i64>>,
-}
-
-fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
-}
-
-fn tiny() -> Result<(Tiny, Weights)> {
-    let tiny = serde_json::from_slice(&std::fs::read(golden("tiny.json"))?)?;
-    Ok((tiny, Weights::read(&[golden("tiny-weights.safetensors")])?))
-}
-
-/// One tensor of floats from a golden file that holds others too.
-fn golden_tensor(file: &str, name: &str) -> Result<Tensor> {
-    let bytes = std::fs::read(golden(file))?;
-    let file = safetensors::SafeTensors::deserialize(&bytes)?;
-    let view = file.tensor(name)?;
-    let floats = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    Ok(Tensor::new(view.shape(), floats.collect())?)
-}
-
-/// A batch of texts as the towers read them: words are cut to what fits, and the rows padded to
-/// `length` or to the longest.
-fn ids(config: &Config, texts: &[Vec<i64>], length: usize) -> (Vec<usize>, Vec<i64>) {
-    let rows: Vec<Vec<i64>> = texts
-        .iter()
-        .map(|words| {
-            let words = &words[..words.len().min(config.word_limit())];
-            let start = [i64::from(config.start_of_text())];
-            [&start, words, &[i64::from(config.end_of_text())]].concat()
-        })
-        .collect();
-    let length = rows.iter().map(Vec::len).max().unwrap_or(0).max(length);
-    let padded = rows.into_iter().flat_map(|mut row| {
-        row.resize(length, 0);
-        row
-    });
-    (vec![texts.len(), length], padded.collect())
-}
-
-/// A process has one.
-#[expect(clippy::unwrap_used, reason = "without the library no test here can run")]
-static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::load(None).unwrap());
-
-/// A tower in ONNX Runtime.
-struct Tower(Session);
-
-impl Tower {
-    fn open(model: &[u8]) -> Result<Self> {
-        let options = SessionOptions::default();
-        Ok(Self(RUNTIME.open(Path::new("test.onnx"), model, &options)?))
-    }
-
-    fn embed_pixels(&mut self, shape: &[usize], pixels: &[f32]) -> Result<Vec<f32>> {
-        let input = Input::from_array((shape, pixels.to_vec()))?;
-        let outputs = self.0.run(ort::inputs!["pixels" => input])?;
-        Ok(outputs["embedding"].try_extract_tensor::<f32>()?.1.to_vec())
-    }
-
-    fn embed_ids(&mut self, (shape, ids): (Vec<usize>, Vec<i64>)) -> Result<Vec<f32>> {
-        let input = Input::from_array((shape, ids))?;
-        let outputs = self.0.run(ort::inputs!["ids" => input])?;
-        Ok(outputs["embedding"].try_extract_tensor::<f32>()?.1.to_vec())
-    }
-}
-
-/// The largest difference; infinite where the counts differ or a value is not a number.
-fn difference(a: &[f32], b: &[f32]) -> f32 {
-    if a.len() != b.len() || a.is_empty() {
-        return f32::INFINITY;
-    }
-    let worst = |worst: f32, (a, b): (&f32, &f32)| match (a - b).abs() {
-        difference if difference.is_nan() => f32::INFINITY,
-        difference => worst.max(difference),
-    };
-    a.iter().zip(b).fold(0.0, worst)
-}
-
-#[track_caller]
-fn assert_close(a: &[f32], b: &[f32], tolerance: f32) {
-    let difference = difference(a, b);
-    assert!(difference <= tolerance, "differ by {difference}, at most {tolerance} is right");
-}
-
-/// Pictures of random pixels in the range of normalised ones.
-fn noise(config: &Config, count: usize) -> (Vec<usize>, Vec<f32>) {
-    let shape = vec![count, 3, config.height, config.width];
-    let mut state = 1u32;
-    let pixels = (0..shape.iter().product()).map(|_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 8) as f32 / (1 << 23) as f32 * 2.0 - 2.0
-    });
-    let pixels = pixels.collect();
-    (shape, pixels)
-}
+use tower::{
+    FULL, Result, TINY, Tiny, Tower, assert_close, difference, golden, golden_tensor, ids, noise,
+    tiny,
+};
 
 #[test]
 fn tiny_vision_towers_agree_with_the_reference() -> Result<()> {
@@ -206,47 +102,237 @@ fn the_batch_size_does_not_change_an_embedding() -> Result<()> {
     Ok(())
 }
 
+/// Holds the folded towers of random weights against the unfolded, and requires that inputs matter.
+fn assert_folds(config: &Config, seed: u64) -> Result<()> {
+    let weights = random(config, seed)?;
+    let (shape, pixels) = noise(config, 2);
+    let folded = Tower::open(&folded_vision(&weights, config)?)?.embed_pixels(&shape, &pixels)?;
+    let unfolded =
+        Tower::open(&unfolded_vision(&weights, config)?)?.embed_pixels(&shape, &pixels)?;
+    assert_close(&folded, &unfolded, TINY);
+    assert!(difference(&folded[..config.embed], &folded[config.embed..]) > 1e-3);
+
+    let texts = ids(config, &tiny()?.0.captions, 0);
+    let folded = Tower::open(&folded_text(&weights, config)?)?.embed_ids(texts.clone())?;
+    let unfolded = Tower::open(&unfolded_text(&weights, config)?)?.embed_ids(texts)?;
+    assert_close(&folded, &unfolded, TINY);
+    assert!(difference(&folded[..config.embed], &folded[config.embed..][..config.embed]) > 1e-3);
+    Ok(())
+}
+
 #[test]
 fn plain_clip_and_each_part_alone_fold() -> Result<()> {
-    let (tiny, _) = tiny()?;
+    let (Tiny { config, .. }, _) = tiny()?;
     for (prompts, bottleneck) in [(0, 0), (0, 8), (4, 0), (1, 3)] {
         let config = Config {
             prompts,
             vision_bottleneck: bottleneck,
             text_bottleneck: bottleneck,
-            ..tiny.config.clone()
+            ..config.clone()
         };
-        let weights = random(&config, 7)?;
-        let (shape, pixels) = noise(&config, 2);
-        let mut folded = Tower::open(&folded_vision(&weights, &config)?)?;
-        let mut unfolded = Tower::open(&unfolded_vision(&weights, &config)?)?;
-        let folded = folded.embed_pixels(&shape, &pixels)?;
-        assert_close(&folded, &unfolded.embed_pixels(&shape, &pixels)?, TINY);
-        assert!(difference(&folded[..config.embed], &folded[config.embed..]) > 1e-3);
-
-        let mut folded = Tower::open(&folded_text(&weights, &config)?)?;
-        let mut unfolded = Tower::open(&unfolded_text(&weights, &config)?)?;
-        let texts = ids(&config, &tiny.captions, 0);
-        let folded = folded.embed_ids(texts.clone())?;
-        assert_close(&folded, &unfolded.embed_ids(texts)?, TINY);
+        assert_folds(&config, 7)?;
     }
     Ok(())
 }
 
 #[test]
 fn towers_of_one_block_fold() -> Result<()> {
-    let (tiny, _) = tiny()?;
-    let config = Config { vision_layers: 1, text_layers: 1, ..tiny.config };
-    let weights = random(&config, 3)?;
-    let (shape, pixels) = noise(&config, 2);
-    let folded = Tower::open(&folded_vision(&weights, &config)?)?.embed_pixels(&shape, &pixels)?;
-    let unfolded =
-        Tower::open(&unfolded_vision(&weights, &config)?)?.embed_pixels(&shape, &pixels)?;
-    assert_close(&folded, &unfolded, TINY);
-    let texts = ids(&config, &tiny.captions, 0);
-    let folded = Tower::open(&folded_text(&weights, &config)?)?.embed_ids(texts.clone())?;
-    let unfolded = Tower::open(&unfolded_text(&weights, &config)?)?.embed_ids(texts)?;
-    assert_close(&folded, &unfolded, TINY);
+    let (Tiny { config, .. }, _) = tiny()?;
+    assert_folds(&Config { vision_layers: 1, text_layers: 1, ..config }, 3)
+}
+
+const COUPLINGS: [Coupling; 4] =
+    [Coupling::Both, Coupling::TextToVision, Coupling::VisionToText, Coupling::None];
+
+#[test]
+fn every_coupling_depth_and_place_folds() -> Result<()> {
+    let (Tiny { config, .. }, _) = tiny()?;
+    for coupling in COUPLINGS {
+        assert_folds(&Config { coupling, ..config.clone() }, 11)?;
+    }
+    for place in [PromptPlace::Inserted, PromptPlace::Prefix] {
+        for depth in 1..=config.vision_layers {
+            let prompt_depth = Some(depth);
+            assert_folds(&Config { prompt_depth, prompt_place: place, ..config.clone() }, 12)?;
+        }
+    }
+    let uneven = Config { text_layers: 2, prompt_depth: Some(2), ..config.clone() };
+    assert_folds(&uneven, 13)?;
+    assert_folds(&Config { prompts: 64, prompt_place: PromptPlace::Prefix, ..config }, 14)
+}
+
+#[test]
+fn stems_fold() -> Result<()> {
+    let (Tiny { config, .. }, _) = tiny()?;
+    assert_folds(&Config { stem: vec![6, 8], ..config.clone() }, 15)?;
+    assert_folds(&Config { stem: vec![4, 6, 8, 16], ..config }, 16)
+}
+
+/// The embeddings of two noises and all captions, one after the other, from the folded towers.
+fn embeddings(weights: &Weights, config: &Config) -> Result<Vec<f32>> {
+    let (shape, pixels) = noise(config, 2);
+    let mut all = Tower::open(&folded_vision(weights, config)?)?.embed_pixels(&shape, &pixels)?;
+    // All words that the narrowest of the compared models can hold.
+    let captions: Vec<Vec<i64>> =
+        tiny()?.0.captions.iter().map(|words| words[..words.len().min(20)].to_vec()).collect();
+    let texts = ids(config, &captions, 0);
+    all.extend(Tower::open(&folded_text(weights, config)?)?.embed_ids(texts)?);
+    Ok(all)
+}
+
+/// `rows` [rows,inputs] through the linear map of that name.
+fn apply(weights: &Weights, name: &str, outputs: usize, rows: &[f32]) -> Result<Vec<f32>> {
+    let bias = weights.get(&format!("{name}.bias"), &[outputs])?;
+    let weight = weights.tensor(&format!("{name}.weight")).context("no weight")?;
+    let inputs = weight.shape()[1];
+    let dot = |w: &[f32], x: &[f32]| w.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+    let of_row = |row| {
+        weight.values().chunks_exact(inputs).zip(bias).map(move |(w, bias)| dot(w, row) + bias)
+    };
+    Ok(rows.chunks_exact(inputs).flat_map(of_row).collect())
+}
+
+/// The golden model's weights with every carried prompt computed here and made the tower's own, where
+/// `coupling` does not carry it.
+fn uncoupled(weights: &Weights, config: &Config, coupling: Coupling) -> Result<Weights> {
+    let (count, layers) = (config.prompts, config.vision_layers);
+    let (vision, text) = (config.vision_width, config.text_width);
+    let vision_own = weights.get("bpt.vision_prompts", &[layers, count, vision])?;
+    let text_own = weights.get("bpt.text_prompts", &[layers, count, text])?;
+    let (mut all_vision, mut all_text) = (vec![], vec![]);
+    let blocks = vision_own.chunks_exact(count * vision).zip(text_own.chunks_exact(count * text));
+    for (block, (vision_own, text_own)) in blocks.enumerate() {
+        if !coupling.into_vision() {
+            let name = format!("bpt.text_to_vision.{block}");
+            all_vision.extend(apply(weights, &name, vision, text_own)?);
+        }
+        all_vision.extend_from_slice(vision_own);
+        all_text.extend_from_slice(text_own);
+        if !coupling.into_text() {
+            let name = format!("bpt.vision_to_text.{block}");
+            all_text.extend(apply(weights, &name, text, vision_own)?);
+        }
+    }
+    let mut weights = weights.clone();
+    let config = Config { coupling, ..config.clone() };
+    let shape = [layers, config.own_vision_prompts(), vision];
+    weights.insert("bpt.vision_prompts", Tensor::new(shape, all_vision)?);
+    let shape = [layers, config.own_text_prompts(), text];
+    weights.insert("bpt.text_prompts", Tensor::new(shape, all_text)?);
+    Ok(weights)
+}
+
+#[test]
+fn a_coupling_is_the_same_as_the_prompts_it_makes() -> Result<()> {
+    let (Tiny { config, .. }, weights) = tiny()?;
+    let expected = embeddings(&weights, &config)?;
+    // Carries the own prompts of the other tower that stand where it had its carried ones: the vision
+    // tower's own stand last, the text tower's first, so one way each remains the same.
+    for coupling in [Coupling::TextToVision, Coupling::None] {
+        let weights = uncoupled(&weights, &config, coupling)?;
+        let config = Config { coupling, ..config.clone() };
+        assert_close(&embeddings(&weights, &config)?, &expected, TINY);
+    }
+    // Here the vision tower's first own prompts are those that the text tower made, and those are
+    // carried back: another model, which shows in the texts alone.
+    let coupling = Coupling::VisionToText;
+    let weights = uncoupled(&weights, &config, coupling)?;
+    let one_way = embeddings(&weights, &Config { coupling, ..config.clone() })?;
+    let pictures = 2 * config.embed;
+    assert_close(&one_way[..pictures], &expected[..pictures], TINY);
+    assert!(difference(&one_way[pictures..], &expected[pictures..]) > 1e-4);
+    Ok(())
+}
+
+#[test]
+fn a_prefix_is_the_same_as_positions_of_zeros() -> Result<()> {
+    let (Tiny { config, .. }, weights) = tiny()?;
+    let prefix = Config { prompt_place: PromptPlace::Prefix, ..config.clone() };
+    let name = "positional_embedding";
+    let width = config.text_width;
+    let table = weights.get(name, &[config.context, width])?;
+    let prompts = config.prompt_tokens();
+    let zeros = vec![0.0; prompts * width];
+    let spread = [&table[..width], &zeros, &table[width..]].concat();
+    let inserted = Config { context: config.context + prompts, ..config };
+    let mut weights_inserted = weights.clone();
+    weights_inserted.insert(name, Tensor::new([inserted.context, width], spread)?);
+    assert_eq!(inserted.word_limit(), prefix.word_limit());
+    let expected = embeddings(&weights_inserted, &inserted)?;
+    assert_close(&embeddings(&weights, &prefix)?, &expected, TINY);
+    Ok(())
+}
+
+/// Weights of a stem of two stages that sorts the pixels of each patch into channels, raised above
+/// zero, and of a projection that undoes both: the same function as `weights` without a stem.
+fn sorting_stem(weights: &Weights, config: &Config) -> Result<(Weights, Config)> {
+    /// More than the darkest pixel is below zero.
+    const RAISE: f32 = 3.0;
+    let with_stem = Config { stem: vec![12, 48], ..config.clone() };
+    let one_at = |shape: [usize; 4], place: &dyn Fn(usize) -> Option<[usize; 3]>| {
+        let mut values = vec![0.0; shape.iter().product()];
+        for output in 0..shape[0] {
+            if let Some([input, y, x]) = place(output) {
+                values[((output * shape[1] + input) * shape[2] + y) * shape[3] + x] = 1.0;
+            }
+        }
+        Tensor::new(shape, values)
+    };
+    let split = |output: usize| (output / 4, output / 2 % 2, output % 2);
+    let mut made = weights.clone();
+    let mut add = |name: &str, weight: Tensor, bias: f32| {
+        let count = weight.shape()[0];
+        made.insert(format!("visual.stem.{name}.weight"), weight);
+        let bias = Tensor::new([count], vec![bias; count])?;
+        made.insert(format!("visual.stem.{name}.bias"), bias);
+        Result::Ok(())
+    };
+    let first = one_at([12, 3, 5, 5], &|output| {
+        let (input, down, right) = split(output);
+        Some([input, 2 + down, 2 + right])
+    })?;
+    add("0.conv", first, RAISE)?;
+    let is_corner = |output| matches!(split(output), (_, 0, 0));
+    let others = one_at([48, 12, 3, 3], &|output| {
+        let (input, down, right) = split(output);
+        (!is_corner(output)).then_some([input, 1 + down, 1 + right])
+    })?;
+    add("1.conv_1", others, 0.0)?;
+    add("1.conv_2", one_at([48, 48, 3, 3], &|output| Some([output, 1, 1]))?, 0.0)?;
+    let corners =
+        one_at([48, 12, 1, 1], &|output| is_corner(output).then_some([output / 4, 0, 0]))?;
+    add("1.skip", corners, 0.0)?;
+
+    let (width, patch) = (config.vision_width, config.patch);
+    let kernel = weights.get("visual.conv1.weight", &[width, 3, patch, patch])?;
+    let small = patch / 4;
+    let mut sorted = vec![0.0; kernel.len()];
+    for (index, value) in kernel.iter().enumerate() {
+        let (row, rest) = (index / (3 * patch * patch), index % (3 * patch * patch));
+        let (input, y, x) = (rest / (patch * patch), rest / patch % patch, rest % patch);
+        let channel = (input * 4 + y % 2 * 2 + x % 2) * 4 + y / 2 % 2 * 2 + x / 2 % 2;
+        sorted[((row * 48 + channel) * small + y / 4) * small + x / 4] = *value;
+    }
+    made.insert("visual.conv1.weight", Tensor::new([width, 48, small, small], sorted)?);
+
+    let name = "visual.positional_embedding";
+    let shape = [config.patches() + 1, width];
+    let mut positions = weights.get(name, &shape)?.to_vec();
+    let sums: Vec<f32> = kernel.chunks_exact(3 * patch * patch).map(|k| k.iter().sum()).collect();
+    for row in positions.chunks_exact_mut(width).skip(1) {
+        row.iter_mut().zip(&sums).for_each(|(position, sum)| *position -= RAISE * sum);
+    }
+    made.insert(name, Tensor::new(shape, positions)?);
+    Ok((made, with_stem))
+}
+
+#[test]
+fn a_stem_reads_the_pixels_that_it_should() -> Result<()> {
+    let (Tiny { config, .. }, weights) = tiny()?;
+    let expected = embeddings(&weights, &config)?;
+    let (weights, config) = sorting_stem(&weights, &config)?;
+    // Adding and subtracting the raise costs a digit.
+    assert_close(&embeddings(&weights, &config)?, &expected, 10.0 * TINY);
     Ok(())
 }
 
@@ -427,26 +513,6 @@ fn random_weights_are_those_of_their_seed() -> Result<()> {
     Ok(())
 }
 
-/// Milliseconds of `rounds` runs of each tower in turn, so that what else the machine does meets
-/// both; the median is what counts.
-fn race(towers: [&mut Tower; 2], run: impl Fn(&mut Tower) -> Result<Vec<f32>>) -> Result<[f64; 2]> {
-    const ROUNDS: usize = 15;
-    let mut times = [vec![], vec![]];
-    let [first, second] = towers;
-    for _ in 0..ROUNDS {
-        for (tower, times) in [&mut *first, &mut *second].into_iter().zip(&mut times) {
-            #[expect(clippy::disallowed_methods, reason = "measures the processor, not a schedule")]
-            let start = std::time::Instant::now();
-            run(tower)?;
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-        }
-    }
-    Ok(times.map(|mut times| {
-        times.sort_by(f64::total_cmp);
-        times[ROUNDS / 2]
-    }))
-}
-
 /// `cargo test --release --workspace --test towers -- --ignored --nocapture`
 #[test]
 #[ignore = "measures speed, which a busy machine spoils"]
@@ -457,7 +523,7 @@ fn folding_pays() -> Result<()> {
     let mut folded = Tower::open(&folded_vision(&weights, &config)?)?;
     let mut unfolded = Tower::open(&unfolded_vision(&weights, &config)?)?;
     let [fast, slow] =
-        race([&mut folded, &mut unfolded], |tower| tower.embed_pixels(&shape, &pixels))?;
+        tower::race([&mut folded, &mut unfolded], |tower| tower.embed_pixels(&shape, &pixels))?;
     println!("vision: {fast:.1} ms folded, {slow:.1} ms unfolded, {:.2}x", slow / fast);
     assert!(slow / fast >= 1.08);
 
@@ -466,7 +532,7 @@ fn folding_pays() -> Result<()> {
     for words in [5, 24, 67] {
         let text = ids(&config, &[(0..words).map(|word| 320 + word).collect()], 0);
         let [fast, slow] =
-            race([&mut folded, &mut unfolded], |tower| tower.embed_ids(text.clone()))?;
+            tower::race([&mut folded, &mut unfolded], |tower| tower.embed_ids(text.clone()))?;
         println!("{words} words: {fast:.1} ms folded, {slow:.1} ms unfolded, {:.2}x", slow / fast);
         assert!(slow / fast >= 1.08);
     }

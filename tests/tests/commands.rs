@@ -45,6 +45,33 @@ fn a_whole_bundle_is_shown_and_verified() {
 }
 
 #[test]
+fn the_towers_of_a_bundle_are_chosen_by_precision() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("bundle").display().to_string();
+    let random = ["bench", "random-bundle", "--size", "tiny", "--precisions", "f32,int8"];
+    let run = spotterd(&[&random[..], &["--out", &bundle]].concat());
+    assert_eq!(run.code, 0, "{}", run.err);
+    let verify = |precision| spotterd(&["bundle", "verify", &bundle, "--precision", precision]);
+    for precision in ["f32", "int8"] {
+        let run = verify(precision);
+        assert_eq!(run.code, 0, "{precision}: {}{}", run.out, run.err);
+    }
+    refused(&verify("f16"), 2, &["choose f32 or int8"]);
+    refused(&verify("f64"), 2, &["f32, f16 or int8"]);
+
+    let good = data("images/000000000785.jpg").display().to_string();
+    let scores = |precision| {
+        let arguments = ["--precision", precision, "--text", "a man", "--json", &good];
+        let run = spotterd(&[&["match", "--bundle", &bundle][..], &arguments].concat());
+        assert_eq!(run.code, 0, "{}", run.err);
+        run.out
+    };
+    let (exact, int8) = (scores("f32"), scores("int8"));
+    assert!(exact != int8, "{exact}");
+    assert_eq!(scores("int8"), int8);
+}
+
+#[test]
 fn a_broken_bundle_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = copy_of_bundle(folder.path());

@@ -16,7 +16,7 @@ use spotter_e2e::{
     rig::{self, Mosquitto, Watcher, topic},
     rtsp::ServerProcess,
 };
-use spotter_models::session::{Runtime, SessionOptions};
+use spotter_models::session::{Precision, Runtime, SessionOptions};
 use spotterd::{
     clock::{Clock, Stop, SystemClock},
     engine::Engine,
@@ -131,8 +131,11 @@ fn each_of_six_persons_over_rtsp_becomes_a_track() {
         slot: slot.clone(),
     })
     .unwrap();
-    let engine =
-        Engine { runtime: Runtime::load(None).unwrap(), options: SessionOptions::default() };
+    let engine = Engine {
+        runtime: Runtime::load(None).unwrap(),
+        options: SessionOptions::default(),
+        precision: Precision::F32,
+    };
     let mut detector = engine.detector("deimv2-femto").unwrap();
     let mut watch = Watch::new(camera, Arc::default());
     let mut stopwatch = Stopwatch::new(clock);

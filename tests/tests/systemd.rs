@@ -25,12 +25,13 @@ use spotter_e2e::program::{self, tiny_bundle};
 use spotter_models::{
     Rgb,
     bundle::Bundle,
-    session::{Runtime, SessionOptions},
+    session::{Precision, Runtime, SessionOptions},
 };
 use spotterd::{
     clock::{Clock, ManualClock, Mono, Stop},
     detect::{Detector, Found, Layout},
     embed::Embedder,
+    engine::Engine,
     frame::{CameraId, Frame, Pixels, Pts},
     health::{Hearts, STALLED_AFTER},
     notify::{Notifier, Watchdog},
@@ -280,9 +281,13 @@ impl Detector for Frozen {
 
 fn embedding() -> Embedding {
     let bundle = Bundle::open(tiny_bundle().as_ref()).unwrap();
-    let runtime = Runtime::load(None).unwrap();
+    let engine = Engine {
+        runtime: Runtime::load(None).unwrap(),
+        options: SessionOptions::default(),
+        precision: Precision::F32,
+    };
     Embedding {
-        embedder: Embedder::open(&runtime, &bundle, &SessionOptions::default()).unwrap(),
+        embedder: Embedder::open(&engine, &bundle).unwrap(),
         matcher: Matcher::new(Arc::default(), Arc::default()),
         ledger: Ledger::new(Limits::default(), SmallRng::seed_from_u64(1)),
         portraits: Portraits::default(),

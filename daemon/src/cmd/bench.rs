@@ -13,7 +13,7 @@ use ort::{session::Session, value::TensorRef};
 use spotter_models::{
     Generation,
     bundle::{self, Draft},
-    manifest::{Licence, Lineage},
+    manifest::{Licence, Lineage, Precision},
     preprocess::Preprocess,
     probe::Probe,
     session::{Runtime, SessionOptions},
@@ -68,6 +68,9 @@ impl Size {
 pub struct EmbedArgs {
     #[arg(long, value_enum, default_value = "full")]
     size: Size,
+    /// Number format of the folded tower; the naive export is f32
+    #[arg(long, default_value = "f32", value_parser = super::model::parse_precision)]
+    precision: Precision,
     /// Threads inside the operators
     #[arg(long, default_value_t = 1, value_parser = super::model::parse_threads)]
     threads: usize,
@@ -93,6 +96,9 @@ pub struct RandomArgs {
     /// The same seed gives the same weights
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Number formats of its towers
+    #[arg(long, default_value = "f32", value_delimiter = ',', value_parser = super::model::parse_precision)]
+    precisions: Vec<Precision>,
     /// The folder to make
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
@@ -109,7 +115,8 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
 }
 
 fn random_bundle(args: &RandomArgs) -> Result<ExitCode> {
-    let generation = write_random(args.size, args.seed, &args.out, args.library.as_deref())?;
+    let RandomArgs { size, seed, precisions, out, library } = args;
+    let generation = write_random(*size, (*seed, precisions), out, library.as_deref())?;
     super::print(&format!("bundle {generation} in {}\n", args.out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -120,7 +127,7 @@ fn random_bundle(args: &RandomArgs) -> Result<ExitCode> {
 /// Where ONNX Runtime is not there or the folder cannot be written.
 pub(super) fn write_random(
     size: Size,
-    seed: u64,
+    (seed, precisions): (u64, &[Precision]),
     out: &Path,
     library: Option<&Path>,
 ) -> Result<Generation, spotter_models::Error> {
@@ -136,9 +143,12 @@ pub(super) fn write_random(
         parent: None,
         lineage: Lineage::default(),
         licence: Licence { weights: "CC0-1.0".into(), data: "none".into() },
+        data: None,
+        intended_use: None,
         evaluation: serde_json::Map::new(),
         weights: &weights,
         config: &config,
+        precisions,
         preprocess,
         probe: &probe,
         cohort: None,
@@ -180,7 +190,7 @@ fn embed(args: &EmbedArgs) -> Result<ExitCode> {
     let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
     let open = |name: &str, model: Vec<u8>| runtime.open(name.as_ref(), &model, &options);
     let weights = towers::random(&config, 1)?;
-    let mut ours = open("folded", towers::folded_vision(&weights, &config)?)?;
+    let mut ours = open("folded", towers::vision_tower(&weights, &config, args.precision)?)?;
     let mut peer = open("unfolded", towers::unfolded_vision(&weights, &config)?)?;
     drop(weights);
     let shape = [args.batch, 3, config.height, config.width];
@@ -210,8 +220,8 @@ fn embed(args: &EmbedArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = format!(
-        "vision tower, f32, batch {}, {} threads, {} rounds\n",
-        args.batch, args.threads, args.rounds
+        "vision tower, {}, batch {}, {} threads, {} rounds\n",
+        args.precision, args.batch, args.threads, args.rounds
     );
     for (name, spread, unit) in [
         ("folded", &timing.ours_ms, "ms"),

@@ -10,12 +10,11 @@ use spotter_models::{
     Generation,
     bundle::{Bundle, Store},
     cohort::Cohort,
-    manifest::Precision,
     probe::Probe,
     session::{TextTower, VisionTower},
 };
 
-use crate::cmd::model::EngineArgs;
+use crate::{cmd::model::EngineArgs, engine::Engine};
 
 /// Show, verify, install and switch model bundles
 #[derive(Subcommand)]
@@ -131,11 +130,12 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     }
     let engine = args.engine.engine()?;
     let probe = Probe::of(&bundle)?;
-    let mut vision = VisionTower::open(&engine.runtime, &bundle, Precision::F32, &engine.options)?;
-    let mut text = TextTower::open(&engine.runtime, &bundle, Precision::F32, &engine.options)?;
+    let Engine { runtime, options, precision } = &engine;
+    let mut vision = VisionTower::open(runtime, &bundle, *precision, options)?;
+    let mut text = TextTower::open(runtime, &bundle, *precision, options)?;
     let report = probe.run(&mut vision, &mut text)?;
     let generation = bundle.generation();
-    let (verdict, code) = match report.check(Precision::F32) {
+    let (verdict, code) = match report.check(*precision) {
         Ok(()) => {
             (format!("{generation} is whole and computes what it should here"), ExitCode::SUCCESS)
         }

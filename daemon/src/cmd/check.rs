@@ -139,7 +139,8 @@ fn engine(config: &Config) -> crate::Result<Engine> {
             format!("{} has no {provider} provider", runtime.library().display()),
         ));
     }
-    Ok(Engine { runtime, options: SessionOptions { provider, ..SessionOptions::default() } })
+    let options = SessionOptions { provider, ..SessionOptions::default() };
+    Ok(Engine { runtime, options, precision: config.inference.precision })
 }
 
 fn detector(config: &Config, engine: &Engine) -> crate::Result<String> {

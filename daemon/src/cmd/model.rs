@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use spotter_models::{
     bundle::Bundle,
+    manifest::Precision,
     session::{Provider, Runtime, SessionOptions, TextTower},
 };
 
@@ -28,6 +29,9 @@ pub(super) struct EngineArgs {
     /// What runs the models: cpu, cuda or tensorrt
     #[arg(long, default_value = "cpu", value_parser = parse_provider)]
     pub provider: Provider,
+    /// Number format of the bundle's towers: f32, f16 for a GPU, int8 for a processor
+    #[arg(long, default_value = "f32", value_parser = parse_precision)]
+    pub precision: Precision,
     /// The ONNX Runtime library, where it is not found by itself
     #[arg(long, value_name = "FILE")]
     pub library: Option<PathBuf>,
@@ -59,6 +63,10 @@ fn parse_provider(name: &str) -> std::result::Result<Provider, String> {
         .ok_or_else(|| "use cpu, cuda or tensorrt".into())
 }
 
+pub(super) fn parse_precision(name: &str) -> std::result::Result<Precision, String> {
+    name.parse().map_err(|_| "use f32, f16 or int8".into())
+}
+
 impl EngineArgs {
     /// Loads the library.
     pub fn engine(&self) -> Result<Engine> {
@@ -69,6 +77,7 @@ impl EngineArgs {
                 threads: self.threads,
                 ..SessionOptions::default()
             },
+            precision: self.precision,
         })
     }
 }
@@ -93,11 +102,11 @@ pub(super) struct Opened {
 
 impl Opened {
     pub fn embedder(&self) -> Result<Embedder> {
-        Embedder::open(&self.engine.runtime, &self.bundle, &self.engine.options)
+        Embedder::open(&self.engine, &self.bundle)
     }
 
     pub fn text_tower(&self) -> Result<TextTower> {
-        embed::text_tower(&self.engine.runtime, &self.bundle, &self.engine.options)
+        embed::text_tower(&self.engine, &self.bundle)
     }
 
     pub fn detector(&self) -> Result<Box<dyn Detector>> {

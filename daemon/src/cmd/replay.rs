@@ -171,8 +171,7 @@ fn create(path: &Path) -> Result<Box<dyn Write>> {
 fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matching> {
     let policy = args.policy.open(bundle)?;
     let wanted = args.alerts.as_deref().map(file::read).transpose()?.unwrap_or_default();
-    let mut reader =
-        TowerReader::new(embed::text_tower(&engine.runtime, bundle, &engine.options)?)?;
+    let mut reader = TowerReader::new(embed::text_tower(engine, bundle)?)?;
     let arm = |Wanted { id, text }| {
         let text = reader
             .read(&text)
@@ -185,7 +184,7 @@ fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matchi
         Ok(ArmedAlert { id, revision: None, spec: None, text, without, threshold })
     };
     let armed = wanted.into_iter().map(arm).collect::<Result<Vec<_>>>()?;
-    let embedder = Embedder::open(&engine.runtime, bundle, &engine.options)?;
+    let embedder = Embedder::open(engine, bundle)?;
     let matcher = Matcher::new(Arc::new(Armed::new(armed)?), Arc::default());
     Ok(Matching::new(embedder, matcher))
 }

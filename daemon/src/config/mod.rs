@@ -13,7 +13,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use spotter_models::session::Provider;
+use spotter_models::session::{Precision, Provider};
 use toml::Spanned;
 
 pub use broker::Mqtt;
@@ -87,6 +87,8 @@ pub struct Inference {
     pub library: Option<PathBuf>,
     /// `cpu`, `cuda` or `tensorrt`. One that cannot run here is an error, never replaced in silence.
     pub provider: Provider,
+    /// Which of the bundle's towers: `f32`, `f16` for a GPU, or `int8` for a processor.
+    pub precision: Precision,
 }
 
 fn default_site() -> String {

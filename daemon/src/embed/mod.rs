@@ -5,14 +5,16 @@ mod queue;
 use spotter_models::{
     Embedding, RgbView,
     bundle::Bundle,
-    manifest::Precision,
     preprocess::Preprocessor,
-    session::{Runtime, SessionOptions, TextTower, VisionTower},
+    session::{TextTower, VisionTower},
 };
 
 pub use queue::{Item, Queue};
 
-use crate::error::{Error, Result};
+use crate::{
+    engine::Engine,
+    error::{Error, Result},
+};
 
 /// The vision tower with its preprocessing. Owned by one thread.
 pub struct Embedder {
@@ -22,12 +24,13 @@ pub struct Embedder {
 }
 
 impl Embedder {
-    /// Opens the bundle's vision tower.
+    /// Opens the bundle's vision tower of the engine's precision.
     ///
     /// # Errors
-    /// Where the tower is broken or the provider cannot run here.
-    pub fn open(runtime: &Runtime, bundle: &Bundle, options: &SessionOptions) -> Result<Self> {
-        let tower = VisionTower::open(runtime, bundle, Precision::F32, options)?;
+    /// Where the bundle has none of it, the tower is broken or the provider cannot run here.
+    pub fn open(engine: &Engine, bundle: &Bundle) -> Result<Self> {
+        let Engine { runtime, options, precision } = engine;
+        let tower = VisionTower::open(runtime, bundle, *precision, options)?;
         let preprocessor = Preprocessor::new(*tower.preprocess())?;
         let pixels = vec![0.0; tower.preprocess().len()];
         Ok(Self { tower, preprocessor, pixels })
@@ -61,14 +64,10 @@ impl Embedder {
     }
 }
 
-/// Opens the bundle's text tower.
+/// Opens the bundle's text tower of the engine's precision.
 ///
 /// # Errors
 /// As [`Embedder::open`].
-pub fn text_tower(
-    runtime: &Runtime,
-    bundle: &Bundle,
-    options: &SessionOptions,
-) -> Result<TextTower> {
-    Ok(TextTower::open(runtime, bundle, Precision::F32, options)?)
+pub fn text_tower(engine: &Engine, bundle: &Bundle) -> Result<TextTower> {
+    Ok(TextTower::open(&engine.runtime, bundle, engine.precision, &engine.options)?)
 }

@@ -1,15 +1,18 @@
 //! A model bundle: a folder with a manifest, two towers and a probe.
 //!
-//! `Bundle` opens and verifies one, `write` makes one, `Store` keeps several and says which is
+//! `Bundle` opens and verifies one, `write` makes one, `pack` and `fold` carry one in a fraction of its
+//! size, `Store` keeps several and says which is
 //! current. Nothing here runs a model.
 
 mod aside;
 mod folder;
+mod pack;
 mod store;
 mod write;
 
 use std::path::{Path, PathBuf};
 
+pub use pack::{fold, pack};
 pub use store::{Installed, Store};
 pub use write::{Draft, write, write_with_cohort};
 

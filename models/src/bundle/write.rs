@@ -10,11 +10,12 @@ use crate::{
     },
     cohort::Cohort,
     manifest::{
-        self, FileRecord, Licence, Lineage, MAX_FILE_BYTES, Manifest, Precision, TokenizerRecord,
+        self, DataRecord, FileRecord, Licence, Lineage, MAX_FILE_BYTES, Manifest, Precision,
+        TokenizerRecord,
     },
     preprocess::Preprocess,
     probe::Probe,
-    towers::{Config, Weights, folded_text, folded_vision},
+    towers::{Config, Weights, text_tower, vision_tower},
 };
 
 /// What a bundle is made from.
@@ -30,12 +31,18 @@ pub struct Draft<'a> {
     pub lineage: Lineage,
     /// Terms of use.
     pub licence: Licence,
+    /// What the trained tensors were trained on, if that is known.
+    pub data: Option<DataRecord>,
+    /// What the backbone's makers say it is meant for, if they do.
+    pub intended_use: Option<String>,
     /// What its evaluation measured.
     pub evaluation: serde_json::Map<String, serde_json::Value>,
     /// The weights of both towers.
     pub weights: &'a Weights,
     /// Their shapes.
     pub config: &'a Config,
+    /// The number formats to write, at least one and none twice; both towers in each.
+    pub precisions: &'a [Precision],
     /// How crops become inputs.
     pub preprocess: Preprocess,
     /// Golden inputs and outputs of these weights.
@@ -67,8 +74,11 @@ pub fn write(dir: &Path, draft: &Draft<'_>) -> Result<Generation> {
         Ok(())
     };
     // One after the other: at full size each tower has hundreds of megabytes.
-    add(Precision::F32.vision_file(), folded_vision(draft.weights, draft.config)?)?;
-    add(Precision::F32.text_file(), folded_text(draft.weights, draft.config)?)?;
+    for &precision in draft.precisions {
+        let (weights, config) = (draft.weights, draft.config);
+        add(precision.vision_file(), vision_tower(weights, config, precision)?)?;
+        add(precision.text_file(), text_tower(weights, config, precision)?)?;
+    }
     add(manifest::PROBE_FILE.into(), draft.probe.to_bytes()?)?;
     if let Some(cohort) = draft.cohort {
         add(manifest::COHORT_FILE.into(), cohort.to_bytes()?)?;
@@ -106,7 +116,7 @@ pub fn write_with_cohort(dir: &Path, source: &Bundle, cohort: &Cohort) -> Result
 }
 
 /// Makes room for the folder: its parent is made, an older one of its name is not touched.
-fn make_room(dir: &Path) -> Result<()> {
+pub(super) fn make_room(dir: &Path) -> Result<()> {
     if dir.symlink_metadata().is_ok() {
         return Err(Error::invalid(
             format!("bundle folder {}", dir.display()),
@@ -129,9 +139,11 @@ fn manifest_of(draft: &Draft<'_>, files: BTreeMap<String, FileRecord>) -> Result
         config: draft.config.clone(),
         preprocess: draft.preprocess,
         tokenizer: TokenizerRecord::clip()?,
-        precisions: vec![Precision::F32],
+        precisions: draft.precisions.to_vec(),
         files,
         licence: draft.licence.clone(),
+        data: draft.data.clone(),
+        intended_use: draft.intended_use.clone(),
         evaluation: draft.evaluation.clone(),
         probe: manifest::PROBE_FILE.into(),
         cohort: draft.cohort.map(|_| manifest::COHORT_FILE.into()),
@@ -141,8 +153,9 @@ fn manifest_of(draft: &Draft<'_>, files: BTreeMap<String, FileRecord>) -> Result
 /// Records of the right names, to check the rest of a manifest before the files exist.
 fn placeholder_files(draft: &Draft<'_>) -> BTreeMap<String, FileRecord> {
     let record = FileRecord { sha256: Digest::of(&[]), bytes: 1 };
-    [Precision::F32.vision_file(), Precision::F32.text_file(), manifest::PROBE_FILE.into()]
-        .into_iter()
+    let towers = draft.precisions.iter().flat_map(|p| [p.vision_file(), p.text_file()]);
+    towers
+        .chain([manifest::PROBE_FILE.into()])
         .chain(draft.cohort.map(|_| manifest::COHORT_FILE.into()))
         .map(|name| (name, record.clone()))
         .collect()

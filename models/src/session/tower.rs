@@ -7,7 +7,7 @@ use ort::{
     value::{Outlet, TensorElementType, TensorRef},
 };
 
-use super::{Model, Runtime, SessionOptions};
+use super::{Model, Provider, Runtime, SessionOptions};
 use crate::{
     Embedding, Error, Generation, Result, bundle::Bundle, manifest::Precision,
     preprocess::Preprocess, tokenize::TextInput, towers::Config,
@@ -108,11 +108,17 @@ fn check_outlet(
 /// Opens a tower of a bundle. The file's bytes are dropped as soon as the session has its own copy.
 fn open_file<T>(
     bundle: &Bundle,
-    precision: Precision,
+    (precision, provider): (Precision, Provider),
     file: String,
     open: impl FnOnce(Model<'_>) -> Result<T>,
 ) -> Result<T> {
     let manifest = bundle.manifest();
+    if precision == Precision::Int8 && provider != Provider::Cpu {
+        return Err(Error::invalid(
+            "precision",
+            format!("int8 towers are for the processor; choose f16 or f32 for {provider}"),
+        ));
+    }
     if !manifest.precisions.contains(&precision) {
         let held: Vec<&str> = manifest.precisions.iter().map(|held| held.name()).collect();
         return Err(Error::invalid(
@@ -143,7 +149,8 @@ impl VisionTower {
     /// Opens the vision tower of a bundle.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the bundle has no towers of this precision, [`Error::Mismatch`]
+    /// [`Error::Invalid`] where the bundle has no towers of this precision or the provider does not
+    /// run them, [`Error::Mismatch`]
     /// where the file's inputs and outputs are not those of the manifest, and those of
     /// [`Bundle::read`] and [`Runtime::open`].
     pub fn open(
@@ -152,7 +159,7 @@ impl VisionTower {
         precision: Precision,
         options: &SessionOptions,
     ) -> Result<Self> {
-        open_file(bundle, precision, precision.vision_file(), |model| {
+        open_file(bundle, (precision, options.provider), precision.vision_file(), |model| {
             Self::from_model(runtime, model, options)
         })
     }
@@ -222,7 +229,7 @@ impl TextTower {
         precision: Precision,
         options: &SessionOptions,
     ) -> Result<Self> {
-        open_file(bundle, precision, precision.text_file(), |model| {
+        open_file(bundle, (precision, options.provider), precision.text_file(), |model| {
             Self::from_model(runtime, model, options)
         })
     }

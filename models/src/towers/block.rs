@@ -173,42 +173,60 @@ impl<'a> Block<'a> {
     }
 }
 
-/// The rows of a block's prompts as they enter it, without positions: for vision the transferred
-/// ones first, for text the own ones first. Empty where the model has no prompts.
+/// The rows of a block's prompts as they enter it, without positions: for vision those carried over
+/// from the text tower, then its own; for text its own, then those carried over. Empty where the block
+/// has none.
 pub(super) fn prompts(
     weights: &Weights,
     config: &Config,
     side: Side,
     block: usize,
 ) -> Result<Vec<Vec<f64>>> {
-    let count = config.prompts;
-    if count == 0 {
+    if block >= config.prompted_layers() {
         return Ok(vec![]);
     }
-    let own = |side: Side| -> Result<Vec<&[f32]>> {
-        let (name, width) = match side {
-            Side::Vision => (VISION_PROMPTS, config.vision_width),
-            Side::Text => (TEXT_PROMPTS, config.text_width),
-        };
-        let all = weights.get(name, &[side.layers(config), count, width])?;
-        Ok(all.chunks_exact(width).skip(block * count).take(count).collect())
-    };
-    let (other, coupling) = match side {
-        Side::Vision => (Side::Text, "bpt.text_to_vision"),
-        Side::Text => (Side::Vision, "bpt.vision_to_text"),
-    };
-    let coupling = Linear::read(
-        weights,
-        &format!("{coupling}.{block}"),
-        side.width(config),
-        other.width(config),
-    )?;
-    let kept = own(side)?.into_iter().map(wide);
-    let transferred = own(other)?.into_iter().map(|row| coupling.apply(row));
+    let own = own_prompts(weights, config, side, block)?.into_iter().map(wide);
+    let carried = carried_prompts(weights, config, side, block)?.into_iter();
     Ok(match side {
-        Side::Vision => transferred.chain(kept).collect(),
-        Side::Text => kept.chain(transferred).collect(),
+        Side::Vision => carried.chain(own).collect(),
+        Side::Text => own.chain(carried).collect(),
     })
+}
+
+/// The prompts of a tower's own in a block that has any.
+fn own_prompts<'a>(
+    weights: &'a Weights,
+    config: &Config,
+    side: Side,
+    block: usize,
+) -> Result<Vec<&'a [f32]>> {
+    let (name, count) = match side {
+        Side::Vision => (VISION_PROMPTS, config.own_vision_prompts()),
+        Side::Text => (TEXT_PROMPTS, config.own_text_prompts()),
+    };
+    let width = side.width(config);
+    let all = weights.get(name, &[config.prompted_layers(), count, width])?;
+    Ok(all.chunks_exact(width).skip(block * count).take(count).collect())
+}
+
+/// The first prompts of the other tower, carried over into this one; none where no coupling does it.
+fn carried_prompts(
+    weights: &Weights,
+    config: &Config,
+    side: Side,
+    block: usize,
+) -> Result<Vec<Vec<f64>>> {
+    let (other, name, is_coupled) = match side {
+        Side::Vision => (Side::Text, "bpt.text_to_vision", config.coupling.into_vision()),
+        Side::Text => (Side::Vision, "bpt.vision_to_text", config.coupling.into_text()),
+    };
+    if !is_coupled {
+        return Ok(vec![]);
+    }
+    let name = format!("{name}.{block}");
+    let coupling = Linear::read(weights, &name, side.width(config), other.width(config))?;
+    let rows = own_prompts(weights, config, other, block)?.into_iter().take(config.prompts);
+    Ok(rows.map(|row| coupling.apply(row)).collect())
 }
 
 /// A row in double precision, in which the folding computes.

@@ -35,6 +35,17 @@ impl Matrix {
         (0..heads).flat_map(rows).copied().collect()
     }
 
+    /// The weights of the first `count` inputs, and those of the others.
+    pub(super) fn split_inputs(&self, count: usize) -> [Matrix; 2] {
+        let (first, others) = self.weight.split_at(count * self.outputs);
+        let part = |inputs, weight: &[f32]| Matrix {
+            inputs,
+            outputs: self.outputs,
+            weight: weight.to_vec(),
+        };
+        [part(count, first), part(self.inputs - count, others)]
+    }
+
     /// The product of a row and the matrix.
     fn apply(&self, row: &[f64]) -> Vec<f64> {
         let mut product = vec![0f64; self.outputs];

@@ -7,12 +7,12 @@ use std::collections::HashMap;
 
 use prost::Message as _;
 
-use super::NORM_EPSILON;
 use super::onnx::{
     Attribute, Constant, Dimension, GraphProto, Model, Node, OperatorSet, Shape, TensorType,
     TypeProto, ValueInfo,
 };
 use super::tensor::little_endian;
+use super::{NORM_EPSILON, half};
 use crate::{Error, Result};
 
 /// The operator set: the first with `LayerNormalization`.
@@ -26,7 +26,10 @@ const LARGEST_MODEL_BYTES: usize = i32::MAX as usize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     F32 = 1,
+    U8 = 2,
+    I8 = 3,
     I64 = 7,
+    F16 = 10,
 }
 
 /// A size of an input or output.
@@ -35,6 +38,15 @@ pub(super) enum Size {
     Fixed(usize),
     /// Known only at run time.
     Named(&'static str),
+}
+
+/// A square convolution, all in pixels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kernel {
+    pub(super) side: usize,
+    pub(super) stride: usize,
+    /// Zeros around the picture.
+    pub(super) padding: usize,
 }
 
 /// A tensor that a node computes, or a constant or an input.
@@ -50,6 +62,10 @@ pub(super) struct Graph {
     shared: HashMap<Vec<i64>, Value>,
     /// Vectors of ones, the scales of normalisations whose own is folded away.
     ones: HashMap<usize, Value>,
+    /// Numbers that repeat, by their bits.
+    scalars: HashMap<u32, Value>,
+    /// The first constant that half precision cannot hold.
+    too_large: Option<String>,
 }
 
 impl Graph {
@@ -59,6 +75,8 @@ impl Graph {
             scope: name.into(),
             shared: HashMap::new(),
             ones: HashMap::new(),
+            scalars: HashMap::new(),
+            too_large: None,
         }
     }
 
@@ -84,9 +102,42 @@ impl Graph {
         self.proto.output.push(value_info(name, Element::F32, sizes));
     }
 
-    /// A constant of numbers.
+    /// A constant of 32-bit numbers.
     pub(super) fn floats(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
         self.constant(name, Element::F32, shape, little_endian(values))
+    }
+
+    /// A constant of 16-bit numbers. One that they cannot hold is an error of [`Graph::finish`].
+    pub(super) fn halves(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Value {
+        let is_lost = |value: &f32| !half::to_float(half::from_float(*value)).is_finite();
+        let lost = values.iter().find(|value| is_lost(value));
+        let bytes = values.iter().flat_map(|value| half::from_float(*value).to_le_bytes());
+        let value = self.constant(name, Element::F16, shape, bytes.collect());
+        if let (Some(lost), None) = (lost, &self.too_large) {
+            self.too_large = Some(format!("{lost} in {}", value.0));
+        }
+        value
+    }
+
+    /// A constant of 8-bit numbers.
+    pub(super) fn bytes(&mut self, name: &str, shape: &[usize], values: &[i8]) -> Value {
+        let bytes = values.iter().map(|value| value.cast_unsigned()).collect();
+        self.constant(name, Element::I8, shape, bytes)
+    }
+
+    /// A constant of one unsigned 8-bit number, without axes.
+    pub(super) fn byte(&mut self, name: &str, value: u8) -> Value {
+        self.constant(name, Element::U8, &[], vec![value])
+    }
+
+    /// A constant of one 32-bit number, without axes; equal ones are one constant.
+    pub(super) fn scalar(&mut self, value: f32) -> Value {
+        if let Some(value) = self.scalars.get(&value.to_bits()) {
+            return value.clone();
+        }
+        let constant = self.floats("scalar", &[], &[value]);
+        self.scalars.insert(value.to_bits(), constant.clone());
+        constant
     }
 
     /// A vector of whole numbers; equal ones are one constant.
@@ -149,6 +200,40 @@ impl Graph {
         self.node("Mul", &[a, b], vec![])
     }
 
+    pub(super) fn div(&mut self, a: &Value, b: &Value) -> Value {
+        self.node("Div", &[a, b], vec![])
+    }
+
+    /// The larger of each pair.
+    pub(super) fn max(&mut self, a: &Value, b: &Value) -> Value {
+        self.node("Max", &[a, b], vec![])
+    }
+
+    pub(super) fn abs(&mut self, x: &Value) -> Value {
+        self.node("Abs", &[x], vec![])
+    }
+
+    /// The largest over the last axis, which stays with a size of one.
+    pub(super) fn largest_of_last(&mut self, x: &Value) -> Value {
+        let attributes = vec![Attribute::ints("axes", &[-1]), Attribute::int("keepdims", 1)];
+        self.node("ReduceMax", &[x], attributes)
+    }
+
+    pub(super) fn cast(&mut self, x: &Value, to: Element) -> Value {
+        self.node("Cast", &[x], vec![Attribute::int("to", to as i64)])
+    }
+
+    /// The nearest whole number to `x / step`, the even one of two, plus `zero`, within what the type of
+    /// `zero` holds.
+    pub(super) fn quantise(&mut self, x: &Value, step: &Value, zero: &Value) -> Value {
+        self.node("QuantizeLinear", &[x, step, zero], vec![])
+    }
+
+    /// The matrix product of `a - zero` and `b`, all of 8 bits, in 32 bits.
+    pub(super) fn matmul_integer(&mut self, a: &Value, b: &Value, zero: &Value) -> Value {
+        self.node("MatMulInteger", &[a, b, zero], vec![])
+    }
+
     pub(super) fn relu(&mut self, x: &Value) -> Value {
         self.node("Relu", &[x], vec![])
     }
@@ -184,15 +269,28 @@ impl Graph {
     pub(super) fn unit_length(&mut self, x: &Value) -> Value {
         let attributes = vec![Attribute::ints("axes", &[-1]), Attribute::int("keepdims", 1)];
         let length = self.node("ReduceL2", &[x], attributes);
-        self.node("Div", &[x, &length], vec![])
+        self.div(x, &length)
     }
 
-    /// Convolution without padding whose stride is its kernel of `side` x `side`.
-    pub(super) fn patches(&mut self, pixels: &Value, weight: &Value, side: usize) -> Value {
-        let sides = [side as i64; 2];
-        let attributes =
-            vec![Attribute::ints("kernel_shape", &sides), Attribute::ints("strides", &sides)];
-        self.node("Conv", &[pixels, weight], attributes)
+    /// Convolution of [N,C,H,W].
+    pub(super) fn convolve(
+        &mut self,
+        x: &Value,
+        weight: &Value,
+        bias: Option<&Value>,
+        Kernel { side, stride, padding }: Kernel,
+    ) -> Value {
+        let ints = |name: &str, value: usize, count| {
+            Attribute::ints(name, &vec![i64::try_from(value).unwrap_or(i64::MAX); count])
+        };
+        let attributes = vec![
+            ints("kernel_shape", side, 2),
+            ints("strides", stride, 2),
+            // Before and after each of both axes.
+            ints("pads", padding, 4),
+        ];
+        let inputs: Vec<&Value> = [x, weight].into_iter().chain(bias).collect();
+        self.node("Conv", &inputs, attributes)
     }
 
     /// A 0 in `sizes` keeps the size at its place, a -1 is computed.
@@ -249,7 +347,7 @@ impl Graph {
     /// Through floats, which hold every token id exactly: `ArgMax` of i64 is missing in some
     /// runtimes.
     pub(super) fn largest(&mut self, ids: &Value) -> Value {
-        let floats = self.node("Cast", &[ids], vec![Attribute::int("to", Element::F32 as i64)]);
+        let floats = self.cast(ids, Element::F32);
         let attributes = vec![Attribute::int("axis", 1), Attribute::int("keepdims", 0)];
         self.node("ArgMax", &[&floats], attributes)
     }
@@ -268,9 +366,16 @@ impl Graph {
     /// The bytes of the model file.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where they would exceed what protobuf can hold.
+    /// [`Error::Invalid`] where they would exceed what protobuf can hold, [`Error::Mismatch`] where a
+    /// constant exceeds what half precision can.
     pub(super) fn finish(self) -> Result<Vec<u8>> {
         let name = self.proto.name.clone();
+        if let Some(constant) = self.too_large {
+            return Err(Error::mismatch(
+                format!("the {name} tower"),
+                format!("{constant} is more than f16 holds, 65504; export it as f32"),
+            ));
+        }
         let model = Model {
             ir_version: Some(IR_VERSION),
             producer_name: "spotter".into(),

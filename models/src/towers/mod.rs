@@ -1,27 +1,30 @@
 //! The two towers: weights in, folded ONNX graphs out.
 //!
 //! `weights` reads and checks tensors, `layout` says which ones a model has, `fold` holds the
-//! algebra that removes what no input can change, `folded` and `unfolded` write the graphs
-//! between the inputs and outputs of `contract`. Nothing
-//! here runs a model; a picture or text never comes in.
+//! algebra that removes what no input can change, `arithmetic` how each precision multiplies, `folded`
+//! and `unfolded` write the graphs between the inputs and outputs of `contract`. Nothing here runs a
+//! model; a picture or text never comes in.
 
+mod arithmetic;
 mod block;
 mod config;
 mod contract;
 mod fold;
 mod folded;
 mod graph;
+mod half;
 pub mod layout;
 mod onnx;
 pub mod positions;
 mod random;
 mod start;
+mod stem;
 mod tensor;
 mod unfolded;
 mod weights;
 
 pub use config::{Config, Coupling, PromptPlace};
-pub use folded::{folded_text, folded_vision};
+pub use folded::{folded_text, folded_vision, text_tower, vision_tower};
 pub use layout::{Start, TensorSpec, is_trained, tensors};
 pub use random::random;
 pub use start::starting_weights;

@@ -3,13 +3,14 @@
 //!
 //! Slower than `folded` and equal to it; tests and benchmarks hold the two against each other.
 
+use super::arithmetic::Arithmetic;
 use super::block::{self, Affine, Block, Linear};
 use super::contract::{Opening, close};
 use super::fold::narrow;
 use super::graph::{Graph, Value};
 use super::layout::{Side, TOKEN_TABLE, VISION_POSITIONS};
-use super::{Config, MASKED, Weights};
-use crate::Result;
+use super::{Config, MASKED, PromptPlace, Weights, stem};
+use crate::{Result, manifest::Precision};
 
 /// The vision tower with the inputs and outputs of [`folded_vision`](super::folded_vision).
 ///
@@ -25,11 +26,12 @@ pub fn unfolded_vision(weights: &Weights, config: &Config) -> Result<Vec<u8>> {
     };
     x = tower.layer_norm("visual.ln_pre", &x)?;
     for index in 0..config.vision_layers {
-        if index > 0
-            && let Some(prompts) = tower.prompts(index)?
-        {
+        if index > 0 && index <= config.prompted_layers() {
             let kept = tower.graph.slice_at(&x, 0, config.patches() as i64 + 1, 1);
-            x = tower.graph.concat(&[&kept, &prompts], 1);
+            x = match tower.prompts(index)? {
+                Some(prompts) => tower.graph.concat(&[&kept, &prompts], 1),
+                None => kept,
+            };
         }
         x = tower.block(index, &x, None)?;
     }
@@ -45,19 +47,27 @@ pub fn unfolded_vision(weights: &Weights, config: &Config) -> Result<Vec<u8>> {
 pub fn unfolded_text(weights: &Weights, config: &Config) -> Result<Vec<u8>> {
     let Opening { graph, input: ids, batch } = Opening::new(weights, config, Side::Text)?;
     let mut tower = Tower { graph, weights, config, side: Side::Text, batch };
-    let tokens = tower.tokens(&ids)?;
-    let mut x = tower.with_text_prompts(0, &tokens, 1)?;
-    let [positions, mask] = tower.positions_and_mask(&ids)?;
-    x = tower.graph.add(&x, &positions);
+    let mut x = tower.tokens(&ids)?;
+    // Prompts in positions take them from the words; those of a prefix have none.
+    if config.prompt_place == PromptPlace::Prefix {
+        x = tower.add_positions(&ids, &x)?;
+    }
+    x = tower.with_text_prompts(0, &x)?;
+    if config.prompt_place == PromptPlace::Inserted {
+        x = tower.add_positions(&ids, &x)?;
+    }
+    let masks = [0, config.prompt_tokens()].map(|prompts| tower.mask(&ids, prompts));
     for index in 0..config.text_layers {
         if index > 0 {
-            x = tower.with_text_prompts(index, &x, 1 + config.prompt_tokens())?;
+            x = tower.with_text_prompts(index, &x)?;
         }
-        x = tower.block(index, &x, Some(&mask))?;
+        let mask = &masks[usize::from(tower.prompts_within(index) > 0)];
+        x = tower.block(index, &x, Some(mask))?;
     }
     x = tower.layer_norm("ln_final", &x)?;
     let end = tower.graph.largest(&ids);
-    let inserted = tower.graph.ints(&[config.prompt_tokens() as i64]);
+    let inserted = tower.prompts_within(config.text_layers - 1);
+    let inserted = tower.graph.ints(&[inserted as i64]);
     let end = tower.graph.add(&end, &inserted);
     let end = tower.graph.row_of_each(&x, &end);
     tower.finish(&end, "text_projection")
@@ -81,11 +91,9 @@ impl Tower<'_> {
 
     /// Class token and patches with their positions: [N,1+patches,width].
     fn patches(&mut self, pixels: &Value) -> Result<Value> {
-        let (width, patch) = (self.config.vision_width, self.config.patch);
-        let kernel = self.constant("visual.conv1.weight", &[width, 3, patch, patch])?;
-        let patches = self.graph.patches(pixels, &kernel, patch);
-        let patches = self.graph.reshape(&patches, &[0, width as i64, -1]);
-        let patches = self.graph.transpose(&patches, &[0, 2, 1]);
+        let width = self.config.vision_width;
+        let exact = Arithmetic::new(Precision::F32);
+        let patches = stem::patches(&mut self.graph, exact, self.weights, self.config, pixels)?;
         let class = self.constant("visual.class_embedding", &[width])?;
         let class = self.graph.reshape(&class, &[1, 1, width as i64]);
         let class = self.graph.expand(&class, &self.batch);
@@ -108,22 +116,38 @@ impl Tower<'_> {
         })
     }
 
-    /// Positions and causal mask of the L ids and the prompts between them.
-    fn positions_and_mask(&mut self, ids: &Value) -> Result<[Value; 2]> {
-        let context = self.config.context;
-        let zero = self.graph.ints(&[0]);
-        let inserted = self.graph.ints(&[self.config.prompt_tokens() as i64]);
+    /// Prompts between the tokens of a text that go through a block.
+    fn prompts_within(&self, index: usize) -> usize {
+        if index < self.config.prompted_layers() { self.config.prompt_tokens() } else { 0 }
+    }
+
+    /// The L ids and `inserted` prompts, a vector of one number.
+    fn length(&mut self, ids: &Value, inserted: usize) -> Value {
+        let inserted = self.graph.ints(&[inserted as i64]);
         let length = self.graph.size(ids, 1);
-        let length = self.graph.add(&length, &inserted);
-        let positions =
-            self.constant("positional_embedding", &[context, self.config.text_width])?;
+        self.graph.add(&length, &inserted)
+    }
+
+    fn add_positions(&mut self, ids: &Value, x: &Value) -> Result<Value> {
+        let shape = [self.config.context, self.config.text_width];
+        let positions = self.constant("positional_embedding", &shape)?;
+        let zero = self.graph.ints(&[0]);
+        let length = self.length(ids, self.config.prompt_positions());
         let positions = self.graph.slice(&positions, &zero, &length, 0);
-        let mask: Vec<f32> = (0..context * context)
-            .map(|cell| if cell % context > cell / context { MASKED } else { 0.0 })
+        Ok(self.graph.add(x, &positions))
+    }
+
+    /// Causal mask of the L ids and the prompts between them.
+    fn mask(&mut self, ids: &Value, prompts: usize) -> Value {
+        let most = self.config.context + prompts;
+        let zero = self.graph.ints(&[0]);
+        let length = self.length(ids, prompts);
+        let mask: Vec<f32> = (0..most * most)
+            .map(|cell| if cell % most > cell / most { MASKED } else { 0.0 })
             .collect();
-        let mask = self.graph.floats("mask", &[context, context], &mask);
+        let mask = self.graph.floats("mask", &[most, most], &mask);
         let mask = self.graph.slice(&mask, &zero, &length, 0);
-        Ok([positions, self.graph.slice(&mask, &zero, &length, 1)])
+        self.graph.slice(&mask, &zero, &length, 1)
     }
 
     /// The prompts of a block for the whole batch: [N,prompts,width].
@@ -137,12 +161,17 @@ impl Tower<'_> {
         Ok(Some(self.graph.expand(&rows, &self.batch)))
     }
 
-    /// Puts a block's prompts after the first token; what lies before `words` goes.
-    fn with_text_prompts(&mut self, index: usize, x: &Value, words: usize) -> Result<Value> {
-        let Some(prompts) = self.prompts(index)? else { return Ok(x.clone()) };
+    /// Puts a block's prompts after the first token, in place of those of the block before.
+    fn with_text_prompts(&mut self, index: usize, x: &Value) -> Result<Value> {
+        let old = index.checked_sub(1).map_or(0, |before| self.prompts_within(before));
+        let prompts = self.prompts(index)?;
+        if old == 0 && prompts.is_none() {
+            return Ok(x.clone());
+        }
         let start = self.graph.slice_at(x, 0, 1, 1);
-        let words = self.graph.slice_at(x, words as i64, i64::MAX, 1);
-        Ok(self.graph.concat(&[&start, &prompts, &words], 1))
+        let words = self.graph.slice_at(x, 1 + old as i64, i64::MAX, 1);
+        let parts: Vec<&Value> = [&start].into_iter().chain(&prompts).chain([&words]).collect();
+        Ok(self.graph.concat(&parts, 1))
     }
 
     fn block(&mut self, index: usize, x: &Value, mask: Option<&Value>) -> Result<Value> {

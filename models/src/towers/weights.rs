@@ -8,7 +8,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use super::layout::{TOKEN_TABLE, VISION_POSITIONS, tensors};
 use super::positions::{self, Grid};
 use super::tensor::little_endian;
-use super::{Config, Tensor};
+use super::{Config, Tensor, half};
 use crate::{Error, Result};
 
 /// Tensors that complete CLIP files hold and towers do not need.
@@ -83,6 +83,35 @@ impl Weights {
     /// [`Error::Io`] where it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let entries = self.tensors.iter().map(|(name, tensor)| (name, Little(tensor)));
+        safetensors::serialize_to_file(entries, None, path).map_err(|error| match error {
+            safetensors::SafeTensorError::IoError(source) => Error::io(path)(source),
+            error => Error::internal(format!("writing {}", path.display()), error),
+        })
+    }
+
+    /// The same rounded to half precision, which [`Weights::write_half`] keeps exactly.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where a value is too large for it.
+    pub fn to_half(&self) -> Result<Self> {
+        let round = |name: &String, tensor: &Tensor| {
+            let round = |value: &f32| half::to_float(half::from_float(*value));
+            let values: Vec<f32> = tensor.values().iter().map(round).collect();
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(Error::invalid(name, "holds values beyond half precision"));
+            }
+            Ok((name.clone(), Tensor::new(tensor.shape(), values)?))
+        };
+        let tensors = self.tensors.iter().map(|(name, tensor)| round(name, tensor));
+        Ok(Self { tensors: tensors.collect::<Result<_>>()? })
+    }
+
+    /// Writes one safetensors file in half precision, half as large.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written.
+    pub fn write_half(&self, path: &Path) -> Result<()> {
+        let entries = self.tensors.iter().map(|(name, tensor)| (name, Half(tensor)));
         safetensors::serialize_to_file(entries, None, path).map_err(|error| match error {
             safetensors::SafeTensorError::IoError(source) => Error::io(path)(source),
             error => Error::internal(format!("writing {}", path.display()), error),
@@ -255,6 +284,28 @@ impl safetensors::View for Little<'_> {
     }
 }
 
+/// What safetensors writes of a tensor in half precision.
+struct Half<'a>(&'a Tensor);
+
+impl safetensors::View for Half<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F16
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
+        let halves = self.0.values().iter().map(|value| half::from_float(*value));
+        halves.flat_map(u16::to_le_bytes).collect::<Vec<u8>>().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.values().len() * 2
+    }
+}
+
 /// The values as f32; `None` for types that hold no weights.
 fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
     let data = view.data();
@@ -263,31 +314,29 @@ fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
         Dtype::F32 => Some(
             data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
         ),
-        Dtype::F16 => Some(halves().map(half_to_float).collect()),
+        Dtype::F16 => Some(halves().map(half::to_float).collect()),
         Dtype::BF16 => Some(halves().map(|bits| f32::from_bits(u32::from(bits) << 16)).collect()),
         _ => None,
     }
 }
 
-/// IEEE 754 half precision.
-fn half_to_float(bits: u16) -> f32 {
-    /// The value of the lowest bit of the smallest halves.
-    const SMALLEST: f32 = 1.0 / (1 << 24) as f32;
-    let sign = u32::from(bits & 0x8000) << 16;
-    let exponent = u32::from(bits >> 10) & 0x1f;
-    let fraction = u32::from(bits & 0x3ff);
-    let magnitude = match exponent {
-        0 => (fraction as f32 * SMALLEST).to_bits(),
-        0x1f => 0x7f80_0000 | (fraction << 13),
-        // 112 is the difference of the two formats' exponent biases.
-        _ => ((exponent + 112) << 23) | (fraction << 13),
-    };
-    f32::from_bits(sign | magnitude)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_rounded_to_half_precision_survives_its_file() {
+        let mut weights = Weights::default();
+        weights.insert("a", Tensor::new([3].as_slice(), vec![0.1, -65_000.0, 1e-6]).unwrap());
+        let rounded = weights.to_half().unwrap();
+        assert_ne!(rounded, weights);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("half.safetensors");
+        weights.write_half(&path).unwrap();
+        assert_eq!(Weights::read(&[&path]).unwrap(), rounded);
+        weights.insert("b", Tensor::new([1].as_slice(), vec![1e6]).unwrap());
+        assert!(weights.to_half().unwrap_err().to_string().starts_with("b:"));
+    }
 
     #[test]
     fn files_of_half_precision_are_read() {
@@ -303,24 +352,5 @@ mod tests {
         for name in ["half", "brain"] {
             assert_eq!(weights.get(name, &[2]).unwrap(), [1.0, -2.0], "{name}");
         }
-    }
-
-    #[test]
-    fn halves_become_floats() {
-        let cases = [
-            (0x3c00, 1.0),
-            (0xc000, -2.0),
-            (0x7bff, 65504.0),
-            (0x0001, 5.960_464_5e-8),
-            (0x03ff, 6.097_555e-5),
-            (0x0400, 6.103_515_6e-5),
-            (0x3555, 0.333_251_95),
-            (0x7c00, f32::INFINITY),
-        ];
-        for (bits, value) in cases {
-            assert_eq!(half_to_float(bits), value, "{bits:#x}");
-        }
-        assert!(half_to_float(0x7e00).is_nan());
-        assert!(half_to_float(0x8000).is_sign_negative());
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rand::Rng;
-use spotter_models::assets;
+use spotter_models::{assets, manifest::Precision};
 
 use super::Args;
 use crate::{
@@ -83,7 +83,12 @@ impl Folder {
         if !bundle.join("manifest.json").is_file() {
             // What an interrupted run left.
             remove(&bundle)?;
-            bench::write_random(Size::Tiny, SEED, &bundle, args.library.as_deref())?;
+            bench::write_random(
+                Size::Tiny,
+                (SEED, &[Precision::F32]),
+                &bundle,
+                args.library.as_deref(),
+            )?;
         }
         Ok(bundle)
     }

@@ -1,0 +1,163 @@
+//! A pack: what a bundle is folded from, a fraction of its size.
+//!
+//! A folder with `pack.json` (what the manifest will say), the base's and the trained tensors, the probe
+//! and, where there is one, the cohort. A pack can be committed or sent where a bundle would be too
+//! large; the towers are folded where they are used, always to the same bundle.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::write::{Draft, make_room, write};
+use crate::{
+    Digest, Error, Generation, Result,
+    bundle::aside::{self, Aside},
+    cohort::Cohort,
+    manifest::{COHORT_FILE, DataRecord, Licence, Lineage, PROBE_FILE, Precision},
+    preprocess::Preprocess,
+    probe::Probe,
+    towers::{Config, Weights},
+};
+
+/// What the manifest will say.
+const PACK_FILE: &str = "pack.json";
+/// The frozen tensors.
+const BASE_FILE: &str = "base.safetensors";
+/// The trained tensors.
+const ADAPTERS_FILE: &str = "adapters.safetensors";
+/// Largest `pack.json` that is read, in bytes.
+const MAX_BYTES: usize = 4 << 20;
+/// Largest file of weights that is read, in bytes.
+const MAX_WEIGHT_BYTES: u64 = 4 << 30;
+
+/// The parts of a [`Draft`] that are neither weights nor embeddings.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Said {
+    name: String,
+    created_at: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parent: Option<Generation>,
+    lineage: Lineage,
+    licence: Licence,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<DataRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    intended_use: Option<String>,
+    evaluation: serde_json::Map<String, serde_json::Value>,
+    config: Config,
+    preprocess: Preprocess,
+    has_cohort: bool,
+}
+
+/// Writes a pack into the new folder `dir`, which appears complete or not at all. `base` and `adapters`
+/// are the bytes of the weights' files that the draft was made from; the lineage gets their hashes.
+///
+/// # Errors
+/// As [`write`], and [`Error::Mismatch`] where the files do not hold the draft's weights.
+pub fn pack(dir: &Path, draft: &Draft<'_>, base: &[u8], adapters: Option<&[u8]>) -> Result<()> {
+    make_room(dir)?;
+    if weights(dir, base, adapters)? != *draft.weights {
+        return Err(Error::mismatch("pack", "the files of weights do not hold the draft's"));
+    }
+    let said = Said {
+        name: draft.name.clone(),
+        created_at: draft.created_at.clone(),
+        parent: draft.parent,
+        lineage: Lineage { base: Some(Digest::of(base)), adapters: adapters.map(Digest::of) },
+        licence: draft.licence.clone(),
+        data: draft.data.clone(),
+        intended_use: draft.intended_use.clone(),
+        evaluation: draft.evaluation.clone(),
+        config: draft.config.clone(),
+        preprocess: draft.preprocess,
+        has_cohort: draft.cohort.is_some(),
+    };
+    let json = serde_json::to_vec_pretty(&said).map_err(|e| Error::internal(PACK_FILE, e))?;
+    let aside = Aside::create(aside::beside(dir)?)?;
+    aside.bytes(BASE_FILE, base)?;
+    if let Some(adapters) = adapters {
+        aside.bytes(ADAPTERS_FILE, adapters)?;
+    }
+    aside.bytes(PROBE_FILE, &draft.probe.to_bytes()?)?;
+    if let Some(cohort) = draft.cohort {
+        aside.bytes(COHORT_FILE, &cohort.to_bytes()?)?;
+    }
+    aside.bytes(PACK_FILE, &[json.as_slice(), b"\n"].concat())?;
+    aside.finish(dir)
+}
+
+/// Folds a pack's towers into the bundle `out`, a new folder. The same pack and precisions give the
+/// same bundle.
+///
+/// # Errors
+/// [`Error::Corrupt`] where a file of the pack is missing, changed or does not fit the others;
+/// those of [`write`].
+pub fn fold(pack: &Path, out: &Path, precisions: &[Precision]) -> Result<Generation> {
+    let path = pack.join(PACK_FILE);
+    let bytes = read(&path, MAX_BYTES as u64)?;
+    let mut json = serde_json::Deserializer::from_slice(&bytes);
+    let said: Said = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| Error::corrupt(&path, format!("is no pack: {error}")))?;
+    said.config.validate().map_err(|error| Error::corrupt(&path, error.to_string()))?;
+    let checked = |name: &str, hash: Digest| -> Result<Vec<u8>> {
+        let path = pack.join(name);
+        let bytes = read(&path, MAX_WEIGHT_BYTES)?;
+        match Digest::of(&bytes) == hash {
+            true => Ok(bytes),
+            false => Err(Error::corrupt(path, "is not the file that pack.json names; copy the pack again")),
+        }
+    };
+    let Some(hash) = said.lineage.base else {
+        return Err(Error::corrupt(path, "names no base"));
+    };
+    let base = checked(BASE_FILE, hash)?;
+    let adapters = said.lineage.adapters.map(|hash| checked(ADAPTERS_FILE, hash)).transpose()?;
+    let weights = weights(pack, &base, adapters.as_deref())?;
+    let probe = pack.join(PROBE_FILE);
+    let probe = Probe::parse(&probe, &read(&probe, MAX_WEIGHT_BYTES)?)?;
+    let cohort = pack.join(COHORT_FILE);
+    let cohort = match said.has_cohort {
+        true => Some(Cohort::parse(&cohort, &read(&cohort, MAX_WEIGHT_BYTES)?)?),
+        false => None,
+    };
+    let draft = Draft {
+        name: said.name,
+        created_at: said.created_at,
+        parent: said.parent,
+        lineage: said.lineage,
+        licence: said.licence,
+        data: said.data,
+        intended_use: said.intended_use,
+        evaluation: said.evaluation,
+        weights: &weights,
+        config: &said.config,
+        precisions,
+        preprocess: said.preprocess,
+        probe: &probe,
+        cohort: cohort.as_ref(),
+    };
+    write(out, &draft)
+}
+
+fn weights(pack: &Path, base: &[u8], adapters: Option<&[u8]>) -> Result<Weights> {
+    let mut weights = Weights::from_bytes(&pack.join(BASE_FILE), base)?;
+    if let Some(adapters) = adapters {
+        for (name, tensor) in Weights::from_bytes(&pack.join(ADAPTERS_FILE), adapters)?.iter() {
+            weights.insert(name, tensor.clone());
+        }
+    }
+    Ok(weights)
+}
+
+/// Reads a file that must not be larger than `most` bytes.
+fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
+    if bytes.len() as u64 > most {
+        return Err(Error::corrupt(path, format!("is larger than {most} bytes")));
+    }
+    Ok(bytes)
+}
