@@ -6,20 +6,32 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use spotter_models::Digest;
+use spotter_models::{
+    Digest,
+    towers::{Config, random},
+};
 use spotter_trainer::{
     Error,
     ablate::{Child, Finished, Job, Plan, Stop, Summary, Table, run},
+    base::{Base, Origin},
     evaluate::{Counts, DataRecord, Intervals, ModelRecord, Part, Ranking, Report},
+    recipe::Recipe,
 };
 use tempfile::TempDir;
 
 const PLAN: &str = r#"
 title = "Prompts and data"
 seeds = [1, 2]
-recipe = { base = "base", model = { prompts = 4, coupling = "both" } }
+base = "bases/small"
+data = "persons"
+[machine]
+threads = 2
+[recipe]
+schedule.epochs = 9
+prompts = { total = 8, coupling = "both" }
 [[evaluate]]
 name = "val"
 data = "data"
@@ -33,11 +45,11 @@ ids = "1-100"
 [[row]]
 name = "cskt"
 [[row]]
-name = "cskt-8"
-recipe = { model = { prompts = 8 } }
+name = "cskt-16"
+recipe.prompts.total = 16
 [[row]]
 name = "half"
-recipe = { fraction = 0.5 }
+recipe.data.share = 0.5
 seeds = [1]
 "#;
 
@@ -79,12 +91,12 @@ fn report(r1: f64) -> Report {
     }
 }
 
-/// A training in no time, whose R@1 is known: ten times the prompts, plus the seed.
+/// A training in no time, whose R@1 is known.
 fn quick(job: &Job) -> Finished {
-    let prompts = job.setting("prompts").unwrap().as_integer().unwrap();
-    let r1 = 10.0 * prompts as f64 / 2.0 + f64::from(job.seed);
+    let prompts = job.recipe.prompts.total;
+    let r1 = 2.5 * prompts as f64 + f64::from(job.seed);
     Finished {
-        trained_parameters: 1000 * prompts as u64,
+        trained_parameters: 500 * prompts as u64,
         minutes: 1.5,
         steps: 200,
         peak_memory_mib: 321.0,
@@ -109,25 +121,39 @@ fn a_row_changes_what_it_names_and_the_same_settings_have_the_same_hash() {
     let jobs = plan(PLAN).jobs().unwrap();
     let titles: Vec<String> = jobs.iter().map(Job::title).collect();
     let expected =
-        ["cskt (seed 1)", "cskt (seed 2)", "cskt-8 (seed 1)", "cskt-8 (seed 2)", "half (seed 1)"];
+        ["cskt (seed 1)", "cskt (seed 2)", "cskt-16 (seed 1)", "cskt-16 (seed 2)", "half (seed 1)"];
     assert_eq!(titles, expected);
-    let eight = &jobs[2];
-    assert_eq!(eight.setting("prompts").unwrap().as_integer(), Some(8));
-    assert_eq!(eight.setting("coupling").unwrap().as_str(), Some("both"), "the rest stays");
-    assert_eq!(eight.setting("seed").unwrap().as_integer(), Some(1));
-    assert_eq!(eight.all_but("prompts"), jobs[0].all_but("prompts"));
-    assert_ne!(eight.all_but("coupling"), jobs[0].all_but("coupling"));
+    let sixteen = &jobs[2];
+    assert_eq!(sixteen.setting("prompts.total").unwrap().as_integer(), Some(16));
+    assert_eq!(
+        sixteen.setting("prompts.coupling").unwrap().as_str(),
+        Some("both"),
+        "the rest stays"
+    );
+    assert_eq!(sixteen.setting("loss.kind").unwrap().as_str(), Some("sdm"), "a default");
+    assert_eq!((sixteen.setting("prompts.depth"), sixteen.setting("a.b")), (None, None));
+    assert_eq!((sixteen.recipe.seed, sixteen.recipe.schedule.epochs), (1, 9.0));
+    assert_eq!(sixteen.all_but("prompts.total"), jobs[0].all_but("prompts.total"));
+    assert_ne!(sixteen.all_but("prompts.coupling"), jobs[0].all_but("prompts.coupling"));
     let hashes: Vec<&str> = jobs.iter().map(|job| job.settings.as_str()).collect();
     for (n, hash) in hashes.iter().enumerate() {
         assert!(!hashes[..n].contains(hash), "{hash} twice");
     }
-    let turned =
-        PLAN.replace(r#"prompts = 4, coupling = "both""#, r#"coupling = "both", prompts = 4"#);
-    assert_eq!(plan(&turned).jobs().unwrap()[0].settings, jobs[0].settings);
-    for (from, to) in
-        [("prompts = 4", "prompts = 5"), ("1-100", "1-99"), (r#""base""#, r#""other""#)]
-    {
-        assert_ne!(plan(&PLAN.replace(from, to)).jobs().unwrap()[0].settings, jobs[0].settings);
+    let first = |text: &str| plan(text).jobs().unwrap()[0].settings.clone();
+    for (from, to) in [
+        (r#"total = 8, coupling = "both""#, r#"coupling = "both", total = 8"#),
+        ("schedule.epochs = 9", "schedule.epochs = 9\nloss.kind = \"sdm\""),
+        ("threads = 2", "threads = 1"),
+    ] {
+        assert_eq!(first(&PLAN.replace(from, to)), jobs[0].settings, "{to}");
+    }
+    for (from, to) in [
+        ("total = 8", "total = 10"),
+        ("1-100", "1-99"),
+        ("bases/small", "bases/large"),
+        ("\"persons\"", "\"others\""),
+    ] {
+        assert_ne!(first(&PLAN.replace(from, to)), jobs[0].settings, "{to}");
     }
     // A name is no setting.
     let renamed = PLAN.replace(r#"name = "cskt""#, r#"name = "paper""#);
@@ -142,12 +168,17 @@ fn a_plan_that_cannot_be_is_refused_with_the_reason() {
         ("rows = 3", "rows"),
         ("[[row]]\nname = 3", "row[0].name"),
         (&PLAN.replace("seeds = [1, 2]", "seeds = []"), "seed"),
-        (&PLAN.replace("cskt-8", "cskt"), "two rows `cskt`"),
-        (&PLAN.replace("cskt-8", "../x"), "no name"),
-        (&PLAN.replace("cskt-8", "a b"), "no name"),
+        (&PLAN.replace("cskt-16", "cskt"), "two rows `cskt`"),
+        (&PLAN.replace("cskt-16", "../x"), "no name"),
+        (&PLAN.replace("cskt-16", "a b"), "no name"),
         (&PLAN.replace(r#"name = "few""#, r#"name = "val""#), "two evaluation sets `val`"),
         (&PLAN.replace("[1, 2]", "[1, 1]"), "two trainings `cskt (seed 1)`"),
         (&PLAN.replace("1-100", "x"), "x"),
+        (&PLAN.replace("total = 8", "total = 7"), "prompts.total"),
+        (&PLAN.replace("schedule.epochs", "schedule.epoch"), "epoch"),
+        (&PLAN.replace("base = ", "bases = "), "bases"),
+        (&PLAN.replace("base = \"bases/small\"", ""), "base model"),
+        (&PLAN.replace("data = \"persons\"", ""), "learn from"),
         (&PLAN.replace("split = \"val\"", "split = \"dev\""), "dev"),
     ] {
         let error = Plan::parse(Path::new("plan.toml"), text).unwrap_err().to_string();
@@ -167,7 +198,7 @@ fn what_the_table_has_is_not_done_again() {
     assert_eq!((summary.done, summary.kept, trained.len()), (0, 5, 0));
     assert_eq!(fs::read_to_string(out.join("table.csv")).unwrap(), text);
     let more =
-        format!("{PLAN}[[row]]\nname = \"sixteen\"\nseeds = [3]\nrecipe.model.prompts = 16\n");
+        format!("{PLAN}[[row]]\nname = \"sixteen\"\nseeds = [3]\nrecipe.prompts.total = 32\n");
     let (summary, trained) = carry_out(&more, &out);
     assert_eq!((summary.kept, trained), (5, vec!["sixteen (seed 3)".to_owned()]));
     // Killed while it wrote: the line that is not whole, and so its training, is done again.
@@ -189,9 +220,10 @@ fn what_the_table_has_is_not_done_again() {
         ("minutes", "1.50"),
         ("steps", "200"),
         ("peak_memory_mib", "321"),
-        ("prompts", "16"),
-        ("coupling", "both"),
-        ("fraction", ""),
+        ("prompts.total", "32"),
+        ("prompts.coupling", "both"),
+        ("method", "cskt"),
+        ("data.share", ""),
         ("queries", "10"),
     ] {
         assert_eq!(line.text(column), value, "{column}");
@@ -207,7 +239,7 @@ fn a_training_that_goes_wrong_does_not_stop_the_others_and_is_tried_again() {
     let mut train = |job: &Job, _: &Path| {
         calls += 1;
         match job.row.as_str() {
-            "cskt-8" => Err(Error::invalid("memory", "ran out")),
+            "cskt-16" => Err(Error::invalid("memory", "ran out")),
             _ => Ok(Some(quick(job))),
         }
     };
@@ -216,10 +248,10 @@ fn a_training_that_goes_wrong_does_not_stop_the_others_and_is_tried_again() {
     let summary = run(&plan(PLAN), folder.path(), &Stop::default(), &mut train, &mut say).unwrap();
     assert_eq!((calls, summary.done, summary.failed.len()), (5, 3, 2));
     assert!(summary.failed[0].1.contains("ran out") && !summary.stopped);
-    assert!(said.iter().any(|line| line.contains("cskt-8") && line.contains("ran out")));
+    assert!(said.iter().any(|line| line.contains("cskt-16") && line.contains("ran out")));
     let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
-    assert!(page.contains("Not done: cskt-8 (seed 1), cskt-8 (seed 2)."));
-    assert_eq!(carry_out(PLAN, folder.path()).1, ["cskt-8 (seed 1)", "cskt-8 (seed 2)"]);
+    assert!(page.contains("Not done: cskt-16 (seed 1), cskt-16 (seed 2)."));
+    assert_eq!(carry_out(PLAN, folder.path()).1, ["cskt-16 (seed 1)", "cskt-16 (seed 2)"]);
 }
 
 #[test]
@@ -266,24 +298,26 @@ fn the_page_compares_rows_over_their_seeds() {
         "Prompts and data",
         "Judged by val",
         "Judged by few",
-        "cskt-8",
+        "cskt-16",
         // Means of seeds 1 and 2, from the lower to the higher.
         "21.50 (21.0 – 22.0)",
         "41.50 (41.0 – 42.0)",
         // One seed: the interval over identities.
         "21.00 (16.0 – 26.0)",
         "R@1 over trained parameters",
-        "R@1 over prompts",
+        "R@1 over prompts in a block",
+        // `half` against `cskt`, which names no share and has all.
+        "R@1 over share of the identities",
     ] {
         assert!(page.contains(part), "{part} is not on the page");
     }
-    // `half` alone has a share of the data: nothing to compare it with.
-    assert!(!page.contains("R@1 over share of the identities"));
-    let shares = PLAN.replace("recipe = { base", "recipe = { fraction = 1.0, base");
+    // A method without prompts varies nothing by them, and is no point of that curve.
     let other = TempDir::new().unwrap();
-    carry_out(&shares, other.path());
+    carry_out(&PLAN.replace("[recipe]", "[recipe]\nmethod = \"dat\""), other.path());
     let page = fs::read_to_string(other.path().join("report.html")).unwrap();
-    assert!(page.contains("R@1 over share of the identities"));
+    assert!(
+        !page.contains("R@1 over prompts") && page.contains("R@1 over share of the identities")
+    );
 }
 
 /// A program in place of `spotter-trainer`, which writes down how it was called.
@@ -306,59 +340,48 @@ fn report_of_child() -> Report {
     report(42.0)
 }
 
-const TRAINS: &str = "mkdir -p \"$4\"\nprintf 'step,seconds\\n10,60\\n20,120\\n' > \"$4/log.csv\"\n\
-    printf '{\"trained_parameters\": 77, \"more\": 1}' > \"$4/run.json\"";
+/// What a finished training leaves behind.
+const TRAINS: &str = "mkdir -p \"$4\"\nprintf '{\"steps\": 20, \"kept\": 10, \"r1\": null, \
+    \"seconds\": 120.0, \"trained\": 77, \"total\": 100}' > \"$4/result.json\"";
+
+fn child(folder: &Path, train: &str, stop: &Stop) -> Child {
+    Child::new(program(folder, train), plan(PLAN).machine, stop.clone())
+}
 
 #[test]
 fn a_job_in_processes_of_its_own_is_trained_and_judged() {
     let folder = TempDir::new().unwrap();
-    let child = Child::new(program(folder.path(), TRAINS), Stop::default());
     let job = plan(PLAN).jobs().unwrap().remove(1);
+    let child = child(folder.path(), TRAINS, &Stop::default());
     let finished = child.carry_out(&job, folder.path()).unwrap().unwrap();
     assert_eq!((finished.trained_parameters, finished.steps, finished.minutes), (77, 20, 2.0));
     assert_eq!(finished.reports, [report_of_child(), report_of_child()]);
     assert!(finished.peak_memory_mib > 0.0);
     let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
-    let run = folder.path().join("run");
+    let (run, recipe) = (folder.path().join("run"), folder.path().join("recipe.toml"));
+    let (run, recipe) = (run.display(), recipe.display());
     let expected = [
-        format!("train {} --out {}", folder.path().join("recipe.toml").display(), run.display()),
-        format!("evaluate --run {} --json --data data --split val", run.display()),
-        format!(
-            "evaluate --run {} --json --data data --split test --distinct --ids 1-100",
-            run.display()
-        ),
+        format!("train {recipe} --out {run} --data persons --base bases/small --threads 2"),
+        format!("evaluate --run {run} --json --data data --split val"),
+        format!("evaluate --run {run} --json --data data --split test --distinct --ids 1-100"),
     ];
     assert_eq!(calls.lines().collect::<Vec<_>>(), expected);
-    let recipe = fs::read_to_string(folder.path().join("recipe.toml")).unwrap();
-    assert_eq!(recipe.parse::<toml::Table>().unwrap(), job.recipe);
-}
-
-#[test]
-fn zero_shot_judges_the_base_and_trains_nothing() {
-    let folder = TempDir::new().unwrap();
-    let child = Child::new(program(folder.path(), "exit 9"), Stop::default());
-    let text =
-        format!("{PLAN}[[row]]\nname = \"none\"\nseeds = [1]\nrecipe.method = \"zero-shot\"\n");
-    let job = plan(&text).jobs().unwrap().pop().unwrap();
-    let finished = child.carry_out(&job, folder.path()).unwrap().unwrap();
-    assert_eq!((finished.trained_parameters, finished.steps, finished.reports.len()), (0, 0, 2));
-    let calls = fs::read_to_string(folder.path().join("calls")).unwrap();
-    assert!(calls.starts_with("evaluate --base base --json"), "{calls}");
+    assert_eq!(Recipe::read(&folder.path().join("recipe.toml")).unwrap(), job.recipe);
 }
 
 #[test]
 fn a_process_that_fails_is_quoted_and_one_that_is_stopped_is_asked_once() {
     let folder = TempDir::new().unwrap();
     let job = plan(PLAN).jobs().unwrap().remove(0);
-    let child = Child::new(program(folder.path(), "echo no memory >&2\nexit 3"), Stop::default());
-    let error = child.carry_out(&job, folder.path()).unwrap_err().to_string();
+    let failing = child(folder.path(), "echo no memory >&2\nexit 3", &Stop::default());
+    let error = failing.carry_out(&job, folder.path()).unwrap_err().to_string();
     assert!(error.contains("no memory") && error.contains('3'), "{error}");
     // It saves what it has when it is interrupted.
     let saves = "trap 'echo saved >> saved; exit 1' INT\ntouch began\nwhile :; do sleep 0.05; done";
     let saves = saves.replace("saved;", &format!("'\\''{}/saved'\\'';", folder.path().display()));
     let saves = saves.replace("touch began", &format!("touch '{}/began'", folder.path().display()));
     let stop = Stop::default();
-    let child = Child::new(program(folder.path(), &saves), stop.clone());
+    let child = child(folder.path(), &saves, &stop);
     let finished = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| child.carry_out(&job, folder.path()));
         while !folder.path().join("began").exists() {
@@ -370,4 +393,104 @@ fn a_process_that_fails_is_quoted_and_one_that_is_stopped_is_asked_once() {
     });
     assert_eq!(finished.unwrap(), None);
     assert_eq!(fs::read_to_string(folder.path().join("saved")).unwrap(), "saved\n");
+}
+
+/// Two persons to learn from and two to be judged by, and a base of random weights.
+fn small_world(folder: &Path) {
+    fs::create_dir_all(folder.join("data/imgs")).unwrap();
+    let mut list = Vec::new();
+    for (person, colour) in ["red", "green", "blue", "white"].into_iter().enumerate() {
+        for view in 0..3u8 {
+            let file = format!("{person}_{view}.png");
+            let grey = 60 * person as u8 + 10 * view;
+            let picture = image::RgbImage::from_pixel(20, 50, image::Rgb([grey, 90, 255 - grey]));
+            picture.save(folder.join("data/imgs").join(&file)).unwrap();
+            list.push(serde_json::json!({
+                "split": if person < 2 { "train" } else { "val" },
+                "id": person,
+                "file_path": file,
+                "captions": [format!("a person in {colour}"), format!("{colour}, view {view}")],
+            }));
+        }
+    }
+    fs::write(folder.join("data/captions.json"), serde_json::to_vec(&list).unwrap()).unwrap();
+    let config = Config {
+        vision_width: 32,
+        vision_layers: 2,
+        vision_heads: 2,
+        patch: 16,
+        height: 48,
+        width: 16,
+        text_width: 32,
+        text_layers: 2,
+        text_heads: 2,
+        embed: 16,
+        prompts: 0,
+        vision_bottleneck: 0,
+        text_bottleneck: 0,
+        ..Config::vit_b16()
+    };
+    let origin = Origin {
+        name: "random".into(),
+        layout: "spotter-trainer".into(),
+        source_sha256: None,
+        licence: "CC0-1.0".into(),
+        data: "none".into(),
+        intended_use: "tests".into(),
+    };
+    Base::write(&folder.join("base"), &random(&config, 1).unwrap(), &config, &origin).unwrap();
+    fs::write(folder.join("plan.toml"), SMALL_PLAN).unwrap();
+}
+
+const SMALL_PLAN: &str = r#"
+base = "base"
+data = "data"
+[machine]
+threads = 1
+[recipe]
+schedule = { epochs = 2, warmup_epochs = 0 }
+batch.size = 4
+[[evaluate]]
+name = "val"
+data = "data"
+split = "val"
+[[row]]
+name = "zero-shot"
+recipe.method = "zero-shot"
+[[row]]
+name = "cskt"
+"#;
+
+#[test]
+fn the_command_trains_and_judges_for_real_and_does_nothing_twice() {
+    let folder = TempDir::new().unwrap();
+    small_world(folder.path());
+    let ablate = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        command.args(["ablate", "plan.toml", "--out", "out"]).current_dir(folder.path());
+        command.output().unwrap()
+    };
+    let output = ablate();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let table = Table::open(&folder.path().join("out")).unwrap();
+    let jobs = plan(SMALL_PLAN).jobs().unwrap();
+    let number = |job: &Job, column: &str| table.line(job, "val").unwrap().number(column).unwrap();
+    assert_eq!([0, 1].map(|job| number(&jobs[job], "queries")), [12.0, 12.0]);
+    // Twelve pairs of caption and picture make three steps an epoch.
+    assert_eq!([0, 1].map(|job| number(&jobs[job], "steps")), [0.0, 6.0]);
+    assert_eq!(number(&jobs[0], "trained_parameters"), 0.0);
+    assert!(number(&jobs[1], "trained_parameters") > 1000.0);
+    assert!([0, 1].iter().all(|job| number(&jobs[*job], "peak_memory_mib") > 1.0));
+    let before = fs::read_to_string(folder.path().join("out/table.csv")).unwrap();
+    let output = ablate();
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("0 done now, 2 done before"));
+    assert_eq!(fs::read_to_string(folder.path().join("out/table.csv")).unwrap(), before);
+    fs::write(folder.path().join("plan.toml"), SMALL_PLAN.replace("\"data\"", "\"nowhere\""))
+        .unwrap();
+    let output = ablate();
+    assert_eq!(output.status.code(), Some(1), "both rows fail");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere"));
+    fs::write(folder.path().join("plan.toml"), "rows = 1").unwrap();
+    assert_eq!(ablate().status.code(), Some(2));
 }

@@ -10,11 +10,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Finished, Job, Set, Stop};
+use super::{Finished, Job, Machine, Set, Stop};
 use crate::{
     base::read_json,
     error::{Error, Result},
-    report::training,
+    run,
 };
 
 /// The recipe as the training reads it, in the job's folder.
@@ -23,11 +23,6 @@ const RECIPE_FILE: &str = "recipe.toml";
 const RUN_FOLDER: &str = "run";
 /// What the processes printed.
 const PRINTED_FILE: &str = "printed.txt";
-/// What training wrote about itself; `trained_parameters` in it is read.
-const RUN_FILE: &str = "run.json";
-/// The setting that says what is trained, and its value where nothing is.
-const METHOD: &str = "method";
-const ZERO_SHOT: &str = "zero-shot";
 
 /// How often a process is looked at: often enough that a short one's memory is seen.
 const LOOK: Duration = Duration::from_millis(100);
@@ -36,6 +31,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct Child {
     program: PathBuf,
+    machine: Machine,
     stop: Stop,
 }
 
@@ -48,53 +44,49 @@ struct Ended {
 }
 
 impl Child {
-    /// Jobs by this program, which is `spotter-trainer`; `stop` is passed on to them.
-    pub fn new(program: PathBuf, stop: Stop) -> Self {
-        Self { program, stop }
+    /// Jobs by this program, which is `spotter-trainer`, on this machine; `stop` is passed on to it.
+    pub fn new(program: PathBuf, machine: Machine, stop: Stop) -> Self {
+        Self { program, machine, stop }
     }
 
     /// Trains and judges a job in its folder; `None` where it was stopped. A training that was stopped
-    /// before goes on. The method `zero-shot` trains nothing: the recipe's base is judged as it is.
+    /// before goes on.
     ///
     /// # Errors
     /// Where a process cannot be started or fails; the message ends with what it printed last.
     pub fn carry_out(&self, job: &Job, folder: &Path) -> Result<Option<Finished>> {
-        let (run, mut finished) = (folder.join(RUN_FOLDER), Finished::nothing());
-        let method = job.setting(METHOD).and_then(|method| method.as_str());
-        let model = if method == Some(ZERO_SHOT) {
-            let Some(base) = job.setting("base").and_then(|base| base.as_str()) else {
-                return Err(Error::invalid(job.title(), "has no `base` to judge as it is"));
-            };
-            ["--base".into(), PathBuf::from(base)]
-        } else {
-            let recipe = folder.join(RECIPE_FILE);
-            write_recipe(&recipe, job)?;
-            let ended = self.wait(
-                self.command(folder)?.arg("train").arg(&recipe).arg("--out").arg(&run),
-                folder,
-            )?;
-            if ended.stopped {
-                return Ok(None);
-            }
-            finished.peak_memory_mib = ended.peak_memory_mib;
-            finished.read_run(&run)?;
-            ["--run".into(), run]
-        };
+        let (run, recipe) = (folder.join(RUN_FOLDER), folder.join(RECIPE_FILE));
+        let text = job.recipe.to_text()?;
+        std::fs::write(&recipe, text).map_err(spotter_models::Error::io(&recipe))?;
+        let mut command = self.command(folder)?;
+        command.arg("train").arg(&recipe).arg("--out").arg(&run).arg("--data").arg(&job.data);
+        if let Some(base) = &job.base {
+            command.arg("--base").arg(base);
+        }
+        command.args(self.machine.options());
+        let training = self.wait(&mut command, folder)?;
+        // A training that is interrupted ends well too; only a finished one has a result.
+        if training.stopped || !run.join(run::RESULT).exists() {
+            return Ok(None);
+        }
+        let ended: run::Ended = read_json(&run.join(run::RESULT))?;
+        let mut reports = Vec::new();
         for (number, set) in (1..).zip(&job.sets) {
             let report = folder.join(format!("set-{number}.json"));
             let mut command = self.command(folder)?;
             command.stdout(fs::File::create(&report).map_err(spotter_models::Error::io(&report))?);
-            let ended = self.wait(evaluate(&mut command, &model, set), folder)?;
-            if ended.stopped {
+            if self.wait(evaluate(&mut command, &run, set), folder)?.stopped {
                 return Ok(None);
             }
-            // Training's is what is compared; without training, that of judging.
-            if method == Some(ZERO_SHOT) {
-                finished.peak_memory_mib = finished.peak_memory_mib.max(ended.peak_memory_mib);
-            }
-            finished.reports.push(read_json(&report)?);
+            reports.push(read_json(&report)?);
         }
-        Ok(Some(finished))
+        Ok(Some(Finished {
+            trained_parameters: ended.trained as u64,
+            minutes: ended.seconds / 60.0,
+            steps: ended.steps,
+            peak_memory_mib: training.peak_memory_mib,
+            reports,
+        }))
     }
 
     /// A command whose output goes into the job's folder.
@@ -139,41 +131,25 @@ impl Child {
     }
 }
 
-impl Finished {
-    fn nothing() -> Self {
-        Self {
-            trained_parameters: 0,
-            minutes: 0.0,
-            steps: 0,
-            peak_memory_mib: 0.0,
-            reports: Vec::new(),
-        }
-    }
-
-    /// What the training wrote: its log, and how many numbers it changed.
-    fn read_run(&mut self, run: &Path) -> Result<()> {
-        #[derive(serde::Deserialize)]
-        struct Run {
-            trained_parameters: u64,
-        }
-        let log = training::Table::read(&run.join(training::LOG_FILE))?.unwrap_or_default();
-        self.steps = log.column("step").last().copied().unwrap_or_default() as u64;
-        self.minutes = training::seconds(&log) / 60.0;
-        self.trained_parameters = read_json::<Run>(&run.join(RUN_FILE))?.trained_parameters;
-        Ok(())
+impl Machine {
+    /// As options of `train`.
+    fn options(&self) -> Vec<String> {
+        let number = |value: Option<usize>| value.map(|value| value.to_string());
+        let all = [
+            ("--device", self.device.clone()),
+            ("--threads", number(self.threads)),
+            ("--workers", number(self.workers)),
+            ("--cache-mib", number(self.cache_mib)),
+        ];
+        let given = all.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?]));
+        given.flatten().collect()
     }
 }
 
-fn write_recipe(path: &Path, job: &Job) -> Result<()> {
-    let text = toml::to_string_pretty(&job.recipe)
-        .map_err(|error| spotter_models::Error::internal("recipe", error))?;
-    Ok(fs::write(path, text).map_err(spotter_models::Error::io(path))?)
-}
-
-fn evaluate<'a>(command: &'a mut Command, model: &[PathBuf; 2], set: &Set) -> &'a mut Command {
+fn evaluate<'a>(command: &'a mut Command, run: &Path, set: &Set) -> &'a mut Command {
     // Debug names of a split are those of the command line but for their case.
     let split = format!("{:?}", set.split).to_lowercase();
-    command.arg("evaluate").args(model).arg("--json").arg("--data").arg(&set.data);
+    command.arg("evaluate").arg("--run").arg(run).arg("--json").arg("--data").arg(&set.data);
     command.args(["--split", &split]);
     if set.distinct {
         command.arg("--distinct");

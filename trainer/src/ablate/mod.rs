@@ -20,7 +20,7 @@ use std::{
 };
 
 pub use child::Child;
-pub use plan::{Job, Plan, Set};
+pub use plan::{Job, Machine, Plan, Set};
 pub use table::{Line, Table};
 
 use crate::{

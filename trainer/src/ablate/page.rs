@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use toml::Value;
+
 use super::{Job, Line, Plan, Table};
 use crate::{
     error::Result,
@@ -17,11 +19,17 @@ const BARS: &str = "R@1. Intervals: with one seed, 95 % over identities; with se
     lowest to the highest seed.";
 const TRAINED: &str = "R@1 over the numbers that training changed. Rows that train nothing are left \
     out.";
-/// Settings that rows may vary: name, axis, and what is said below the plot.
-const SETTINGS: [(&str, &str, &str); 2] = [
-    ("prompts", "prompts", "R@1 over prompts. Rows that differ in nothing else are joined."),
+/// Settings that rows may vary: name, value where it is absent, axis, and what is said below the plot.
+const SETTINGS: [(&str, Option<f64>, &str, &str); 2] = [
     (
-        "fraction",
+        "prompts.total",
+        None,
+        "prompts in a block",
+        "R@1 over prompts. Rows that differ in nothing else are joined.",
+    ),
+    (
+        "data.share",
+        Some(1.0),
         "share of the identities",
         "R@1 over the share of the identities trained on. Rows that differ in nothing else are joined.",
     ),
@@ -147,8 +155,8 @@ fn plots(cells: &[Cell<'_>]) -> Vec<(String, &'static str)> {
         let x = Axis::new("trained parameters").logarithmic();
         plots.push((plot::lines("R@1 over trained parameters", &x, &percent, &all), TRAINED));
     }
-    for (setting, axis, caption) in SETTINGS {
-        let varied = varied(cells, setting);
+    for (setting, absent, axis, caption) in SETTINGS {
+        let varied = varied(cells, setting, absent);
         let joined = varied.iter().filter_map(|(name, points)| series(name, points.clone()));
         let lines: Vec<Series<'_>> =
             joined.map(|dots| Series { line: true, labels: Vec::new(), ..dots }).collect();
@@ -176,12 +184,20 @@ fn series<'a>(name: &'a str, mut points: Vec<(f64, &Cell<'_>)>) -> Option<Series
 }
 
 /// Groups of cells of one set whose recipes differ in one setting alone, with its value.
-fn varied<'a>(cells: &'a [Cell<'a>], setting: &str) -> Vec<(String, Vec<(f64, &'a Cell<'a>)>)> {
+fn varied<'a>(
+    cells: &'a [Cell<'a>],
+    setting: &str,
+    absent: Option<f64>,
+) -> Vec<(String, Vec<(f64, &'a Cell<'a>)>)> {
     let mut groups: BTreeMap<(String, &str), Vec<(f64, &Cell<'_>)>> = BTreeMap::new();
-    for cell in cells {
-        let value = cell.job.setting(setting);
-        let value = value.and_then(|v| v.as_float().or_else(|| v.as_integer().map(|v| v as f64)));
-        if let Some(value) = value {
+    // What a method does not have or does not learn, it does not vary.
+    let matters = |cell: &&Cell<'_>| {
+        let method = cell.job.recipe.method;
+        method.learns() && (!setting.starts_with("prompts.") || method.has_prompts())
+    };
+    for cell in cells.iter().filter(matters) {
+        let number = |value: &Value| value.as_float().or(value.as_integer().map(|v| v as f64));
+        if let Some(value) = cell.job.setting(setting).map_or(absent, number) {
             groups.entry((cell.job.all_but(setting), cell.set)).or_default().push((value, cell));
         }
     }

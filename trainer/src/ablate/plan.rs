@@ -13,6 +13,8 @@ use toml::{Table, Value};
 use crate::{
     error::{Error, Result},
     evaluate::{Choice, Ids, Part},
+    method::Method,
+    recipe::Recipe,
 };
 
 /// Largest plan that is read, in bytes.
@@ -22,13 +24,20 @@ const MOST_JOBS: usize = 10_000;
 /// The setting of a recipe that makes two trainings of one row different.
 const SEED: &str = "seed";
 
-/// A plan's file.
+/// A plan's file. Folders in it are relative to where the program was started.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     /// What the page is called.
     #[serde(default = "default_title")]
     pub title: String,
+    /// The folder of the base model.
+    pub base: Option<PathBuf>,
+    /// The folder of what is learnt from.
+    pub data: Option<PathBuf>,
+    /// What computes; no part of what tells rows apart.
+    #[serde(default)]
+    pub machine: Machine,
     /// Settings of the recipe that all rows share.
     #[serde(default)]
     pub recipe: Table,
@@ -43,6 +52,20 @@ pub struct Plan {
     pub rows: Vec<RowPlan>,
 }
 
+/// What computes: options of `train` of the same names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// cpu or cuda.
+    pub device: Option<String>,
+    /// Threads of libtorch.
+    pub threads: Option<usize>,
+    /// Threads that decode pictures.
+    pub workers: Option<usize>,
+    /// Memory for decoded pictures.
+    pub cache_mib: Option<usize>,
+}
+
 /// One row.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -52,6 +75,10 @@ pub struct RowPlan {
     /// What it changes in the shared recipe; a table within it changes only what it names.
     #[serde(default)]
     pub recipe: Table,
+    /// A base instead of the plan's.
+    pub base: Option<PathBuf>,
+    /// Data instead of the plan's.
+    pub data: Option<PathBuf>,
     /// Seeds instead of the plan's.
     pub seeds: Option<Vec<u32>>,
     /// Sets instead of the plan's.
@@ -64,7 +91,7 @@ pub struct RowPlan {
 pub struct Set {
     /// What tables call it.
     pub name: String,
-    /// The data set's folder; relative to the folder that the program was started in.
+    /// The data set's folder.
     pub data: PathBuf,
     /// Which split of it.
     #[serde(default)]
@@ -91,11 +118,18 @@ pub struct Job {
     pub row: String,
     /// The seed, which is in the recipe too.
     pub seed: u32,
-    /// The whole recipe.
-    pub recipe: Table,
+    /// The base model's folder.
+    pub base: Option<PathBuf>,
+    /// The folder of what is learnt from.
+    pub data: PathBuf,
+    /// How to train.
+    pub recipe: Recipe,
+    /// The recipe with every value written out.
+    table: Table,
     /// What its model is judged by.
     pub sets: Vec<Set>,
-    /// The first 16 digits of a hash over recipe and sets: the same settings have the same.
+    /// The first 16 digits of a hash over all of this but the row's name: equal settings have equal
+    /// ones.
     pub settings: String,
 }
 
@@ -110,16 +144,20 @@ impl Job {
         format!("{}-{}-{}", self.row, self.seed, self.settings.get(..8).unwrap_or_default())
     }
 
-    /// A setting of the recipe by its name, wherever in it that is; at the top first.
-    pub fn setting(&self, name: &str) -> Option<&Value> {
-        find(&self.recipe, name)
+    /// A setting of the recipe, such as `prompts.total`; `None` where it has none and no default.
+    pub fn setting(&self, path: &str) -> Option<&Value> {
+        let mut names = path.split('.');
+        let first = self.table.get(names.next()?);
+        names.fold(first, |value, name| value?.as_table()?.get(name))
     }
 
-    /// The recipe without one setting and without the seed, as text: equal for jobs that differ in
-    /// nothing else.
-    pub fn all_but(&self, name: &str) -> String {
-        let mut text = String::new();
-        canonical(&Value::Table(self.recipe.clone()), &[name, SEED], &mut text);
+    /// Everything but one setting and the seed, as text: equal for jobs that differ in nothing else.
+    pub fn all_but(&self, path: &str) -> String {
+        let mut table = self.table.clone();
+        table.remove(SEED);
+        remove(&mut table, path);
+        let mut text = format!("{:?} {:?} ", self.base, self.data);
+        canonical(&Value::Table(table), &mut text);
         text
     }
 }
@@ -178,10 +216,8 @@ impl Plan {
                 return Err(Error::invalid(what, reason));
             }
             distinct("evaluation set", sets.iter().map(|set| set.name.as_str()))?;
-            let mut recipe = self.recipe.clone();
-            merge(&mut recipe, &row.recipe);
             for seed in seeds {
-                jobs.push(job(&row.name, *seed, &recipe, sets)?);
+                jobs.push(self.job(row, *seed, sets)?);
             }
         }
         if jobs.len() > MOST_JOBS {
@@ -192,18 +228,35 @@ impl Plan {
         distinct("training", titles.iter().map(String::as_str))?;
         Ok(jobs)
     }
-}
 
-fn job(row: &str, seed: u32, recipe: &Table, sets: &[Set]) -> Result<Job> {
-    let mut recipe = recipe.clone();
-    recipe.insert(SEED.into(), Value::Integer(seed.into()));
-    let mut text = String::new();
-    canonical(&Value::Table(recipe.clone()), &[], &mut text);
-    let sets_text = serde_json::to_string(sets)
-        .map_err(|error| spotter_models::Error::internal("sets", error))?;
-    let digest = Digest::of(format!("{text}\n{sets_text}").as_bytes()).to_string();
-    let settings = digest.get(..16).unwrap_or_default().to_owned();
-    Ok(Job { row: row.to_owned(), seed, recipe, sets: sets.to_vec(), settings })
+    fn job(&self, row: &RowPlan, seed: u32, sets: &[Set]) -> Result<Job> {
+        let what = |error: &dyn std::fmt::Display| {
+            Error::invalid(format!("row `{}`", row.name), error.to_string())
+        };
+        let mut table = self.recipe.clone();
+        merge(&mut table, &row.recipe);
+        table.insert(SEED.into(), Value::Integer(seed.into()));
+        let text = toml::to_string(&table).map_err(|error| what(&error))?;
+        let recipe = Recipe::parse(&text).map_err(|error| what(&error))?;
+        // Every value written out, so that what is left to a default is compared too.
+        let table: Table = recipe.to_text()?.parse().map_err(|error| what(&error))?;
+        let base = row.base.as_ref().or(self.base.as_ref()).cloned();
+        let base = base.filter(|_| recipe.method != Method::Scratch);
+        if base.is_none() && recipe.method != Method::Scratch {
+            return Err(what(&"needs a base model; write base = \"FOLDER\""));
+        }
+        let Some(data) = row.data.as_ref().or(self.data.as_ref()).cloned() else {
+            return Err(what(&"has nothing to learn from; write data = \"FOLDER\""));
+        };
+        let mut all = format!("{base:?} {data:?} ");
+        canonical(&Value::Table(table.clone()), &mut all);
+        let judged = serde_json::to_string(sets)
+            .map_err(|error| spotter_models::Error::internal("sets", error))?;
+        let digest = Digest::of(format!("{all} {judged}").as_bytes()).to_string();
+        let settings = digest.get(..16).unwrap_or_default().to_owned();
+        let (row, sets) = (row.name.clone(), sets.to_vec());
+        Ok(Job { row, seed, base, data, recipe, table, sets, settings })
+    }
 }
 
 /// Puts what `changes` names into `table`; tables are merged, everything else is replaced.
@@ -218,21 +271,28 @@ fn merge(table: &mut Table, changes: &Table) {
     }
 }
 
-fn find<'a>(table: &'a Table, name: &str) -> Option<&'a Value> {
-    let inner = || table.values().filter_map(Value::as_table).find_map(|inner| find(inner, name));
-    table.get(name).or_else(inner)
+/// Takes a setting such as `prompts.total` out of a table.
+fn remove(table: &mut Table, path: &str) {
+    match path.split_once('.') {
+        None => drop(table.remove(path)),
+        Some((name, rest)) => {
+            if let Some(Value::Table(inner)) = table.get_mut(name) {
+                remove(inner, rest);
+            }
+        }
+    }
 }
 
 /// A value as text that does not depend on the order in which settings were written.
-fn canonical(value: &Value, without: &[&str], text: &mut String) {
+fn canonical(value: &Value, text: &mut String) {
     match value {
         Value::Table(table) => {
             let names: BTreeSet<&String> = table.keys().collect();
             text.push('{');
-            for name in names.into_iter().filter(|name| !without.contains(&name.as_str())) {
+            for name in names {
                 // Writing into a String cannot fail.
                 let _ = write!(text, "{name:?}=");
-                table.get(name).iter().for_each(|inner| canonical(inner, without, text));
+                table.get(name).iter().for_each(|inner| canonical(inner, text));
                 text.push(';');
             }
             text.push('}');
@@ -240,7 +300,7 @@ fn canonical(value: &Value, without: &[&str], text: &mut String) {
         Value::Array(values) => {
             text.push('[');
             for value in values {
-                canonical(value, without, text);
+                canonical(value, text);
                 text.push(';');
             }
             text.push(']');

@@ -22,8 +22,18 @@ pub const FILE: &str = "table.csv";
 /// Largest table that is read, in bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// Settings that have a column of their own, where the recipe has them.
-const SETTINGS: [&str; 7] = ["method", "coupling", "prompts", "depth", "ratio", "loss", "fraction"];
+/// Settings that have a column of their own; empty where a row has none of that name.
+const SETTINGS: [&str; 9] = [
+    "method",
+    "initialisation",
+    "prompts.total",
+    "prompts.coupling",
+    "prompts.depth",
+    "prompts.place",
+    "adapters.ratio",
+    "loss.kind",
+    "data.share",
+];
 
 /// Names of the columns before those of [`SETTINGS`].
 const COLUMNS: [&str; 24] = [

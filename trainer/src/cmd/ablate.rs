@@ -23,7 +23,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let stop = Stop::default();
     stop.on_signals()?;
     let program = std::env::current_exe().context("the program's own path")?;
-    let child = Child::new(program, stop.clone());
+    let child = Child::new(program, plan.machine.clone(), stop.clone());
     let mut train = |job: &_, folder: &_| child.carry_out(job, folder);
     let mut say = |line: &str| eprintln!("{line}");
     let summary = carry_out(&plan, &args.out, &stop, &mut train, &mut say)?;

@@ -15,6 +15,7 @@ use crate::{
     base::Base,
     dataset::Dataset,
     evaluate::{BundleEmbedder, Choice, Embedder, Ids, NetEmbedder, Part, Report, evaluate, page},
+    run::Finished,
 };
 
 /// Arguments of `evaluate`.
@@ -65,6 +66,9 @@ struct Source {
     /// A bundle, or a store of them, as spotterd runs it
     #[arg(long, value_name = "FOLDER")]
     bundle: Option<PathBuf>,
+    /// A finished run of `train`
+    #[arg(long, value_name = "FOLDER")]
+    run: Option<PathBuf>,
     /// A base model as it is, with nothing trained: zero-shot
     #[arg(long, value_name = "FOLDER")]
     base: Option<PathBuf>,
@@ -81,11 +85,17 @@ impl ModelArgs {
                 let embedder = BundleEmbedder::open(&runtime, &bundle, self.precision, &options)?;
                 Ok(Box::new(embedder))
             }
+            Source { run: Some(folder), .. } => {
+                let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+                let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let run = Finished::open(folder)?;
+                Ok(Box::new(NetEmbedder::of_run(&run, name, Device::Cpu)?))
+            }
             Source { base: Some(folder), .. } => {
                 Ok(Box::new(NetEmbedder::of_base(&Base::open(folder)?, Device::Cpu)?))
             }
             // The command line's parser lets nobody get here.
-            _ => Err(crate::Error::invalid("model", "name one: --bundle or --base").into()),
+            _ => Err(crate::Error::invalid("model", "name one: --bundle, --run or --base").into()),
         }
     }
 }

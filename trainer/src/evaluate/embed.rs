@@ -16,6 +16,7 @@ use crate::{
     base::Base,
     error::{Error, Result},
     net::{Captions, Net, Parameters},
+    run::Finished,
 };
 
 /// Which model was judged.
@@ -243,6 +244,27 @@ impl NetEmbedder {
             engine: "libtorch".into(),
             input: [base.config().height, base.config().width],
             trained_parameters: Some(0),
+        };
+        Ok(Self::new(net, device, record))
+    }
+
+    /// The model that a run trained; `name` is what people call it.
+    ///
+    /// # Errors
+    /// Where the weights do not fit together or memory runs out.
+    pub fn of_run(run: &Finished, name: String, device: Device) -> Result<Self> {
+        let parameters = Parameters::new(&run.weights, &run.config, device, |_| false)?;
+        let net = Net::new(&run.config, &parameters)?;
+        // Where the backbone was trained, it is the base that the run wrote.
+        let identity = run.adapters_sha256.unwrap_or(run.base.sha256()).to_string();
+        let record = ModelRecord {
+            kind: "run".into(),
+            name,
+            identity,
+            precision: "f32".into(),
+            engine: "libtorch".into(),
+            input: [run.config.height, run.config.width],
+            trained_parameters: Some(run.ended.trained),
         };
         Ok(Self::new(net, device, record))
     }

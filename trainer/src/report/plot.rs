@@ -18,6 +18,8 @@ const TOP: f64 = 30.0;
 const BOTTOM: f64 = HEIGHT - 46.0;
 /// How many colours the style has.
 const COLOURS: usize = 6;
+/// A little more than a letter is wide on average.
+const LETTER: f64 = 7.0;
 /// About how many numbers stand at an axis.
 const TICKS: f64 = 6.0;
 
@@ -71,7 +73,8 @@ pub struct Series<'a> {
     pub filled: bool,
     /// An interval of y around each point, in the same order; empty where there are none.
     pub intervals: Vec<[f64; 2]>,
-    /// What is written beside each point, in the same order; empty where there is nothing.
+    /// What is written beside each point where there is room, in the same order; empty where there is
+    /// nothing.
     pub labels: Vec<String>,
 }
 
@@ -161,8 +164,9 @@ pub fn lines(title: &str, x: &Axis<'_>, y: &Axis<'_>, series: &[Series<'_>]) -> 
     let up = Scale::new(y, ys.chain(around), [BOTTOM, TOP]);
     let mut svg = open(title);
     grid(&mut svg, &across, &up, x.name, y.name);
+    let mut taken = Taken::new();
     for (index, series) in series.iter().enumerate() {
-        draw(&mut svg, &across, &up, series, index);
+        draw(&mut svg, (&across, &up), (index, series), &mut taken);
     }
     let names: Vec<&str> = series.iter().map(|series| series.name).collect();
     legend(&mut svg, &names);
@@ -304,29 +308,19 @@ fn grid(svg: &mut String, across: &Scale, up: &Scale, x: &str, y: &str) {
     );
 }
 
-fn draw(svg: &mut String, across: &Scale, up: &Scale, series: &Series<'_>, index: usize) {
+/// Left, top, right and bottom of what is written already.
+type Taken = Vec<[f64; 4]>;
+
+fn draw(
+    svg: &mut String,
+    (across, up): (&Scale, &Scale),
+    (index, series): (usize, &Series<'_>),
+    taken: &mut Taken,
+) {
     let colour = format!("var(--s{})", index % COLOURS);
     let placed = |&(x, y): &(f64, f64)| Some((across.place(x)?, up.place(y)?));
     if series.line {
-        // A value that has no place interrupts the line instead of bending it.
-        let mut path = String::new();
-        for run in series.points.split(|point| placed(point).is_none()) {
-            let places: Vec<(f64, f64)> = run.iter().filter_map(placed).collect();
-            for (n, (x, y)) in places.iter().enumerate() {
-                push(&mut path, format_args!("{}{x:.1} {y:.1}", if n == 0 { 'M' } else { 'L' }));
-            }
-            if let Some(first) = places.first().filter(|_| series.filled) {
-                push(&mut path, format_args!("V{BOTTOM}H{:.1}Z", first.0));
-            }
-        }
-        let fill = if series.filled { colour.as_str() } else { "none" };
-        push(
-            svg,
-            format_args!(
-                "<path d=\"{path}\" fill=\"{fill}\" fill-opacity=\".25\" stroke=\"{colour}\" \
-             stroke-width=\"2\" stroke-linejoin=\"round\"/>"
-            ),
-        );
+        draw_line(svg, series, &colour, placed);
     }
     for (n, point) in series.points.iter().enumerate() {
         let Some((x, y)) = placed(point) else { continue };
@@ -335,35 +329,78 @@ fn draw(svg: &mut String, across: &Scale, up: &Scale, series: &Series<'_>, index
             push(
                 svg,
                 format_args!(
-                    "<path d=\"M{x:.1} {low:.1}V{high:.1}\" stroke=\"{colour}\" stroke-width=\"1.5\"/>"
+                    "<path d=\"M{x:.1} {low:.1}V{high:.1}\" stroke=\"{colour}\" \
+                     stroke-width=\"1.5\"/>"
                 ),
             );
         }
+        let label = series.labels.get(n);
         if series.dots {
             push(
                 svg,
                 format_args!(
-                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"><title>{} {}, {}\
-                 </title></circle>",
+                    "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"><title>{} {}: \
+                     {}, {}</title></circle>",
                     escape(series.name),
+                    escape(label.map_or("", String::as_str)),
                     number(point.0),
                     number(point.1)
                 ),
             );
         }
-        if let Some(label) = series.labels.get(n) {
-            let near_end = x > RIGHT - 90.0;
-            let (dx, anchor) = if near_end { (-7.0, "end") } else { (7.0, "start") };
-            push(
-                svg,
-                format_args!(
-                    "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{}</text>",
-                    x + dx,
-                    y - 6.0,
-                    escape(&short(label, 24))
-                ),
-            );
+        label.into_iter().for_each(|label| write_label(svg, (x, y), label, taken));
+    }
+}
+
+fn draw_line(
+    svg: &mut String,
+    series: &Series<'_>,
+    colour: &str,
+    placed: impl Fn(&(f64, f64)) -> Option<(f64, f64)>,
+) {
+    // A value that has no place interrupts the line instead of bending it.
+    let mut path = String::new();
+    for run in series.points.split(|point| placed(point).is_none()) {
+        let places: Vec<(f64, f64)> = run.iter().filter_map(&placed).collect();
+        for (n, (x, y)) in places.iter().enumerate() {
+            push(&mut path, format_args!("{}{x:.1} {y:.1}", if n == 0 { 'M' } else { 'L' }));
         }
+        if let Some(first) = places.first().filter(|_| series.filled) {
+            push(&mut path, format_args!("V{BOTTOM}H{:.1}Z", first.0));
+        }
+    }
+    let fill = if series.filled { colour } else { "none" };
+    push(
+        svg,
+        format_args!(
+            "<path d=\"{path}\" fill=\"{fill}\" fill-opacity=\".25\" stroke=\"{colour}\" \
+             stroke-width=\"2\" stroke-linejoin=\"round\"/>"
+        ),
+    );
+}
+
+/// Writes beside a point, where nothing is written yet; nowhere rather than over another label.
+fn write_label(svg: &mut String, (x, y): (f64, f64), label: &str, taken: &mut Taken) {
+    let label = short(label, 24);
+    let width = LETTER * label.chars().count() as f64;
+    let free = [(true, -6.0), (false, -6.0), (true, 15.0), (false, 15.0)].into_iter().find_map(
+        |(is_right, dy)| {
+            let left = if is_right { x + 7.0 } else { x - 7.0 - width };
+            let place = [left, y + dy - 11.0, left + width, y + dy + 3.0];
+            let is_inside = left >= LEFT && left + width <= WIDTH && place[3] <= BOTTOM;
+            let meets = |other: &[f64; 4]| {
+                place[0] < other[2]
+                    && other[0] < place[2]
+                    && place[1] < other[3]
+                    && other[1] < place[3]
+            };
+            (is_inside && !taken.iter().any(meets)).then_some((place, dy))
+        },
+    );
+    if let Some((place, dy)) = free {
+        taken.push(place);
+        let (x, y) = (place[0], y + dy);
+        push(svg, format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(&label)));
     }
 }
 
@@ -384,8 +421,7 @@ fn legend(svg: &mut String, names: &[&str]) {
                 escape(name)
             ),
         );
-        // Seven units are a little more than a letter of this size is wide on average.
-        x += 34.0 + 7.0 * name.chars().count() as f64;
+        x += 34.0 + LETTER * name.chars().count() as f64;
     }
 }
 

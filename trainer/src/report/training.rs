@@ -23,8 +23,10 @@ const WINDOW: usize = 50;
 const LEAST_WINDOW: usize = 10;
 /// A gradient this many times its median before is a jump.
 const JUMP: f64 = 10.0;
-/// A loss this many times its median before is a spike.
+/// A loss this many times its median before is a spike,
 const SPIKE: f64 = 2.0;
+/// where it is also this many median deviations above it: losses of small batches always scatter.
+const SPIKE_DEVIATIONS: f64 = 10.0;
 /// Fewest validations without a new best that count as a fall, and the share of all of them.
 const LEAST_PATIENCE: usize = 3;
 const PATIENCE: f64 = 0.2;
@@ -134,7 +136,7 @@ fn not_finite(log: &Table) -> Option<String> {
 }
 
 fn jumps(log: &Table) -> Option<String> {
-    let jumps = above_median(&log.over_steps("gradient_norm"), JUMP);
+    let jumps = above_median(&log.over_steps("gradient_norm"), JUMP, 0.0);
     let first = jumps.first()?;
     Some(format!(
         "Unstable: the length of the gradient jumped at {}, first at step {first}. Rule: more than \
@@ -145,11 +147,12 @@ fn jumps(log: &Table) -> Option<String> {
 }
 
 fn spikes(log: &Table) -> Option<String> {
-    let spikes = above_median(&log.over_steps("loss"), SPIKE);
+    let spikes = above_median(&log.over_steps("loss"), SPIKE, SPIKE_DEVIATIONS);
     let first = spikes.first()?;
     Some(format!(
         "Unstable: the loss spiked at {}, first at step {first}. Rule: more than {SPIKE} times the \
-         median of the {WINDOW} logged steps before. Lower the learning rate or clip gradients.",
+         median of the {WINDOW} logged steps before, and {SPIKE_DEVIATIONS} median deviations above it. \
+         Lower the learning rate or clip gradients.",
         times(spikes.len())
     ))
 }
@@ -158,23 +161,30 @@ fn times(count: usize) -> String {
     if count == 1 { "one logged step".into() } else { format!("{count} logged steps") }
 }
 
-/// Steps whose value is above `factor` times the median of those before.
-fn above_median(points: &[(f64, f64)], factor: f64) -> Vec<f64> {
+/// Steps whose value is above `factor` times the median of those before, and so many median absolute
+/// deviations above it.
+fn above_median(points: &[(f64, f64)], factor: f64, deviations: f64) -> Vec<f64> {
     let mut steps = Vec::new();
     let mut before: Vec<f64> = Vec::new();
     for (step, value) in points.iter().filter(|(_, value)| value.is_finite()) {
         let window = before.get(before.len().saturating_sub(WINDOW)..).unwrap_or_default();
         if window.len() >= LEAST_WINDOW {
-            let mut sorted = window.to_vec();
-            sorted.sort_by(f64::total_cmp);
-            let median = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
-            if median > 0.0 && *value > factor * median {
+            let middle = median(window.iter().copied());
+            let deviation = median(window.iter().map(|value| (value - middle).abs()));
+            let limit = (factor * middle).max(middle + deviations * deviation);
+            if middle > 0.0 && *value > limit {
                 steps.push(*step);
             }
         }
         before.push(*value);
     }
     steps
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
 fn over_fitting(validation: &Table) -> Option<String> {

@@ -10,7 +10,7 @@ mod model;
 mod progress;
 mod step;
 
-pub use folder::{ADAPTERS, Counts, Ended, Finished, Origin};
+pub use folder::{ADAPTERS, Counts, Ended, Finished, Origin, RESULT};
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
 
