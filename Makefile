@@ -4,8 +4,9 @@
 #   make test    sets everything up, lints, runs every test
 #   make chaos   outages and kills for longer, about 8 minutes
 #   make bench   measures this machine
+#   make demo-bundle   trains the demo's model again, about 45 minutes
 
-.PHONY: help setup build demo test lint deny unit reconnect chaos bench clean
+.PHONY: help setup build demo demo-bundle test lint deny unit reconnect chaos bench clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -23,6 +24,9 @@ build: setup
 
 demo: build
 	@scripts/demo
+
+demo-bundle: build
+	@scripts/demo-bundle
 
 test: setup lint unit
 

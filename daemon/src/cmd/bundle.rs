@@ -8,9 +8,9 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use spotter_models::{
     Generation,
-    bundle::{Bundle, Store},
+    bundle::{self, Bundle, Store},
     cohort::Cohort,
-    manifest::DataRecord,
+    manifest::{DataRecord, Precision},
     probe::Probe,
     session::{TextTower, VisionTower},
 };
@@ -30,6 +30,8 @@ pub enum Command {
     Promote(PromoteArgs),
     /// Make the generation current that was current before
     Rollback(StoreArgs),
+    /// Make the bundle that a pack holds unfolded, such as models/demo of a checkout
+    Fold(FoldArgs),
     /// Copy a bundle and put a background cohort in: persons whom no alert means
     Cohort(cohort::Args),
 }
@@ -48,6 +50,19 @@ pub struct PromoteArgs {
     store: PathBuf,
     /// A generation of the store, or the folder of a bundle
     bundle: PathBuf,
+}
+
+/// Make the bundle that a pack holds unfolded
+#[derive(Args)]
+pub struct FoldArgs {
+    /// The pack, which `spotter-trainer export --pack` writes
+    pack: PathBuf,
+    /// The bundle, a new folder
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Number formats of its towers
+    #[arg(long, value_delimiter = ',', default_value = "f32,f16,int8")]
+    precisions: Vec<Precision>,
 }
 
 /// Print what the manifest says
@@ -80,7 +95,14 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::Promote(args) => promote(args),
         Command::Rollback(args) => rollback(args),
         Command::Cohort(args) => cohort::run(args),
+        Command::Fold(args) => fold(args),
     }
+}
+
+fn fold(args: &FoldArgs) -> Result<ExitCode> {
+    let generation = bundle::fold(&args.pack, &args.out, &args.precisions)?;
+    super::print(&format!("bundle {generation} in {}\n", args.out.display()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(args: &ShowArgs) -> Result<ExitCode> {

@@ -30,9 +30,12 @@ pub struct Args {
     /// The recording that stands for a camera, over and over
     #[arg(long, value_name = "FILE", default_value = folder::STREET)]
     video: PathBuf,
-    /// A model bundle; without it one of random weights is made, whose scores mean nothing
+    /// A model bundle; without it the small one of a checkout, trained on rendered persons
     #[arg(long, value_name = "FOLDER")]
     bundle: Option<PathBuf>,
+    /// The pack that the small bundle is folded from
+    #[arg(long, value_name = "FOLDER", default_value = folder::PACK)]
+    pack: PathBuf,
     /// Where configuration, token, state and pictures go; what an earlier demo left there is replaced
     /// [default: spotter/demo in your cache folder]
     #[arg(long, value_name = "FOLDER")]
