@@ -15,6 +15,7 @@ mod stem;
 mod text;
 mod vision;
 
+pub(crate) use kind::{in_kind, linear};
 pub use norms::{is_measured, is_norm, merged};
 pub use parameters::{Parameters, SCALE};
 pub use text::Captions;
