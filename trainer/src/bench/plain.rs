@@ -3,15 +3,15 @@
 //! Prompts are tokens: they pass through every block and are overwritten at the entry of the next.
 //! Captions fill all positions, start of text runs once for each of them, and all tokens pass the last
 //! block, the last normalisation and the projection. The kernels are those of [`crate::net`]: the fused
-//! attention of libtorch, one product for queries, keys and values, the same number formats. So the
-//! difference in time and memory is that of folding and leaving out alone.
+//! attention of libtorch, one product for queries, keys and values, the same MLP and number formats. So
+//! the difference in time and memory is that of folding and leaving out alone.
 
 use spotter_models::towers::{Config, Coupling, PromptPlace};
 use tch::{Kind, Tensor};
 
 use crate::{
     error::{Error, Result},
-    net::{Parameters, in_kind, linear},
+    net::{Mlp, Parameters, in_kind, linear},
 };
 
 /// CLIP's layer normalisation.
@@ -49,9 +49,7 @@ struct Block {
     ln_1: Pair,
     in_proj: Pair,
     out_proj: Pair,
-    ln_2: Pair,
-    fc: Pair,
-    proj: Pair,
+    mlp: Mlp,
     ln_3: Pair,
     down: Pair,
     up: Pair,
@@ -68,9 +66,7 @@ impl Block {
             ln_1: pair("ln_1")?,
             in_proj: Pair::new(parameters, &in_proj("weight"), &in_proj("bias"))?,
             out_proj: pair("attn.out_proj")?,
-            ln_2: pair("ln_2")?,
-            fc: pair("mlp.c_fc")?,
-            proj: pair("mlp.c_proj")?,
+            mlp: Mlp::new(parameters, name)?,
             ln_3: adapter("ln")?,
             down: adapter("down")?,
             up: adapter("up")?,
@@ -81,11 +77,9 @@ impl Block {
     /// Tokens `[N, L, D]` to tokens.
     fn forward(&self, x: &Tensor, causal: bool) -> Result<Tensor> {
         let x = x.f_add(&self.attend(&self.ln_1.normalise(x)?, causal)?)?;
-        let inner = self.fc.map(&self.ln_2.normalise(&x)?)?;
-        let inner = inner.f_mul(&inner.f_mul_scalar(1.702)?.f_sigmoid()?)?;
         let adapted = self.down.map(&self.ln_3.normalise(&x)?)?.f_relu()?;
         let adapted = self.up.map(&adapted)?.f_mul_scalar(self.scale)?;
-        Ok(x.f_add(&self.proj.map(&inner)?)?.f_add(&adapted)?)
+        Ok(x.f_add(&self.mlp.forward(&x)?)?.f_add(&adapted)?)
     }
 
     fn attend(&self, x: &Tensor, causal: bool) -> Result<Tensor> {
