@@ -150,15 +150,16 @@ impl Bench {
     /// # Errors
     /// As [`Trainee::step`].
     pub fn step(&mut self, variant: Variant) -> Result<Took> {
-        let (wall, cpu) = (std::time::Instant::now(), processor_time());
+        let [wall, cpu] = times();
         match variant {
             Variant::Folded => {
                 self.trainee.step(&self.batch, &self.recipe, 1.0)?;
             }
             Variant::Plain => self.plain_step()?,
         }
-        let cpu = processor_time().saturating_sub(cpu).as_secs_f64();
-        Ok(Took { wall: wall.elapsed().as_secs_f64(), cpu })
+        let [wall_now, cpu_now] = times();
+        let seconds = |now: Duration, then| now.saturating_sub(then).as_secs_f64();
+        Ok(Took { wall: seconds(wall_now, wall), cpu: seconds(cpu_now, cpu) })
     }
 
     /// What [`Trainee::step`] does, with the plain towers.
@@ -193,8 +194,11 @@ fn batch(config: &Config, size: usize) -> Result<Batch> {
     Ok(Batch { pixels, words, persons: (0..size as i64).collect(), pairs: Vec::new() })
 }
 
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
+/// On the clock, and of all this process's threads.
+fn times() -> [Duration; 2] {
+    [ClockId::Monotonic, ClockId::ProcessCPUTime].map(|clock| {
+        let time = clock_gettime(clock);
+        let (seconds, nanoseconds) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+        Duration::new(seconds.unwrap_or(0), nanoseconds.unwrap_or(0))
+    })
 }
