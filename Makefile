@@ -56,6 +56,7 @@ bench: build
 	target/release/spotterd bench embed
 	target/release/spotterd bench random-bundle --out target/bench/full
 	target/release/spotterd replay --bundle target/bench/full --video tests/data/scenes/street-a.mp4
+	target/release/spotter-trainer bench --size small --steps 3 --threads 1
 
 clean:
 	$(CARGO) clean

@@ -7,6 +7,7 @@ pub mod ablate;
 pub mod adam;
 pub mod augment;
 pub mod base;
+pub mod bench;
 pub mod cmd;
 pub mod dataset;
 pub mod error;

@@ -182,4 +182,7 @@ fn what_does_not_fit_is_refused() {
         assert!(error.to_string().contains(&id.to_string()), "{error}");
     }
     assert!(Captions::new::<&[u32]>(&[], &tiny.config, Device::Cpu).is_err());
+    for (from, count) in [(0, 7), (5, 2), (7, 0), (usize::MAX, 1), (1, usize::MAX)] {
+        assert!(tiny.captions().part(from, count).is_err(), "{count} from {from} on");
+    }
 }

@@ -10,6 +10,7 @@ use clap::Subcommand;
 
 mod ablate;
 mod bases;
+mod bench;
 mod evaluate;
 mod export;
 mod import;
@@ -34,6 +35,11 @@ pub enum Command {
     Train(train::Args),
     /// Train the same with something changed each time, and compare
     Ablate(ablate::Args),
+    /// Measure what a training step takes, against the same step written plainly
+    ///
+    /// Random weights and inputs. Both are measured in turn, because other work on the machine comes and
+    /// goes; the memory of each in a process of its own.
+    Bench(bench::Args),
     /// Measure how well a model finds persons: R@k, mAP, mINP, and persons who are not there
     Evaluate(Box<evaluate::Args>),
     /// Write a page with a training's curves and what they mean
@@ -47,6 +53,7 @@ pub enum Command {
 pub fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Ablate(args) => ablate::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Base(args) => bases::run(&args),
         Command::Import(args) => import::run(args),
         Command::Export(args) => export::run(&args),

@@ -6,31 +6,11 @@ use tch::{Kind, Tensor};
 use super::{
     Parameters,
     kind::{in_kind, linear},
+    mlp::Mlp,
+    norm::Norm,
+    packing::Packing,
 };
-use crate::error::Result;
-
-/// CLIP's layer normalisation.
-const EPS: f64 = 1e-5;
-
-/// A layer normalisation.
-pub(super) struct Norm {
-    weight: Tensor,
-    bias: Tensor,
-}
-
-impl Norm {
-    pub(super) fn new(parameters: &Parameters, name: &str) -> Result<Self> {
-        Ok(Self {
-            weight: parameters.get(&format!("{name}.weight"))?,
-            bias: parameters.get(&format!("{name}.bias"))?,
-        })
-    }
-
-    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let width = self.weight.size();
-        Ok(x.f_layer_norm(width, Some(&self.weight), Some(&self.bias), EPS, false)?)
-    }
-}
+use crate::error::{Error, Result};
 
 struct Linear {
     weight: Tensor,
@@ -99,15 +79,24 @@ impl Side {
     }
 }
 
+/// What tokens see besides each other.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sight<'a> {
+    /// `[P, D]`, the same for all of the batch.
+    pub(super) prefix: Option<&'a Tensor>,
+    /// What is seen of prefix and tokens (true: seen), broadcast to `[N, 1, L, P + L]`; absent: all.
+    pub(super) mask: Option<&'a Tensor>,
+    /// Where the tokens are packed: how.
+    pub(super) packing: Option<&'a Packing>,
+}
+
 /// A block.
 pub(super) struct Block {
     heads: i64,
     ln_1: Norm,
     in_proj: Linear,
     out_proj: Linear,
-    ln_2: Norm,
-    fc: Linear,
-    proj: Linear,
+    mlp: Mlp,
     adapter: Option<Adapter>,
 }
 
@@ -135,36 +124,26 @@ impl Block {
             ln_1: Norm::new(parameters, &format!("{name}.ln_1"))?,
             in_proj: Linear::new(parameters, &in_proj("weight"), &in_proj("bias"))?,
             out_proj: Linear::named(parameters, &format!("{name}.attn.out_proj"))?,
-            ln_2: Norm::new(parameters, &format!("{name}.ln_2"))?,
-            fc: Linear::named(parameters, &format!("{name}.mlp.c_fc"))?,
-            proj: Linear::named(parameters, &format!("{name}.mlp.c_proj"))?,
+            mlp: Mlp::new(parameters, &name)?,
             adapter: (bottleneck > 0).then(adapter).transpose()?,
         })
     }
 
-    /// Tokens `x` `[N, L, D]` through the block. They see `prefix` `[P, D]`, which is the same for all
-    /// of the batch, and of each other what `mask` (true: seen; broadcast to `[N, 1, L, P + L]`)
-    /// allows.
-    pub(super) fn forward(
-        &self,
-        x: &Tensor,
-        prefix: Option<&Tensor>,
-        mask: Option<&Tensor>,
-    ) -> Result<Tensor> {
+    /// Tokens `x` `[N, L, D]`, or packed, through the block.
+    pub(super) fn forward(&self, x: &Tensor, sight: &Sight<'_>) -> Result<Tensor> {
         let normed = self.ln_1.forward(x)?;
-        self.rest(x, &self.attend(&normed, &normed, prefix, mask)?)
+        let query = self.in_proj.part(&normed, 0, self.width(x)?)?;
+        let Some(packing) = sight.packing else {
+            return self.rest(x, &self.attend(&query, &normed, sight)?);
+        };
+        let attended = self.attend(&packing.pad(&query)?, &normed, sight)?;
+        self.rest(x, &packing.pack(&attended)?)
     }
 
     /// Only the tokens `asked` `[N, 1, D]` of `x`: what the last block has to compute.
-    pub(super) fn last(
-        &self,
-        asked: &Tensor,
-        x: &Tensor,
-        prefix: Option<&Tensor>,
-        mask: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let (queries, keys) = (self.ln_1.forward(asked)?, self.ln_1.forward(x)?);
-        self.rest(asked, &self.attend(&queries, &keys, prefix, mask)?)
+    pub(super) fn last(&self, asked: &Tensor, x: &Tensor, sight: &Sight<'_>) -> Result<Tensor> {
+        let query = self.in_proj.part(&self.ln_1.forward(asked)?, 0, self.width(x)?)?;
+        self.rest(asked, &self.attend(&query, &self.ln_1.forward(x)?, sight)?)
     }
 
     /// A token that sees only itself: all its attention is on its own value.
@@ -174,20 +153,16 @@ impl Block {
         self.rest(x, &value)
     }
 
-    /// Attention of normalised queries to normalised keys and a prefix that is not normalised yet.
-    fn attend(
-        &self,
-        queries: &Tensor,
-        keys: &Tensor,
-        prefix: Option<&Tensor>,
-        mask: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let width = self.width(queries)?;
-        let batch = keys.size3()?.0;
-        let query = self.in_proj.part(queries, 0, width)?;
+    /// Attention of queries `[N, L, D]` to normalised tokens and a prefix that is not normalised yet.
+    fn attend(&self, query: &Tensor, keys: &Tensor, sight: &Sight<'_>) -> Result<Tensor> {
+        let width = self.width(query)?;
         let mut both = self.in_proj.part(keys, width, 2 * width)?;
-        if let Some(prefix) = prefix {
+        if let Some(packing) = sight.packing {
+            both = packing.pad(&both)?;
+        }
+        if let Some(prefix) = sight.prefix {
             let constant = self.in_proj.part(&self.ln_1.forward(prefix)?, width, 2 * width)?;
+            let batch = both.size3()?.0;
             let constant = constant.f_unsqueeze(0)?.f_expand([batch, -1, -1], false)?;
             both = Tensor::f_cat(&[constant, both], 1)?;
         }
@@ -197,10 +172,14 @@ impl Block {
             let (n, length, wide) = x.size3()?;
             Ok(x.f_reshape([n, length, self.heads, wide / self.heads])?.f_transpose(1, 2)?)
         };
-        let (key, value) = (both.f_narrow(2, 0, width)?, both.f_narrow(2, width, width)?);
-        let (query, key, value) = (split(&query)?, split(&key)?, split(&value)?);
+        // One split, whose gradient is one concatenation.
+        let parts = both.f_chunk(2, 2)?;
+        let [key, value] = parts.as_slice() else {
+            return Err(Error::invalid("attention", "has no keys and values"));
+        };
+        let (query, key, value) = (split(query)?, split(key)?, split(value)?);
         let attended = Tensor::f_scaled_dot_product_attention(
-            &query, &key, &value, mask, 0.0, false, None, false,
+            &query, &key, &value, sight.mask, 0.0, false, None, false,
         )?;
         let (n, _, length, _) = attended.size4()?;
         Ok(attended.f_transpose(1, 2)?.f_reshape([n, length, width])?)
@@ -209,10 +188,7 @@ impl Block {
     /// What follows attention: projection, MLP and adapter, each added to its input.
     fn rest(&self, x: &Tensor, attended: &Tensor) -> Result<Tensor> {
         let x = x.f_add(&self.out_proj.forward(attended)?)?;
-        let inner = self.fc.forward(&self.ln_2.forward(&x)?)?;
-        // CLIP's QuickGELU.
-        let inner = inner.f_mul(&inner.f_mul_scalar(1.702)?.f_sigmoid()?)?;
-        let mut out = x.f_add(&self.proj.forward(&inner)?)?;
+        let mut out = x.f_add(&self.mlp.forward(&x)?)?;
         if let Some(adapter) = &self.adapter {
             out = out.f_add(&adapter.forward(&x)?)?;
         }

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use crate::error::Result;
 
 /// A tensor in this number format; where it has it already, itself.
-pub(super) fn in_kind(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
+pub(crate) fn in_kind(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
     Ok(match tensor.kind() == kind {
         true => tensor.shallow_clone(),
         false => tensor.f_to_kind(kind)?,
@@ -14,7 +14,7 @@ pub(super) fn in_kind(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
 }
 
 /// `x` times a matrix, plus a bias, in the number format of products.
-pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, kind: Kind) -> Result<Tensor> {
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, kind: Kind) -> Result<Tensor> {
     let [x, weight, bias] = [in_kind(x, kind)?, in_kind(weight, kind)?, in_kind(bias, kind)?];
     Ok(x.f_linear(&weight, Some(&bias))?)
 }

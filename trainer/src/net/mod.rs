@@ -3,11 +3,15 @@
 //! Written as they are exported (`cskt.md` 1.7): prompts act only as further keys and values, because
 //! what a block makes of them is overwritten before the next one; so they are never carried through a
 //! block. The last block computes only the token that the loss reads. The start-of-text token sees
-//! itself alone and is the same for every caption, so it runs once for a batch. All of this is exact.
+//! itself alone and is the same for every caption, so it runs once for a batch. Captions are packed one
+//! after another: nothing but attention sees padding. All of this is exact.
 
 mod block;
 mod kind;
+mod mlp;
+mod norm;
 mod norms;
+mod packing;
 mod parameters;
 mod pass;
 mod prompts;
@@ -15,6 +19,8 @@ mod stem;
 mod text;
 mod vision;
 
+pub(crate) use kind::{in_kind, linear};
+pub(crate) use mlp::Mlp;
 pub use norms::{is_measured, is_norm, merged};
 pub use parameters::{Parameters, SCALE};
 pub use text::Captions;

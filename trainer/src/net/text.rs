@@ -5,21 +5,24 @@ use tch::{Device, Kind, Tensor};
 
 use super::{
     Parameters,
-    block::{Block, Norm, Side},
+    block::{Block, Side, Sight},
     kind::in_kind,
+    norm::Norm,
     norms::BatchNorm,
+    packing::Packing,
     pass::{Pass, State},
     prompts::Prompts,
     unit,
 };
 use crate::error::{Error, Result};
 
-/// A batch of captions as rows of the token table, cut to the longest of them.
+/// A batch of captions as rows of the token table.
 pub struct Captions {
-    /// `[N, L]`: words, end of text, padding.
+    /// `[T]`: words and end of text of one caption after another.
     rows: Tensor,
-    /// `[N]`: where end of text is in each row.
-    ends: Tensor,
+    /// Rows of each.
+    lengths: Vec<i64>,
+    packing: Packing,
 }
 
 impl Captions {
@@ -29,38 +32,39 @@ impl Captions {
     /// # Errors
     /// [`Error::Invalid`] where there is no caption, or an id that is no word of the vocabulary.
     pub fn new<W: AsRef<[u32]>>(words: &[W], config: &Config, device: Device) -> Result<Self> {
-        let limit = config.word_limit();
-        let within = |words: &W| words.as_ref().len().min(limit);
-        let length = words.iter().map(within).max().unwrap_or(0) + 1;
         if words.is_empty() {
             return Err(Error::invalid("captions", "there are none"));
         }
+        let limit = config.word_limit();
         let end = config.token_row(config.end_of_text()) as i64;
-        let (mut rows, mut ends) = (Vec::with_capacity(words.len() * length), Vec::new());
-        for words in words {
-            let kept = words.as_ref().get(..within(words)).unwrap_or_default();
+        let (mut rows, mut lengths) = (Vec::new(), Vec::with_capacity(words.len()));
+        for words in words.iter().map(AsRef::as_ref) {
+            let kept = words.get(..words.len().min(limit)).unwrap_or_default();
             if let Some(id) = kept.iter().find(|id| **id >= config.start_of_text()) {
                 return Err(Error::invalid("captions", format!("{id} is no word's id")));
             }
             rows.extend(kept.iter().map(|id| config.token_row(*id) as i64));
             rows.push(end);
-            rows.resize(rows.len() + length - kept.len() - 1, 0);
-            ends.push(kept.len() as i64);
+            lengths.push(kept.len() as i64 + 1);
         }
-        let rows = Tensor::f_from_slice(&rows)?.f_reshape([-1, length as i64])?;
-        let ends = Tensor::f_from_slice(&ends)?;
-        Ok(Self { rows: rows.f_to_device(device)?, ends: ends.f_to_device(device)? })
+        let rows = Tensor::f_from_slice(&rows)?.f_to_device(device)?;
+        let packing = Packing::new(&lengths, device)?;
+        Ok(Self { rows, lengths, packing })
     }
 
-    /// Some of them, in a row.
+    /// `count` of them, in a row.
     ///
     /// # Errors
-    /// [`Error::Torch`] where there are not that many.
-    pub fn part(&self, from: i64, count: i64) -> Result<Self> {
-        let ends = self.ends.f_narrow(0, from, count)?;
-        let length = ends.f_max()?.f_int64_value(&[])? + 1;
-        let rows = self.rows.f_narrow(0, from, count)?.f_narrow(1, 0, length)?;
-        Ok(Self { rows, ends })
+    /// [`Error::Invalid`] where there are not that many.
+    pub fn part(&self, from: usize, count: usize) -> Result<Self> {
+        let part = self.lengths.get(from..).and_then(|rest| rest.get(..count));
+        let (Some(lengths), Some(before)) = (part, self.lengths.get(..from)) else {
+            let reason = format!("{count} from {from} on are not among {}", self.lengths.len());
+            return Err(Error::invalid("captions", reason));
+        };
+        let rows = self.rows.f_narrow(0, before.iter().sum(), lengths.iter().sum())?;
+        let packing = Packing::new(lengths, self.rows.device())?;
+        Ok(Self { rows, lengths: lengths.to_vec(), packing })
     }
 }
 
@@ -106,7 +110,8 @@ impl TextTower {
     }
 }
 
-/// The text tower with captions. Its state: words `[N, L, width]` and start of text `[1, 1, width]`,
+/// The text tower with captions. Its state: words `[1, T, width]`,
+/// packed, and start of text `[1, 1, width]`,
 /// which sees itself alone and so is the same for all.
 pub(super) struct TextPass<'a> {
     tower: &'a TextTower,
@@ -129,7 +134,7 @@ impl TextPass<'_> {
 
     /// True where a word (row) sees the prefix or a word (column): `[L, prefix + L]`.
     fn mask(&self, prefix: &Tensor) -> Result<Tensor> {
-        let (_, length) = self.captions.rows.size2()?;
+        let length = self.captions.packing.length();
         let seen = (Kind::Bool, prefix.device());
         let before = Tensor::f_ones([length, prefix.size2()?.0], seen)?;
         let causal = Tensor::f_ones([length, length], seen)?.f_tril(0)?;
@@ -144,9 +149,11 @@ impl Pass for TextPass<'_> {
 
     fn begin(&self) -> Result<State> {
         let tower = self.tower;
-        let (_, length) = self.captions.rows.size2()?;
-        let words = Tensor::f_embedding(&tower.tokens, &self.captions.rows, -1, false, false)?;
-        let words = words.f_add(&tower.positions.f_narrow(0, 1 + tower.slots, length)?)?;
+        let Captions { rows, packing, .. } = self.captions;
+        let words = Tensor::f_embedding(&tower.tokens, rows, -1, false, false)?;
+        let positions = tower.positions.f_narrow(0, 1 + tower.slots, packing.length())?;
+        let positions = positions.f_index_select(0, packing.positions())?;
+        let words = words.f_add(&positions)?.f_unsqueeze(0)?;
         let start = tower.tokens.f_narrow(0, tower.start, 1)?;
         let start = start.f_add(&tower.positions.f_narrow(0, 0, 1)?)?.f_unsqueeze(0)?;
         Ok(vec![words, start])
@@ -158,7 +165,9 @@ impl Pass for TextPass<'_> {
         };
         let prefix = self.prefix(index, start)?;
         let mask = self.mask(&prefix)?;
-        Ok(vec![block.forward(words, Some(&prefix), Some(&mask))?, block.alone(start)?])
+        let packing = Some(&self.captions.packing);
+        let sight = Sight { prefix: Some(&prefix), mask: Some(&mask), packing };
+        Ok(vec![block.forward(words, &sight)?, block.alone(start)?])
     }
 
     /// Of the last block only what end of text sees and becomes.
@@ -166,13 +175,12 @@ impl Pass for TextPass<'_> {
         let [words, start] = state else {
             return Err(Error::invalid("text tower", "has no state"));
         };
-        let (batch, _, width) = words.size3()?;
-        let ends = &self.captions.ends;
-        let at = ends.f_reshape([batch, 1, 1])?.f_expand([-1, -1, width], false)?;
-        let end = words.f_gather(1, &at, false)?;
+        let packing = &self.captions.packing;
+        let (end, ends) = (packing.last(words)?, packing.ends());
         let prefix = self.prefix(self.tower.blocks.len(), start)?;
-        let mask = self.mask(&prefix)?.f_index_select(0, ends)?.f_reshape([batch, 1, 1, -1])?;
-        let end = self.tower.last.last(&end, words, Some(&prefix), Some(&mask))?;
+        let mask = self.mask(&prefix)?.f_index_select(0, ends)?.f_unsqueeze(1)?.f_unsqueeze(1)?;
+        let sight = Sight { prefix: Some(&prefix), mask: Some(&mask), packing: Some(packing) };
+        let end = self.tower.last.last(&end, words, &sight)?;
         let end = self.tower.ln_final.forward(&end.f_squeeze_dim(1)?)?;
         let end = self.tower.norm.iter().try_fold(end, |end, norm| norm.forward(&end))?;
         let end = in_kind(&end, self.tower.kind)?;

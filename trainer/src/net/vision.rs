@@ -5,8 +5,9 @@ use tch::{Kind, Tensor};
 
 use super::{
     Parameters,
-    block::{Block, Norm, Side},
+    block::{Block, Side, Sight},
     kind::in_kind,
+    norm::Norm,
     norms::BatchNorm,
     pass::{Pass, State},
     prompts::Prompts,
@@ -103,14 +104,17 @@ impl Pass for VisionPass<'_> {
         let ([x], Some(block)) = (state, self.tower.blocks.get(index)) else {
             return Err(Error::invalid("vision tower", "has no such block"));
         };
-        Ok(vec![block.forward(x, self.prompts(index)?.as_ref(), None)?])
+        let prompts = self.prompts(index)?;
+        let sight = Sight { prefix: prompts.as_ref(), ..Sight::default() };
+        Ok(vec![block.forward(x, &sight)?])
     }
 
     /// Of the last block only what the class token sees and becomes.
     fn end(&self, state: &[Tensor]) -> Result<Tensor> {
         let [x] = state else { return Err(Error::invalid("vision tower", "has no state")) };
         let prompts = self.prompts(self.tower.blocks.len())?;
-        let class = self.tower.last.last(&x.f_narrow(1, 0, 1)?, x, prompts.as_ref(), None)?;
+        let sight = Sight { prefix: prompts.as_ref(), ..Sight::default() };
+        let class = self.tower.last.last(&x.f_narrow(1, 0, 1)?, x, &sight)?;
         let class = self.tower.ln_post.forward(&class.f_squeeze_dim(1)?)?;
         let class = self.tower.norm.iter().try_fold(class, |class, norm| norm.forward(&class))?;
         let class = in_kind(&class, self.tower.kind)?;

@@ -92,7 +92,7 @@ pub fn gradients(
         let mut rows = (Vec::new(), Vec::new());
         for (from, count) in &parts {
             rows.0.push(net.images(&pixels.f_narrow(0, *from, *count)?)?);
-            rows.1.push(net.texts(&captions.part(*from, *count)?)?);
+            rows.1.push(net.texts(&captions.part(*from as usize, *count as usize)?)?);
         }
         Ok((Tensor::f_cat(&rows.0, 0)?, Tensor::f_cat(&rows.1, 0)?))
     })?;
@@ -104,7 +104,7 @@ pub fn gradients(
         let frugal = recipe.batch.recompute;
         let pixels = pixels.f_narrow(0, from, count)?;
         net.pull_images(&pixels, &by_image.f_narrow(0, from, count)?, frugal)?;
-        let captions = captions.part(from, count)?;
+        let captions = captions.part(from as usize, count as usize)?;
         net.pull_texts(&captions, &by_text.f_narrow(0, from, count)?, frugal)?;
     }
     Ok(loss.f_double_value(&[])?)
