@@ -174,6 +174,9 @@ fn check_metrics(page: &str) {
     }
 }
 
+/// The demo's model, which a checkout has below its folder.
+const PACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo");
+
 /// The promise of the README: `make demo` arms two alerts on a looped clip, prints sightings with
 /// pictures, and names a page that opens.
 #[test]
@@ -181,16 +184,16 @@ fn the_demo_finds_persons_with_pictures_and_a_page_and_ends_by_a_signal() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("demo");
     let out = out.to_str().unwrap();
-    let demo = Process::start(&["demo", "--video", &street(), "--out", out]);
+    let pack = PACK;
+    let demo = Process::start(&["demo", "--video", &street(), "--pack", pack, "--out", out]);
     let (_, before) = demo.line(|line| line.starts_with("Watching"));
-    assert!(before.iter().any(|line| line.contains("random weights")), "{before:#?}");
     for alert in ["grey-coat", "yellow-jacket"] {
         let start = format!("Alert {alert}: ");
         let line = before.iter().find(|line| line.starts_with(&start)).unwrap();
         assert!(line.ends_with(": armed"), "{line}");
     }
     // A second one does not take the folder away from it.
-    let second = spotterd(&["demo", "--video", &street(), "--out", out]);
+    let second = spotterd(&["demo", "--video", &street(), "--pack", pack, "--out", out]);
     refused(&second, 2, &["a demo is running in this folder"]);
     let (line, _) = demo.line(|line| line.contains("SEEN"));
     let picture = line.rsplit("  ").next().unwrap();
@@ -239,12 +242,14 @@ fn the_demo_ends_by_itself_and_its_status_says_whether_somebody_was_found() {
         .status();
     assert!(made.unwrap().success());
     let out = path("demo");
-    let arguments = ["demo", "--video", &nobody, "--out", &out, "--seconds", "3"];
+    let arguments = ["demo", "--video", &nobody, "--pack", PACK, "--out", &out, "--seconds", "3"];
     let run = spotterd(&arguments);
     assert_eq!(run.code, 1, "{}{}", run.out, run.err);
     assert!(run.out.contains("Nobody was found"), "{}", run.out);
     // The folder of an earlier demo is used again, and somebody is found this time.
-    let run = spotterd(&["demo", "--video", &street(), "--out", &out, "--seconds", "20"]);
+    let street = street();
+    let arguments = ["demo", "--video", &street, "--pack", PACK, "--out", &out, "--seconds", "20"];
+    let run = spotterd(&arguments);
     assert_eq!(run.code, 0, "{}{}", run.out, run.err);
     assert!(run.out.contains("SEEN") && run.err.is_empty(), "{}{}", run.out, run.err);
 }
@@ -261,6 +266,7 @@ fn a_demo_that_is_typed_wrong_is_refused_and_touches_nothing() {
     refused(&spotterd(&["demo", "--out", &out]), 2, &["checkout", "--video FILE"]);
     refused(&spotterd(&["demo", "--out", &out, "--seconds", "0"]), 2, &["--seconds"]);
     let video = street();
+    refused(&spotterd(&["demo", "--out", &out, "--video", &video]), 2, &["checkout", "--pack"]);
     refused(
         &spotterd(&["demo", "--out", &out, "--video", &video, "--bundle", "/nowhere/b"]),
         3,

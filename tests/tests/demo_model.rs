@@ -52,8 +52,17 @@ fn replay(bundle: &Path, scene: &str) -> Outcome {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let video = text(&scenes.join(format!("{scene}.mp4")));
     spotterd(&[
-        "replay", "--bundle", &text(bundle), "--video", &video, "--alerts", &text(&file),
-        "--policy", "zscore=3", "--json", &text(&out),
+        "replay",
+        "--bundle",
+        &text(bundle),
+        "--video",
+        &video,
+        "--alerts",
+        &text(&file),
+        "--policy",
+        "zscore=3",
+        "--json",
+        &text(&out),
     ]);
     let replayed: Value = serde_json::from_slice(&fs::read(out).unwrap()).unwrap();
     judge(alerts, &truth, &replayed)
@@ -104,7 +113,8 @@ fn shown(truth: &Value, sighting: &Value) -> Option<u64> {
     let overlap = |person: &Value| {
         let other: Vec<f64> =
             person["box"].as_array().unwrap().iter().map(|side| side.as_f64().unwrap()).collect();
-        let side = |low: usize| (own[low + 2].min(other[low + 2]) - own[low].max(other[low])).max(0.0);
+        let side =
+            |low: usize| (own[low + 2].min(other[low + 2]) - own[low].max(other[low])).max(0.0);
         let area = |b: &[f64]| (b[2] - b[0]) * (b[3] - b[1]);
         let both = side(0) * side(1);
         both / (area(&own) + area(&other) - both)

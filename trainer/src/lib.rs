@@ -21,5 +21,6 @@ pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod schedule;
+mod stopwatch;
 
 pub use error::{Error, Result};

@@ -224,6 +224,9 @@ pub enum Keep {
 pub struct Backbone {
     /// What people call it.
     pub name: String,
+    /// Under which terms it may be used; absent: those of the data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
     /// Height of its input in pixels.
     pub height: usize,
     /// Width of its input in pixels.
@@ -320,7 +323,11 @@ impl Recipe {
     pub fn validate(&self) -> Result<()> {
         let total = self.prompts.total;
         let checks = [
-            ("prompts.total", (8..=128).contains(&total) && total % 2 == 0, "an even 8 to 128"),
+            (
+                "prompts.total",
+                (8..=128).contains(&total) && total.is_multiple_of(2),
+                "an even 8 to 128",
+            ),
             ("adapters.ratio", (0.01..=0.5).contains(&self.adapters.ratio), "0.01 to 0.5"),
             ("adapters.vision_scale", self.adapters.vision_scale.is_finite(), "a finite number"),
             ("adapters.text_scale", self.adapters.text_scale.is_finite(), "a finite number"),

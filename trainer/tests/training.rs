@@ -1,6 +1,7 @@
 //! Real short trainings on pictures that are drawn here: what is trained, what stays, and that a run
 //! which is killed goes on as if nothing had happened.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
+#![expect(clippy::disallowed_methods, reason = "a deadline of a real process")]
 
 use std::{
     fs,

@@ -20,7 +20,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use spotter_models::Digest;
@@ -32,6 +32,7 @@ use crate::{
     error::{Error, Result},
     method::Method,
     recipe::{Keep, Recipe},
+    stopwatch,
 };
 use checkpoint::Position;
 use folder::Folder;
@@ -196,9 +197,9 @@ impl<'a> Run<'a> {
     }
 
     fn work(&mut self, stop: &AtomicBool, progress: &mut Progress) -> Result<Outcome> {
-        let began = Instant::now();
+        let began = stopwatch::now();
         let before = self.position.seconds;
-        let mut saved = Instant::now();
+        let mut saved = stopwatch::now();
         while self.position.step < self.steps && self.job.recipe.method.learns() {
             let epoch = self.position.step / self.per_epoch;
             let done = usize::try_from(self.position.step % self.per_epoch).unwrap_or(0);
@@ -214,7 +215,7 @@ impl<'a> Run<'a> {
                 }
                 if saved.elapsed() >= BETWEEN_CHECKPOINTS {
                     self.save()?;
-                    saved = Instant::now();
+                    saved = stopwatch::now();
                 }
                 if self.position.step >= end {
                     break;
@@ -224,13 +225,13 @@ impl<'a> Run<'a> {
             self.position.step = end;
             self.judge(progress)?;
             self.save()?;
-            saved = Instant::now();
+            saved = stopwatch::now();
         }
         self.finish(progress).map(Outcome::Finished)
     }
 
     fn step(&mut self, batch: &Batch, progress: &mut Progress) -> Result<()> {
-        let began = Instant::now();
+        let began = stopwatch::now();
         let recipe = &self.job.recipe;
         let epoch = self.position.step as f64 / self.per_epoch as f64;
         let factor = recipe.schedule.factor(epoch);

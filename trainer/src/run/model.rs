@@ -125,7 +125,11 @@ pub(super) fn origin(recipe: &Recipe, base: Option<&Base>, data: &Dataset) -> Or
             name: recipe.backbone.as_ref().map_or_else(String::new, |b| b.name.clone()),
             layout: "spotter-trainer".into(),
             source_sha256: None,
-            licence: "that of the data it was trained on".into(),
+            licence: recipe
+                .backbone
+                .as_ref()
+                .and_then(|backbone| backbone.licence.clone())
+                .unwrap_or_else(|| "that of the data it was trained on".into()),
             data: said,
             intended_use:
                 "searching cameras for described clothing; not for recognising who somebody \

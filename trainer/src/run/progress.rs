@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::stopwatch;
+
 /// Time between two lines where no terminal shows a bar.
 const BETWEEN_LINES: Duration = Duration::from_secs(15);
 
@@ -37,7 +39,7 @@ impl Progress {
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style);
         }
-        let told = (!quiet && bar.is_hidden()).then(Instant::now);
+        let told = (!quiet && bar.is_hidden()).then(stopwatch::now);
         Self { bar, told }
     }
 
@@ -58,7 +60,7 @@ impl Progress {
         if let Some(told) = &mut self.told
             && told.elapsed() >= BETWEEN_LINES
         {
-            *told = Instant::now();
+            *told = stopwatch::now();
             eprintln!("step {done}/{all}: {said}");
         }
     }
