@@ -130,6 +130,7 @@ fn alerts_fire_for_the_persons_they_describe_and_not_for_others() {
     let pack = root().join("models/demo");
     spotterd(&["bundle", "fold", pack.to_str().unwrap(), "--out", bundle.to_str().unwrap()]);
     spotterd(&["bundle", "verify", bundle.to_str().unwrap()]);
+    let (mut found, mut meant, mut wrong) = (0, 0, 0);
     for scene in ["street-a", "street-b"] {
         let outcome = replay(&bundle, scene);
         println!(
@@ -141,5 +142,12 @@ fn alerts_fire_for_the_persons_they_describe_and_not_for_others() {
             outcome.wrong,
             outcome.nobody,
         );
+        found += outcome.found.len();
+        meant += outcome.meant.len();
+        wrong += outcome.wrong.len() + outcome.nobody;
     }
+    // Measured when the model was made: 13 of 22 found, none of 216 told wrongly. Another processor
+    // rounds and decodes a little differently.
+    assert!(found * 2 >= meant, "{found} of {meant}");
+    assert!(wrong <= 2, "{wrong} sightings are wrong");
 }
