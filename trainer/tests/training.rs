@@ -15,6 +15,7 @@ use std::{
 use image::{Rgb, RgbImage};
 use spotter_models::towers::{Weights, layout::is_trained};
 use spotter_trainer::{
+    ablate::Plan,
     base::Base,
     recipe::Recipe,
     run::{Finished, Job, Outcome, Progress, train},
@@ -364,6 +365,9 @@ fn the_recipes_in_configs_are_possible_and_the_papers_is_as_published() {
         }
     }
     assert!(read > 0);
+    Recipe::read(&folder.join("ablation/site-base.toml")).unwrap();
+    let plan = Plan::read(&folder.join("ablation/site.toml")).unwrap();
+    assert!(plan.jobs().unwrap().len() > 10);
     let paper = Recipe::read(&folder.join("paper.toml")).unwrap();
     let published = Recipe { seed: 1, ..Recipe::default() };
     assert_eq!(Recipe { data: published.data.clone(), ..paper.clone() }, published);
