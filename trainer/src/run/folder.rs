@@ -168,6 +168,8 @@ pub(super) struct Folder {
     path: PathBuf,
     log: File,
     validation: File,
+    /// Held as long as the run is worked on.
+    _lock: File,
 }
 
 impl Folder {
@@ -175,6 +177,7 @@ impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(spotter_models::Error::io(path))?;
         Ok(Self {
+            _lock: lock(path)?,
             path: path.to_owned(),
             log: table(&path.join(LOG), LOG_HEAD)?,
             validation: table(&path.join(VALIDATION), VALIDATION_HEAD)?,
@@ -229,6 +232,23 @@ impl Folder {
         let sync = File::open(part).and_then(|file| file.sync_all());
         let placed = sync.and_then(|()| std::fs::rename(part, self.path.join(name)));
         Ok(placed.map_err(spotter_models::Error::io(part))?)
+    }
+}
+
+/// Keeps a second training out of the folder.
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join("lock");
+    let file = File::create(&path).map_err(spotter_models::Error::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let reason =
+                "another training works in this folder; wait for it, or choose a new folder";
+            Err(Error::invalid(folder.display().to_string(), reason))
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            Err(spotter_models::Error::io(&path)(error).into())
+        }
     }
 }
 
