@@ -248,7 +248,7 @@ fn the_demo_ends_by_itself_and_its_status_says_whether_somebody_was_found() {
     assert!(run.out.contains("Nobody was found"), "{}", run.out);
     // The folder of an earlier demo is used again, and somebody is found this time.
     let street = street();
-    let arguments = ["demo", "--video", &street, "--pack", PACK, "--out", &out, "--seconds", "20"];
+    let arguments = ["demo", "--video", &street, "--pack", PACK, "--out", &out, "--seconds", "35"];
     let run = spotterd(&arguments);
     assert_eq!(run.code, 0, "{}{}", run.out, run.err);
     assert!(run.out.contains("SEEN") && run.err.is_empty(), "{}{}", run.out, run.err);
