@@ -174,6 +174,9 @@ fn check_metrics(page: &str) {
     }
 }
 
+/// Demos take the usual ports where those are free: one after the other, or two would take the same.
+static ONE_DEMO: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// The demo's model, which a checkout has below its folder.
 const PACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo");
 
@@ -181,6 +184,7 @@ const PACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/demo");
 /// pictures, and names a page that opens.
 #[test]
 fn the_demo_finds_persons_with_pictures_and_a_page_and_ends_by_a_signal() {
+    let _one = ONE_DEMO.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("demo");
     let out = out.to_str().unwrap();
@@ -233,6 +237,7 @@ fn the_demo_finds_persons_with_pictures_and_a_page_and_ends_by_a_signal() {
 
 #[test]
 fn the_demo_ends_by_itself_and_its_status_says_whether_somebody_was_found() {
+    let _one = ONE_DEMO.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let nobody = path("nobody.mp4");
