@@ -59,9 +59,15 @@ impl Judge {
         };
         for records in records.chunks(TOGETHER) {
             let (pixels, read) = judge.read(records)?;
+            if read.is_empty() {
+                // All of them are broken.
+                continue;
+            }
             for record in read.iter().filter_map(|record| judge.data.records().get(*record)) {
                 for caption in &record.captions {
-                    judge.words.push(tokenizer.encode(caption)?.ids().to_vec());
+                    // One without words asks nothing; as in training it is left out.
+                    let Ok(words) = tokenizer.encode(caption) else { continue };
+                    judge.words.push(words.ids().to_vec());
                     judge.queries.push(record.person);
                     judge.of.push(judge.gallery.len());
                 }
@@ -92,7 +98,7 @@ impl Judge {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.gallery.is_empty()
+        self.gallery.is_empty() || self.queries.is_empty()
     }
 
     pub(super) fn judge(&self, trainee: &Trainee, recipe: &Recipe) -> Result<Figures> {
