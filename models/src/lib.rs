@@ -7,6 +7,7 @@
 
 pub mod assets;
 pub mod bundle;
+pub mod calibration;
 pub mod cohort;
 pub mod digest;
 pub mod embedding;
