@@ -20,6 +20,7 @@ pub mod error;
 pub mod frame;
 pub mod geometry;
 pub mod health;
+pub mod judge;
 pub mod memory;
 pub mod metrics;
 pub mod mqtt;

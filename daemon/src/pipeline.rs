@@ -32,7 +32,7 @@ use crate::{
     health::{Heart, Hearts},
     metrics::{self, Stage, Stopwatch},
     portraits::Portraits,
-    score::{Armed, ArmedAlert, Matcher, Seen},
+    score::{Armed, ArmedAlert, History, Matcher, Passed, Seen},
     sighting::{Ledger, Moment, Scored, Sighting},
     source::{Signal, Slot},
     track::{TrackId, TrackIds},
@@ -228,6 +228,8 @@ pub struct Embedding {
     pub ledger: Ledger<SmallRng>,
     /// The best view of everybody in view.
     pub portraits: Portraits,
+    /// Who passed, for calibration.
+    pub history: Arc<History>,
     /// The texts that are watched for now.
     pub armed: Box<dyn Fn() -> Arc<Armed> + Send>,
     /// Where sightings go.
@@ -398,17 +400,26 @@ impl Embedding {
     }
 
     fn end_camera(&mut self, camera: &CameraId, now: Moment) {
-        self.matcher.end_camera(camera);
+        for passed in self.matcher.end_camera(camera, now.wall) {
+            self.remember(passed);
+        }
         self.portraits.end_camera(camera);
         let sightings = self.ledger.end_camera(camera, now);
         self.tell(&sightings, None);
     }
 
     fn end(&mut self, camera: &CameraId, track: TrackId, now: Moment) {
-        self.matcher.end(camera, track);
+        if let Some(passed) = self.matcher.end(camera, track, now.wall) {
+            self.remember(passed);
+        }
         self.portraits.end(camera, track);
         let sightings = self.ledger.end(camera, track.0, now);
         self.tell(&sightings, None);
+    }
+
+    /// A track is over: from now on texts are judged by it too.
+    fn remember(&mut self, passed: Passed) {
+        self.history.add(passed);
     }
 
     /// Takes another armed set, if there is one: what is not watched for any more ends, and who is in

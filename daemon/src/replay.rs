@@ -24,7 +24,7 @@ use crate::{
     frame::{CameraId, Frame, Pts},
     geometry::{BBox, PixelRect},
     metrics::{self, Cost, Stage, Stopwatch},
-    score::{Matcher, Seen},
+    score::{Matcher, Passed, Seen},
     sighting::{Ledger, Limits, Moment, Scored, Sighting},
     source::{DecoderChoice, Reader},
     track::{TrackId, TrackIds, TrackView},
@@ -84,6 +84,8 @@ pub struct Recording {
     pub tracks: BTreeMap<TrackId, Trace>,
     /// What fitted a text, in order.
     pub sightings: Vec<Sighting>,
+    /// The looks at each track, where they were embedded.
+    pub passed: Vec<Passed>,
     /// A frame to draw on: the one with the most persons.
     pub scene: Option<Rgb>,
     /// Frames that could not be searched, and views that could not be embedded.
@@ -163,7 +165,7 @@ impl Replay {
         if let Some(Matching { matcher, ledger, .. }) = &mut self.matching {
             let now = moment(Pts(Duration::from_secs_f64(recording.seconds)));
             recording.sightings.extend(ledger.end_camera(camera, now));
-            matcher.end_camera(camera);
+            recording.passed.extend(matcher.end_camera(camera, now.wall));
         }
         Ok(recording)
     }
@@ -200,7 +202,8 @@ impl Replay {
         }
         if let Some(Matching { matcher, ledger, .. }) = &mut self.matching {
             for id in &step.ended {
-                matcher.end(&frame.camera, *id);
+                let now = moment(frame.pts).wall;
+                recording.passed.extend(matcher.end(&frame.camera, *id, now));
                 recording.sightings.extend(ledger.end(&frame.camera, id.0, moment(frame.pts)));
             }
         }

@@ -40,7 +40,7 @@ use crate::{
     },
     pipeline::{Embedding, Lane, Pipeline},
     portraits::Portraits,
-    score::Matcher,
+    score::{History, Matcher},
     sighting::{Ledger, Limits},
     source::{Setup, Signal, Slot, Status, Supervisor},
     track::TrackIds,
@@ -59,6 +59,7 @@ pub struct Service {
     places: Arc<ArcSwap<Places>>,
     topics: Topics,
     outbox: Arc<Outbox>,
+    history: Arc<History>,
     cameras: BTreeMap<CameraId, Running>,
     /// Cameras that are gone and whose retained state is to be taken away.
     gone: BTreeSet<CameraId>,
@@ -136,13 +137,14 @@ impl Service {
             },
             clock.clone(),
         )?);
+        let history = Arc::new(History::default());
         let reader = TowerReader::new(embed::text_tower(&engine, &bundle)?)?;
         let desk = Desk::open(
             &folder.join("alerts.db"),
             DeskSetup {
                 rules: Rules::new(config.policy.clone())?,
                 places: places.clone(),
-                policy: config.decision.policy.open(&bundle)?,
+                policy: config.decision.policy.open(&bundle, history.clone())?,
                 reader: Box::new(reader),
                 topics: topics.clone(),
                 outbox: outbox.clone(),
@@ -158,6 +160,7 @@ impl Service {
             matcher: Matcher::new(desk.armed(), places.clone()),
             ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
             portraits: Portraits::default(),
+            history: history.clone(),
             armed: Box::new(desk.armed_reader()),
             sink: Box::new(move |sightings, view| outlet.tell(sightings, view)),
         };
@@ -193,6 +196,7 @@ impl Service {
             places,
             topics,
             outbox,
+            history,
             cameras: BTreeMap::new(),
             gone: BTreeSet::new(),
             pipeline,
@@ -242,6 +246,7 @@ impl Service {
         let slot: Arc<Slot<Frame>> = Slot::new(self.signal.clone());
         let rate_hz = camera.rate_hz.unwrap_or(default);
         let lane = Lane::new(camera.id.clone(), self.ids.clone(), slot.clone(), rate_hz);
+        self.history.watching(&camera.id, Wall::new(self.clock.wall(), None).at);
         let spec =
             camera.source().map_err(|reason| Error::config(camera.id.to_string(), reason))?;
         let supervisor = Supervisor::spawn(Setup {

@@ -3,7 +3,10 @@
 //! Pairs of persons and boxes are made as in CLEAR MOT (Bernardin and Stiefelhagen 2008): a pair that
 //! still overlaps stays, the others by overlap. A person who leaves and comes back counts as two visits.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +26,12 @@ const COUNTED_VISIBILITY: f32 = 0.5;
 const MATCH_IOU: f32 = 0.5;
 /// A box that nobody has shows at least a part of a person where it overlaps this much.
 const PART_IOU: f32 = 0.3;
+/// From this height on, this share visible and not cut by the picture's edge, a person is well seen:
+/// whoever is to be found should be found soon after.
+const GOOD_HEIGHT: f32 = 96.0;
+const GOOD_VISIBILITY: f32 = 0.7;
+/// By how much a box may differ from the whole before it counts as cut, pixels: rounding.
+const CUT: f32 = 1.5;
 /// A track that shows a person for less is a slip, not a lasting switch; seconds.
 const LASTING_S: f64 = 1.0;
 /// Largest truth file that is read.
@@ -34,8 +43,22 @@ pub struct Truth {
     pub size: (u32, u32),
     /// Frames a second.
     pub fps: f64,
+    /// Texts, and whom they mean.
+    pub alerts: Vec<Meant>,
     appearances: BTreeMap<u64, Vec<(u64, u64)>>,
     frames: Vec<Vec<Person>>,
+}
+
+/// A text, and whom of the recording it means.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Meant {
+    /// The text.
+    pub text: String,
+    /// Persons who fit it.
+    pub matches: BTreeSet<u64>,
+    /// Persons who fit it loosely, by a similar colour or garment: neither found nor wrong.
+    #[serde(default)]
+    pub near: BTreeSet<u64>,
 }
 
 struct Person {
@@ -45,6 +68,8 @@ struct Person {
     full: BBox,
     /// Whether it is big and free enough that it must be found.
     counts: bool,
+    /// Whether it is seen well.
+    is_good: bool,
 }
 
 impl Truth {
@@ -66,6 +91,7 @@ impl Truth {
         Ok(Self {
             size: (file.width, file.height),
             fps: file.fps,
+            alerts: file.alerts,
             appearances: file.identities.into_iter().map(|i| (i.id, i.appearances)).collect(),
             frames: frames
                 .map(|frame| frame.persons.iter().filter_map(file::Person::read).collect())
@@ -101,6 +127,17 @@ impl Truth {
         (person, spans.iter().take_while(|span| span.0 <= frame).count())
     }
 
+    /// When each person was seen well for the first time, in seconds of the recording.
+    pub fn good_from(&self) -> BTreeMap<u64, f64> {
+        let mut from = BTreeMap::new();
+        for (frame, persons) in self.frames.iter().enumerate() {
+            for person in persons.iter().filter(|person| person.is_good) {
+                from.entry(person.id).or_insert(frame as f64 / self.fps);
+            }
+        }
+        from
+    }
+
     /// How boxes that are not followed agree: recall and precision over frames.
     pub fn detection<'a>(&self, frames: impl IntoIterator<Item = (u64, &'a [BBox])>) -> Coverage {
         let mut coverage = Coverage::default();
@@ -114,10 +151,14 @@ impl Truth {
 
 /// The form of the file.
 mod file {
-    use super::{BBox, COUNTED_HEIGHT, COUNTED_VISIBILITY, Deserialize};
+    use super::{
+        BBox, COUNTED_HEIGHT, COUNTED_VISIBILITY, CUT, Deserialize, GOOD_HEIGHT, GOOD_VISIBILITY,
+    };
 
     #[derive(Deserialize)]
     pub(super) struct Truth {
+        #[serde(default)]
+        pub alerts: Vec<super::Meant>,
         pub width: u32,
         pub height: u32,
         pub fps: f64,
@@ -150,10 +191,16 @@ mod file {
         pub(super) fn read(&self) -> Option<super::Person> {
             let of = |[x1, y1, x2, y2]: [f32; 4]| BBox::new(x1, y1, x2, y2);
             let bbox = of(self.bbox)?;
+            let full = of(self.full_box).unwrap_or(bbox);
+            let sides = self.bbox.iter().zip(self.full_box);
+            let is_cut = sides.into_iter().any(|(seen, whole)| (seen - whole).abs() > CUT);
             Some(super::Person {
                 id: self.id,
                 bbox,
-                full: of(self.full_box).unwrap_or(bbox),
+                full,
+                is_good: !is_cut
+                    && bbox.height() >= GOOD_HEIGHT
+                    && self.visibility >= GOOD_VISIBILITY,
                 counts: bbox.height() > COUNTED_HEIGHT && self.visibility >= COUNTED_VISIBILITY,
             })
         }
@@ -264,6 +311,9 @@ pub struct Agreement {
     pub lasting: u64,
     /// What happened, for a person to read.
     pub events: Vec<String>,
+    /// Whom each track shows most; a track that shows nobody is left out.
+    #[serde(skip)]
+    pub shows: BTreeMap<TrackId, u64>,
 }
 
 impl<'a> Comparison<'a> {
@@ -299,7 +349,7 @@ impl<'a> Comparison<'a> {
 
     /// The result.
     pub fn finish(self) -> Agreement {
-        let persons: std::collections::BTreeSet<u64> =
+        let persons: BTreeSet<u64> =
             self.visits.keys().map(|visit| visit.0).collect();
         let mut agreement = Agreement {
             recall: self.coverage.recall(),
@@ -314,6 +364,9 @@ impl<'a> Comparison<'a> {
             agreement.add_visit(*visit, shown, self.truth.fps);
         }
         for (id, (persons, nobody)) in &self.tracks {
+            if let Some((person, _)) = persons.iter().max_by_key(|(_, count)| **count) {
+                agreement.shows.insert(*id, *person);
+            }
             if persons.values().sum::<u64>() < *nobody {
                 agreement.false_tracks += 1;
                 agreement.events.push(format!("track {id} shows nobody {nobody} times"));

@@ -126,7 +126,7 @@ fn about(bundle: &Bundle) -> String {
 
 /// Whether the bundle has what the policy judges by.
 fn policy(config: &Config, bundle: &Bundle) -> crate::Result<String> {
-    config.decision.policy.open(bundle)?;
+    config.decision.policy.open(bundle, std::sync::Arc::default())?;
     Ok(config.decision.policy.to_string())
 }
 

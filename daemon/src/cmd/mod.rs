@@ -20,6 +20,7 @@ mod matching;
 mod model;
 mod probe;
 mod replay;
+mod report;
 mod run;
 
 /// What `spotterd` can be asked to do.
@@ -48,6 +49,8 @@ pub enum Command {
     Match(matching::Args),
     /// Run recordings through the pipeline, every frame, and report what was seen
     Replay(replay::Args),
+    /// Judge the decisions on labelled recordings: bundles and policies in one table
+    Report(report::Args),
     /// Say whom the cameras look for, see what became of it, see who is found
     #[command(subcommand)]
     Alert(alert::Command),
@@ -78,6 +81,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Bundle(command) => bundle::run(&command),
         Command::Match(args) => matching::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Alert(command) => alert::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Broker(args) => broker::run(&args),

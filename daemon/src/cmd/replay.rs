@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use jiff::Timestamp;
 use serde::Serialize;
 use spotter_models::bundle::Bundle;
 
@@ -27,7 +28,7 @@ use crate::{
     metrics::Stopwatch,
     replay::{Bill, Matching, Meter, Recording, Replay, Trace},
     report,
-    score::{Armed, ArmedAlert, Choice, Matcher},
+    score::{Armed, ArmedAlert, Asked, Choice, Matcher},
     sighting::{Event, Sighting},
     truth::{Agreement, Truth},
 };
@@ -47,8 +48,9 @@ pub struct Args {
     /// Who is where in the recording; give it once for each video, in the same order
     #[arg(long, value_name = "FILE")]
     truth: Vec<PathBuf>,
-    /// When a score is a sighting: fixed=X, with X a cosine, or zscore=Z, with Z the standard
-    /// deviations above what the text scores on the bundle's background cohort
+    /// When a score is a sighting: budget=N, with N the false alarms a day that can be borne for each
+    /// text; zscore=Z, with Z the standard deviations above what the text scores on the bundle's
+    /// background cohort; or fixed=X, with X a cosine
     #[arg(long, default_value_t, value_name = "POLICY")]
     policy: Choice,
     /// Frames a second of the recording that are looked at
@@ -169,8 +171,12 @@ fn create(path: &Path) -> Result<Box<dyn Write>> {
 }
 
 fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matching> {
-    let policy = args.policy.open(bundle)?;
     let wanted = args.alerts.as_deref().map(file::read).transpose()?.unwrap_or_default();
+    // Without texts no policy is asked, whatever the bundle lacks for it.
+    let policy = match wanted.is_empty() {
+        true => Choice::Fixed(1.0).open(bundle, Arc::default())?,
+        false => args.policy.open(bundle, Arc::default())?,
+    };
     let mut reader = TowerReader::new(embed::text_tower(engine, bundle)?)?;
     let arm = |Wanted { id, text }| {
         let text = reader
@@ -179,9 +185,10 @@ fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matchi
         if let Some(lost) = &text.lost {
             eprintln!("spotterd: alert {id} is too long, not looked for: {lost}");
         }
-        let threshold = policy.threshold(&text.embedding)?;
+        let asked = Asked { text: &text.embedding, budget_per_day: None, counts: &|_| true };
+        let cutoff = policy.cutoff(&asked, Timestamp::UNIX_EPOCH)?;
         let (text, without) = (text.embedding, Vec::new());
-        Ok(ArmedAlert { id, revision: None, spec: None, text, without, threshold })
+        Ok(ArmedAlert { id, revision: None, spec: None, text, without, cutoff })
     };
     let armed = wanted.into_iter().map(arm).collect::<Result<Vec<_>>>()?;
     let embedder = Embedder::open(engine, bundle)?;

@@ -9,7 +9,7 @@ mod status;
 mod work;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -35,10 +35,11 @@ use crate::{
     },
     clock::{Clock, Stop},
     error::{Error, Result},
+    frame::CameraId,
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
     page::{AlertShown, Board},
-    score::{Armed, ArmedAlert, Policy},
+    score::{Armed, ArmedAlert, Asked, Cutoff, Policy},
     source::Signal,
 };
 
@@ -162,6 +163,7 @@ impl Desk {
             board: setup.board,
             stop: setup.stop,
             ready: BTreeMap::new(),
+            stale: BTreeSet::new(),
         };
         let thread = std::thread::Builder::new()
             .name("alerts".into())
@@ -218,8 +220,10 @@ struct Clerk {
     outbox: Arc<Outbox>,
     board: Arc<Board>,
     stop: Arc<Stop>,
-    /// Alerts whose texts are read, with the score that each must reach.
-    ready: BTreeMap<AlertId, (Ready, f32)>,
+    /// Alerts whose texts are read, with what the score of each must reach.
+    ready: BTreeMap<AlertId, (Ready, Cutoff)>,
+    /// Those that are to be calibrated anew.
+    stale: BTreeSet<AlertId>,
 }
 
 /// What became of alerts that were to be armed.
@@ -241,12 +245,75 @@ impl Clerk {
             let passed = self.shared.store().tick(now);
             self.shared.leave(passed);
             let part = self.shared.work().take(BATCH);
-            if part.is_empty() {
+            if !part.is_empty() {
+                self.apply(part);
+            } else if self.follow(now) {
+                self.calibrate(now);
+            } else {
                 self.shared.signal.wait(seen, TICK);
-                continue;
             }
-            self.apply(part);
         }
+    }
+
+    /// Whether there are texts whose scores the site has outgrown.
+    fn follow(&mut self, now: Wall) -> bool {
+        match self.policy.follow(now.at) {
+            Ok(true) => self.stale.extend(self.ready.keys().cloned()),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "Thresholds do not follow the site."),
+        }
+        !self.stale.is_empty()
+    }
+
+    /// Calibrates as many stale texts anew as [`READING`] allows, and tells of those that changed by
+    /// more than a little.
+    fn calibrate(&mut self, now: Wall) {
+        let until = self.shared.clock.now() + READING;
+        let mut moved = Vec::new();
+        while let Some(id) = self.stale.pop_first() {
+            let Some((ready, before)) = self.ready.get(&id) else { continue };
+            match self.cutoff(ready, now) {
+                Ok(cutoff) => {
+                    if has_moved(before, &cutoff) {
+                        moved.push(id.clone());
+                    }
+                    if let Some((_, kept)) = self.ready.get_mut(&id) {
+                        *kept = cutoff;
+                    }
+                }
+                Err(error) => tracing::error!(alert = %id, %error, "A threshold is as it was."),
+            }
+            if self.shared.clock.now() >= until {
+                break;
+            }
+        }
+        let known = self.shared.snapshot();
+        let views: Vec<Arc<View>> = moved.iter().filter_map(|id| known.get(id)).cloned().collect();
+        let told = self
+            .publish_armed()
+            .and_then(|()| Ok(self.outbox.commit(&self.states(&views, &[])).map(drop)?));
+        match told {
+            Ok(()) => self.show(),
+            Err(error) => {
+                tracing::error!(%error, "New thresholds could not be told; tried again.");
+                self.shared.work().again(moved);
+                self.stop.wait(TICK);
+            }
+        }
+    }
+
+    fn cutoff(&self, ready: &Ready, now: Wall) -> Result<Cutoff> {
+        let spec = ready.view.spec.as_deref();
+        let cameras = spec.and_then(|spec| spec.cameras.as_ref());
+        let counts = |camera: &CameraId| {
+            cameras.is_none_or(|globs| globs.iter().any(|glob| glob.fits(camera)))
+        };
+        let asked = Asked {
+            text: &ready.text.embedding,
+            budget_per_day: spec.and_then(|spec| spec.budget_per_day),
+            counts: &counts,
+        };
+        self.policy.cutoff(&asked, now.at)
     }
 
     /// Works on a part of what there is to do; the armed set grows with each.
@@ -299,20 +366,20 @@ impl Clerk {
         }
         let batch = ready::keep(&mut self.shared.store(), reading, self.shared.now());
         for ready in batch.ready {
-            let threshold = self.policy.threshold(&ready.text.embedding)?;
-            self.ready.insert(ready.view.id.clone(), (ready, threshold));
+            let cutoff = self.cutoff(&ready, self.shared.now())?;
+            self.ready.insert(ready.view.id.clone(), (ready, cutoff));
         }
         Ok(Armings { done, also: batch.changes, failed: batch.failed, failure })
     }
 
     fn publish_armed(&self) -> Result<()> {
-        let armed = self.ready.values().map(|(ready, threshold)| ArmedAlert {
+        let armed = self.ready.values().map(|(ready, cutoff)| ArmedAlert {
             id: ready.view.id.clone(),
             revision: ready.view.revision,
             spec: ready.view.spec.clone(),
             text: ready.text.embedding.clone(),
             without: ready.without.iter().map(|text| text.embedding.clone()).collect(),
-            threshold: *threshold,
+            cutoff: cutoff.clone(),
         });
         self.shared.armed.store(Arc::new(Armed::new(armed.collect())?));
         Ok(())
@@ -327,10 +394,10 @@ impl Clerk {
             let read = ready.map(|(ready, _)| ready.text.understood.clone());
             let written = view.spec.as_ref().map(|spec| spec.text.clone());
             let mut warnings = view.warnings.clone();
-            if let (Some((ready, threshold)), Some(spec)) = (ready, &view.spec) {
+            if let (Some((ready, cutoff)), Some(spec)) = (ready, &view.spec) {
                 warnings.extend(places.warnings(spec));
                 warnings.extend(ready.text.lost.as_deref().map(state::lost));
-                warnings.extend(unreachable(*threshold));
+                warnings.extend(doubts(cutoff));
             }
             AlertShown {
                 id: view.id.to_string(),
@@ -348,15 +415,15 @@ impl Clerk {
         let now = self.shared.now();
         let mut messages = Vec::new();
         for view in views {
-            let arming = self.ready.get(&view.id).map(|(ready, threshold)| Arming {
+            let arming = self.ready.get(&view.id).map(|(ready, cutoff)| Arming {
                 understood: ready.text.understood.clone(),
                 lost: ready.text.lost.clone(),
-                threshold: Some(*threshold),
-                budget_share: None,
-                expected_per_day: None,
-                matched_24h: None,
+                threshold: Some(cutoff.threshold),
+                budget_share: cutoff.promise.map(|promise| promise.budget_share),
+                expected_per_day: cutoff.promise.map(|promise| promise.expected_per_day),
+                matched_24h: cutoff.promise.map(|promise| promise.matched_24h),
                 bundle: ready.text.embedding.generation(),
-                warnings: unreachable(*threshold).into_iter().collect(),
+                warnings: doubts(cutoff),
             });
             if view.status == AlertStatus::Armed && arming.is_none() {
                 continue;
@@ -384,11 +451,66 @@ impl Clerk {
     }
 }
 
-/// What staff should know of a text that nothing can fit.
-fn unreachable(threshold: f32) -> Option<String> {
-    (threshold >= 1.0).then(|| {
-        "this text scores much the same on everybody, so nobody can stand out: describe what tells \
-         the person apart"
-            .to_owned()
-    })
+/// Tracks of the site from which on a promise needs no word of caution.
+const FEW_TRACKS: usize = 256;
+
+/// Share of the persons who pass from which on a text describes what is usual here.
+const COMMON: f64 = 0.2;
+
+/// By how much the expected false alarms may exceed the budget before staff are told.
+const OVER_BUDGET: f64 = 1.5;
+
+/// What staff should know of a text's threshold.
+fn doubts(cutoff: &Cutoff) -> Vec<String> {
+    if cutoff.threshold >= 1.0 {
+        let doubt = "this text scores much the same on everybody, so nobody can stand out: describe \
+                     what tells the person apart";
+        return vec![doubt.to_owned()];
+    }
+    let Some(promise) = &cutoff.promise else { return Vec::new() };
+    let mut doubts = Vec::new();
+    if promise.common > COMMON {
+        doubts.push(format!(
+            "{:.0} in 100 persons here fit this text: describe what tells the person apart from them",
+            100.0 * promise.common
+        ));
+    }
+    let (expected, share) = (promise.expected_per_day, promise.budget_share);
+    if expected > share * OVER_BUDGET {
+        doubts.push(format!(
+            "{} persons passed so far, too few to promise as little as {} a day: expect up to {}; \
+             allow more, or describe more of the person",
+            promise.tracks,
+            per_day(share),
+            per_day(expected)
+        ));
+    } else if promise.tracks < FEW_TRACKS {
+        doubts.push(format!(
+            "{} persons passed so far: until some hundred have, the expected {} a day are a guess",
+            promise.tracks,
+            alarms(expected)
+        ));
+    }
+    doubts
+}
+
+fn per_day(rate: f64) -> String {
+    if rate < 1.0 { format!("{rate:.2}") } else { format!("{rate:.1}") }
+}
+
+fn alarms(rate: f64) -> String {
+    format!("{} false alarms", per_day(rate))
+}
+
+/// Whether staff should hear of a new threshold.
+fn has_moved(before: &Cutoff, after: &Cutoff) -> bool {
+    let apart = |before: f64, after: f64| {
+        (after - before).abs() > 0.25 * before.abs().max(after.abs()).max(0.01)
+    };
+    let promises = before.promise.zip(after.promise);
+    (after.threshold - before.threshold).abs() > 0.01
+        || promises.is_some_and(|(before, after)| {
+            apart(before.expected_per_day, after.expected_per_day)
+                || apart(before.matched_24h as f64, after.matched_24h as f64)
+        })
 }

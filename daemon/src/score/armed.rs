@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use spotter_models::{Embedding, Generation};
 
+use super::Cutoff;
 use crate::{
     alert::{AlertId, Spec, Wall, place::Places},
     error::{Error, Result},
@@ -24,8 +25,8 @@ pub struct ArmedAlert {
     pub text: Embedding,
     /// Directions of what must not be there.
     pub without: Vec<Embedding>,
-    /// The cosine from which a track fits.
-    pub threshold: f32,
+    /// What its score must reach.
+    pub cutoff: Cutoff,
 }
 
 impl ArmedAlert {
@@ -100,7 +101,7 @@ impl Armed {
         let mut fitting = Vec::new();
         for (alert, row) in self.alerts.iter().zip(self.rows.chunks_exact(self.width)) {
             let score = spotter_models::embedding::dot(row, track.values());
-            if score < alert.threshold {
+            if score < alert.cutoff.threshold {
                 continue;
             }
             let mut excluded = false;
@@ -127,7 +128,8 @@ mod tests {
 
     fn alert(id: &str, text: Embedding, without: Vec<Embedding>, threshold: f32) -> ArmedAlert {
         let id = AlertId::new(id).unwrap();
-        ArmedAlert { id, revision: Some(1), spec: None, text, without, threshold }
+        let cutoff = Cutoff { threshold, null: None, promise: None };
+        ArmedAlert { id, revision: Some(1), spec: None, text, without, cutoff }
     }
 
     #[test]

@@ -2,27 +2,47 @@
 
 use spotter_models::{Embedding, Generation};
 
-use crate::error::{Error, Result};
+use crate::{
+    clock::Mono,
+    error::{Error, Result},
+};
+
+/// Most looks at a track that are remembered one by one; crops are chosen more sparingly than that.
+const MAX_LOOKS: usize = 16;
+
+/// One look at a track.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look {
+    /// Where the view lies in the common space.
+    pub embedding: Embedding,
+    /// How much could be seen, 0 to 1: its weight among the others.
+    pub quality: f32,
+    /// When, by our clock; of a recording, the stream's time.
+    pub at: Mono,
+}
 
 /// The quality-weighted sum of a track's embeddings. Its direction is the track's place in the
 /// common space: one blurred or half-hidden look does not decide.
+#[derive(Clone, Debug)]
 pub struct Looks {
     generation: Generation,
     sum: Vec<f32>,
     count: u32,
+    /// The first [`MAX_LOOKS`] of them.
+    each: Vec<Look>,
 }
 
 impl Looks {
     /// Nothing seen yet.
     pub fn new(generation: Generation) -> Self {
-        Self { generation, sum: Vec::new(), count: 0 }
+        Self { generation, sum: Vec::new(), count: 0, each: Vec::new() }
     }
 
-    /// Adds a look; `quality` is its weight, 0 to 1.
+    /// Adds a look at some time; `quality` is its weight, 0 to 1.
     ///
     /// # Errors
     /// Where the look comes from another bundle than those before it.
-    pub fn add(&mut self, look: &Embedding, quality: f32) -> Result<()> {
+    pub fn add(&mut self, look: &Embedding, quality: f32, at: Mono) -> Result<()> {
         if look.generation() != self.generation {
             return Err(Error::internal(
                 "pooling",
@@ -36,7 +56,30 @@ impl Looks {
             *sum += weight * value;
         }
         self.count += 1;
+        if self.each.len() < MAX_LOOKS {
+            self.each.push(Look { embedding: look.clone(), quality, at });
+        }
         Ok(())
+    }
+
+    /// The looks one by one, as far as they are remembered.
+    pub fn each(&self) -> &[Look] {
+        &self.each
+    }
+
+    /// Where the track lay after each of its looks: what a text was compared with, and so what its
+    /// largest score is taken over.
+    ///
+    /// # Errors
+    /// Where looks cancel out or come from several bundles.
+    pub fn after_each(looks: &[Look]) -> Result<Vec<Embedding>> {
+        let Some(first) = looks.first() else { return Ok(Vec::new()) };
+        let mut pooled = Looks::new(first.embedding.generation());
+        let after = |look: &Look| {
+            pooled.add(&look.embedding, look.quality, look.at)?;
+            pooled.pooled()
+        };
+        looks.iter().map(after).collect()
     }
 
     /// How many looks there were.
@@ -57,16 +100,31 @@ impl Looks {
 mod tests {
     use super::*;
 
+    const NOW: Mono = Mono(std::time::Duration::ZERO);
     const A: Generation = Generation([1; 16]);
 
     #[test]
     fn better_looks_weigh_more() {
         let mut looks = Looks::new(A);
-        looks.add(&Embedding::new(vec![1.0, 0.0], A).unwrap(), 1.0).unwrap();
-        looks.add(&Embedding::new(vec![0.0, 1.0], A).unwrap(), 0.5).unwrap();
+        looks.add(&Embedding::new(vec![1.0, 0.0], A).unwrap(), 1.0, NOW).unwrap();
+        looks.add(&Embedding::new(vec![0.0, 1.0], A).unwrap(), 0.5, NOW).unwrap();
         let pooled = looks.pooled().unwrap();
         assert!((pooled.values()[0] / pooled.values()[1] - 2.0).abs() < 1e-6);
         assert_eq!(looks.count(), 2);
+    }
+
+    #[test]
+    fn a_track_is_where_its_looks_so_far_put_it() {
+        let mut looks = Looks::new(A);
+        let add = |looks: &mut Looks, x: f32, y: f32, quality| {
+            looks.add(&Embedding::new(vec![x, y], A).unwrap(), quality, NOW).unwrap();
+            looks.pooled().unwrap()
+        };
+        let then = [add(&mut looks, 1.0, 0.0, 0.4), add(&mut looks, 0.0, 1.0, 0.9)];
+        assert_eq!(Looks::after_each(looks.each()).unwrap(), then);
+        assert_eq!(Looks::after_each(&[]).unwrap(), []);
+        (0..100).for_each(|_| drop(add(&mut looks, 1.0, 1.0, 0.5)));
+        assert_eq!((looks.each().len(), looks.count()), (MAX_LOOKS, 102), "bounded");
     }
 
     #[test]
@@ -74,6 +132,6 @@ mod tests {
         let mut looks = Looks::new(A);
         assert!(looks.pooled().is_err());
         let other = Embedding::new(vec![1.0, 0.0], Generation([2; 16])).unwrap();
-        assert!(looks.add(&other, 1.0).is_err());
+        assert!(looks.add(&other, 1.0, NOW).is_err());
     }
 }

@@ -2,7 +2,9 @@
 
 mod armed;
 mod decide;
+mod history;
 mod looks;
+mod reference;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,8 +12,10 @@ use arc_swap::ArcSwap;
 use spotter_models::{Embedding, Generation};
 
 pub use armed::{Armed, ArmedAlert};
-pub use decide::{Choice, Policy};
-pub use looks::Looks;
+pub use decide::{Asked, Choice, Cutoff, Policy, Promise};
+pub use history::{History, Passed};
+pub use looks::{Look, Looks};
+pub use reference::Reference;
 
 use crate::{
     alert::{Wall, place::Places},
@@ -82,7 +86,7 @@ impl Matcher {
             last: seen.decoded_at,
             bbox,
         });
-        track.looks.add(embedding, view.quality.total())?;
+        track.looks.add(embedding, view.quality.total(), seen.decoded_at)?;
         (track.last, track.bbox) = (seen.decoded_at, bbox);
         scored(&self.armed, &self.places.load(), (&seen.camera, view.track), track, now)
     }
@@ -106,14 +110,16 @@ impl Matcher {
         &self.armed
     }
 
-    /// A track is gone.
-    pub fn end(&mut self, camera: &CameraId, id: TrackId) {
-        self.tracks.remove(&(camera.clone(), id));
+    /// A track is gone. What was seen of it, where anything was.
+    pub fn end(&mut self, camera: &CameraId, id: TrackId, now: Wall) -> Option<Passed> {
+        let key = (camera.clone(), id);
+        self.tracks.remove(&key).map(|track| track.passed(key, now))
     }
 
-    /// A camera's recording is over, or the camera is: forgets its tracks.
-    pub fn end_camera(&mut self, camera: &CameraId) {
-        self.tracks.retain(|(of, _), _| of != camera);
+    /// A camera's recording is over, or the camera is: forgets its tracks. What was seen of them.
+    pub fn end_camera(&mut self, camera: &CameraId, now: Wall) -> Vec<Passed> {
+        let gone = self.tracks.extract_if(.., |(of, _), _| of == camera);
+        gone.map(|(key, track)| track.passed(key, now)).collect()
     }
 
     fn forget_oldest(&mut self) {
@@ -121,6 +127,12 @@ impl Matcher {
         if let Some(key) = oldest.cloned() {
             self.tracks.remove(&key);
         }
+    }
+}
+
+impl Track {
+    fn passed(self, (camera, track): (CameraId, TrackId), now: Wall) -> Passed {
+        Passed { camera, track, at: now.at, looks: self.looks.each().to_vec() }
     }
 }
 
@@ -142,8 +154,8 @@ fn scored(
         camera: camera.clone(),
         track: id.0,
         score,
-        threshold: alert.threshold,
-        false_alarm_probability: None,
+        threshold: alert.cutoff.threshold,
+        false_alarm_probability: alert.cutoff.null.as_ref().map(|null| null.probability(score)),
         bbox: track.bbox,
         crops: track.looks.count(),
         phrases: Vec::new(),

@@ -27,9 +27,10 @@ pub(super) const STREET: &str = "tests/data/scenes/street-a.mp4";
 const MARK: &str = "# Written by `spotterd demo`, which writes it anew each time.";
 /// What the demo's bundle is folded from, in a checkout.
 pub(super) const PACK: &str = "models/demo";
-/// How far above what its text scores by chance somebody must be to be told. Three standard deviations
-/// are what the guide recommends to begin with; nothing was tuned to the scene.
-const POLICY: &str = "zscore=3";
+/// Two false alarms a day for each alert: what a configuration that says nothing has.
+const POLICY: &str = "budget=2";
+/// For a bundle without a cohort, of which nobody knows what a text scores by chance.
+const POLICY_WITHOUT_COHORT: &str = "fixed=0.3";
 /// A token of 256 bits.
 const TOKEN_BYTES: usize = 32;
 
@@ -110,11 +111,8 @@ impl Folder {
     fn configuration(&self, video: &Path, bundle: &Path, args: &Args) -> Result<String> {
         let quoted = |path: &Path| Ok::<_, Error>(toml::Value::from(utf8(path)?).to_string());
         let url = toml::Value::from(format!("file:{}", utf8(video)?)).to_string();
-        let policy = match self.has_cohort {
-            true => format!("\n[decision]\npolicy = \"{POLICY}\"\n"),
-            // Without a cohort nobody knows what a text scores by chance.
-            false => String::new(),
-        };
+        let policy = if self.has_cohort { POLICY } else { POLICY_WITHOUT_COHORT };
+        let policy = format!("\n[decision]\npolicy = \"{policy}\"\n");
         let library = match &args.library {
             Some(library) => format!("\n[inference]\nlibrary = {}\n", quoted(&absolute(library)?)?),
             None => String::new(),

@@ -1,0 +1,189 @@
+//! How good the decisions are: labelled recordings, many texts, several policies in one table.
+//!
+//! Every look of every track is embedded once; what a policy would have told follows from the scores.
+//! A policy is a scale on which each text's scores are laid: the cosine itself, the deviations above a
+//! cohort's mean, or the rarity of the score among tracks that do not match. A cut on that scale decides,
+//! so that all policies can be compared at the same number of false alarms.
+
+pub mod page;
+mod scale;
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use spotter_models::{Embedding, embedding::dot};
+
+pub use scale::{Scale, calibrated, cosine, deviations};
+pub use table::{Interval, Row, Table, compare};
+
+use crate::{
+    error::Result,
+    replay::Recording,
+    score::{Looks, Passed},
+    truth::{Agreement, Meant, Truth},
+};
+
+/// A labelled recording with its tracks embedded.
+pub struct Scene {
+    /// Its name.
+    pub name: String,
+    /// The tracks as a site's history would have them.
+    pub passed: Vec<Passed>,
+    /// What the truth says of each text.
+    pub alerts: Vec<Alert>,
+    /// Each track: whom it shows, and where it lay after each look.
+    tracks: Vec<Track>,
+    /// When each person was well seen first, seconds.
+    good_from: BTreeMap<u64, f64>,
+}
+
+/// A text and whom it means.
+pub struct Alert {
+    /// The text's direction.
+    pub text: Embedding,
+    matches: BTreeSet<u64>,
+    near: BTreeSet<u64>,
+}
+
+struct Track {
+    person: Option<u64>,
+    /// Seconds of the recording, and where the track lay then.
+    looks: Vec<(f64, Embedding)>,
+}
+
+impl Scene {
+    /// Puts together what a replay saw and what is true; `read` embeds texts.
+    ///
+    /// # Errors
+    /// Where looks come from several bundles, or a text cannot be read.
+    pub fn new(
+        name: &str,
+        recording: Recording,
+        (truth, agreement): (&Truth, &Agreement),
+        mut read: impl FnMut(&str) -> Result<Embedding>,
+    ) -> Result<Self> {
+        let alert = |Meant { text, matches, near }: &Meant| {
+            Ok(Alert { text: read(text)?, matches: matches.clone(), near: near.clone() })
+        };
+        let alerts = truth.alerts.iter().map(alert).collect::<Result<_>>()?;
+        let track = |passed: &Passed| {
+            let after = Looks::after_each(&passed.looks)?;
+            let at = passed.looks.iter().map(|look| look.at.0.as_secs_f64());
+            let person = agreement.shows.get(&passed.track).copied();
+            Ok(Track { person, looks: at.zip(after).collect() })
+        };
+        let tracks = recording.passed.iter().map(track).collect::<Result<_>>()?;
+        let good_from = truth.good_from();
+        Ok(Self { name: name.to_owned(), passed: recording.passed, alerts, tracks, good_from })
+    }
+
+    /// What a policy tells of this recording when every text's scale is cut there.
+    pub fn outcome(&self, values: &dyn Fn(usize, f32) -> f64, cut: f64) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (index, alert) in self.alerts.iter().enumerate() {
+            let mut found: BTreeMap<u64, f64> = BTreeMap::new();
+            for track in &self.tracks {
+                let relation = alert.relation(track.person);
+                outcome.others += u64::from(relation == Relation::Other);
+                let Some(at) = track.reaches(alert, |score| values(index, score) >= cut) else {
+                    continue;
+                };
+                match (relation, track.person) {
+                    (Relation::Match, Some(person)) => {
+                        let first = found.entry(person).or_insert(at);
+                        *first = first.min(at);
+                    }
+                    (Relation::Other, _) => outcome.false_alarms += 1,
+                    _ => {}
+                }
+            }
+            // Who was never well seen cannot be asked for.
+            let meant = alert.matches.iter().filter_map(|id| Some((id, self.good_from.get(id)?)));
+            for (person, good) in meant {
+                outcome.meant += 1;
+                if let Some(at) = found.get(person) {
+                    outcome.found += 1;
+                    outcome.delays.push((at - good).max(0.0));
+                }
+            }
+        }
+        outcome
+    }
+
+    /// The value of each track that matters to a text, largest over its looks: whether it matches.
+    fn values(&self, values: &dyn Fn(usize, f32) -> f64) -> Vec<f64> {
+        let mut all = Vec::new();
+        for (index, alert) in self.alerts.iter().enumerate() {
+            for track in &self.tracks {
+                let scores = track.looks.iter().map(|(_, at)| dot(at.values(), alert.text.values()));
+                all.push(values(index, scores.fold(-1.0, f32::max)));
+            }
+        }
+        all
+    }
+}
+
+/// What a track is to a text.
+#[derive(Clone, Copy, PartialEq)]
+enum Relation {
+    Match,
+    Near,
+    Other,
+}
+
+impl Alert {
+    fn relation(&self, person: Option<u64>) -> Relation {
+        match person {
+            Some(person) if self.matches.contains(&person) => Relation::Match,
+            Some(person) if self.near.contains(&person) => Relation::Near,
+            _ => Relation::Other,
+        }
+    }
+}
+
+impl Track {
+    /// When the text is reached first.
+    fn reaches(&self, alert: &Alert, fits: impl Fn(f32) -> bool) -> Option<f64> {
+        let mut looks = self.looks.iter();
+        let look = looks.find(|(_, at)| fits(dot(at.values(), alert.text.values())));
+        look.map(|(at, _)| *at)
+    }
+}
+
+/// What was told of recordings, against what is true.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// Pairs of a text and a person whom it means and who was well seen.
+    pub meant: u64,
+    /// Of these, those that were told.
+    pub found: u64,
+    /// Pairs of a text and a track that shows nobody whom it means, even loosely.
+    pub others: u64,
+    /// Of these, those that were told.
+    pub false_alarms: u64,
+    /// From the first good view to the sighting, seconds of the recording, for each that was found.
+    pub delays: Vec<f64>,
+}
+
+impl Outcome {
+    /// Both together.
+    pub fn add(&mut self, other: &Outcome) {
+        self.meant += other.meant;
+        self.found += other.found;
+        self.others += other.others;
+        self.false_alarms += other.false_alarms;
+        self.delays.extend_from_slice(&other.delays);
+    }
+
+    /// The share that was found; 1 where nobody was meant.
+    pub fn detection(&self) -> f64 {
+        if self.meant == 0 { 1.0 } else { self.found as f64 / self.meant as f64 }
+    }
+
+    /// The middle of the delays; `None` where nobody was found.
+    pub fn median_delay(&self) -> Option<f64> {
+        let mut delays = self.delays.clone();
+        delays.sort_by(f64::total_cmp);
+        delays.get(delays.len() / 2).copied()
+    }
+}
