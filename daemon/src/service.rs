@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use spotter_models::{
     bundle::Bundle,
     session::{Runtime, SessionOptions},
+    vocabulary::Vocabulary,
 };
 
 use crate::{
@@ -64,6 +65,8 @@ pub struct Service {
     gone: BTreeSet<CameraId>,
     pipeline: Pipeline,
     desk: Desk,
+    /// The words of the bundle's training captions, where it has them.
+    vocabulary: Option<Arc<Vocabulary>>,
     link: Link,
     /// What the link says of the device.
     status: Arc<ArcSwap<DeviceStatus>>,
@@ -136,11 +139,12 @@ impl Service {
             },
             clock.clone(),
         )?);
+        let vocabulary = Vocabulary::of(&bundle)?.map(Arc::new);
         let reader = TowerReader::new(embed::text_tower(&engine, &bundle)?)?;
         let desk = Desk::open(
             &folder.join("alerts.db"),
             DeskSetup {
-                rules: Rules::new(config.policy.clone())?,
+                rules: Rules::new(config.policy.clone())?.with_vocabulary(vocabulary.clone()),
                 places: places.clone(),
                 policy: config.decision.policy.open(&bundle)?,
                 reader: Box::new(reader),
@@ -197,6 +201,7 @@ impl Service {
             gone: BTreeSet::new(),
             pipeline,
             desk,
+            vocabulary,
             link,
             status,
             broker: broker.map(|broker| (broker, started)),
@@ -362,7 +367,7 @@ impl Service {
         }
         // All that can be refused comes first: a faulty file changes nothing.
         let places = config.places()?;
-        let rules = Rules::new(config.policy.clone())?;
+        let rules = Rules::new(config.policy.clone())?.with_vocabulary(self.vocabulary.clone());
         let config_hash = hash(&config)?;
         self.places.store(Arc::new(places));
         self.config = config;

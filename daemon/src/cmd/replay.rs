@@ -15,6 +15,7 @@ use spotter_models::bundle::Bundle;
 use crate::{
     alert::{
         file::{self, Wanted},
+        phrases::phrases,
         reader::TowerReader,
         ready::TextReader,
     },
@@ -172,16 +173,19 @@ fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matchi
     let policy = args.policy.open(bundle)?;
     let wanted = args.alerts.as_deref().map(file::read).transpose()?.unwrap_or_default();
     let mut reader = TowerReader::new(embed::text_tower(engine, bundle)?)?;
-    let arm = |Wanted { id, text }| {
+    let arm = |Wanted { id, text: wanted }| {
         let text = reader
-            .read(&text)
+            .read(&wanted)
             .map_err(|error| Error::config(format!("alert {id}"), error.to_string()))?;
         if let Some(lost) = &text.lost {
             eprintln!("spotterd: alert {id} is too long, not looked for: {lost}");
         }
         let threshold = policy.threshold(&text.embedding)?;
+        // A phrase that cannot be read explains nothing; the text itself was read.
+        let read = |phrase: String| reader.read(&phrase).ok().map(|text| (phrase, text.embedding));
+        let phrases = phrases(&wanted).into_iter().filter_map(read).collect();
         let (text, without) = (text.embedding, Vec::new());
-        Ok(ArmedAlert { id, revision: None, spec: None, text, without, threshold })
+        Ok(ArmedAlert { id, revision: None, spec: None, text, without, phrases, threshold })
     };
     let armed = wanted.into_iter().map(arm).collect::<Result<Vec<_>>>()?;
     let embedder = Embedder::open(engine, bundle)?;

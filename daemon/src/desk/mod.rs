@@ -9,7 +9,7 @@ mod status;
 mod work;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,6 +20,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use spotter_models::Embedding;
 
 pub use inbox::{Inbox, Truth};
 pub use status::{CameraState, Status};
@@ -29,11 +30,13 @@ use crate::{
     alert::{
         AlertId, Refusal, Rules, Snapshot, Store, View, Wall,
         book::{Changes, Status as AlertStatus},
+        lint,
+        phrases::phrases,
         place::Places,
         ready::{self, Ready, TextReader},
         state::{self, AlertState, Arming},
     },
-    clock::{Clock, Stop},
+    clock::{Clock, Mono, Stop},
     error::{Error, Result},
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
@@ -47,6 +50,12 @@ const BATCH: usize = 1024;
 /// How long texts are read before those that were are armed and told: a big tower needs a tenth of a
 /// second for each.
 const READING: Duration = Duration::from_secs(1);
+/// How long phrases are read at a time; shorter, as whoever changes an alert meanwhile waits for it.
+const EXPLAINING: Duration = Duration::from_millis(250);
+/// Alerts whose phrases are read at a time.
+const EXPLAINED: usize = 256;
+/// How often phrases are handed over while there are more to read: each time, all alerts are copied.
+const EXPLAINED_EVERY: Duration = Duration::from_secs(10);
 /// How often time passes for alerts: expiry is told within this.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -162,6 +171,9 @@ impl Desk {
             board: setup.board,
             stop: setup.stop,
             ready: BTreeMap::new(),
+            unexplained: BTreeSet::new(),
+            phrases: BTreeMap::new(),
+            explained_at: None,
         };
         let thread = std::thread::Builder::new()
             .name("alerts".into())
@@ -220,6 +232,12 @@ struct Clerk {
     stop: Arc<Stop>,
     /// Alerts whose texts are read, with the score that each must reach.
     ready: BTreeMap<AlertId, (Ready, f32)>,
+    /// Armed alerts whose phrases are not read yet.
+    unexplained: BTreeSet<AlertId>,
+    /// The phrases of armed alerts that have any.
+    phrases: BTreeMap<AlertId, Arc<[(String, Embedding)]>>,
+    /// When phrases were handed over last, where more are to come.
+    explained_at: Option<Mono>,
 }
 
 /// What became of alerts that were to be armed.
@@ -242,7 +260,10 @@ impl Clerk {
             self.shared.leave(passed);
             let part = self.shared.work().take(BATCH);
             if part.is_empty() {
-                self.shared.signal.wait(seen, TICK);
+                // Armed first, explained later: only when nothing else is to do.
+                if !self.explain() {
+                    self.shared.signal.wait(seen, TICK);
+                }
                 continue;
             }
             self.apply(part);
@@ -287,7 +308,7 @@ impl Clerk {
     /// Reads the texts of armed alerts, as many as [`READING`] allows; forgets the others.
     fn arm(&mut self, views: &[Arc<View>], forgotten: &[AlertId]) -> Result<Armings> {
         for id in forgotten {
-            self.ready.remove(id);
+            self.forget(id);
         }
         let known = ready::known(&self.shared.store(), self.reader.generation(), views)?;
         let until = self.shared.clock.now() + READING;
@@ -295,14 +316,84 @@ impl Clerk {
         let mut reading = ready::read(self.reader.as_mut(), views, known, enough);
         let (done, failure) = (reading.done, reading.failure.take());
         for view in views.iter().take(done) {
-            self.ready.remove(&view.id);
+            self.forget(&view.id);
         }
         let batch = ready::keep(&mut self.shared.store(), reading, self.shared.now());
         for ready in batch.ready {
             let threshold = self.policy.threshold(&ready.text.embedding)?;
+            self.unexplained.insert(ready.view.id.clone());
             self.ready.insert(ready.view.id.clone(), (ready, threshold));
         }
         Ok(Armings { done, also: batch.changes, failed: batch.failed, failure })
+    }
+
+    fn forget(&mut self, id: &AlertId) {
+        self.ready.remove(id);
+        self.unexplained.remove(id);
+        self.phrases.remove(id);
+    }
+
+    /// Reads the phrases of some alerts that are armed; says whether there were any. What fails is told
+    /// in the log and not tried again before the alert changes: a match counts without its explanation.
+    fn explain(&mut self) -> bool {
+        if self.unexplained.is_empty() {
+            return false;
+        }
+        if let Err(error) = self.try_explain() {
+            tracing::warn!(%error, "Some matches will not be explained by parts of their texts.");
+            self.unexplained.clear();
+        }
+        true
+    }
+
+    fn try_explain(&mut self) -> Result<()> {
+        let text = |id: &AlertId| self.ready.get(id)?.0.view.spec.as_ref().map(|s| s.text.clone());
+        let some: Vec<(AlertId, Vec<String>)> = self
+            .unexplained
+            .iter()
+            .take(EXPLAINED)
+            .map(|id| (id.clone(), text(id).map(|text| phrases(&text)).unwrap_or_default()))
+            .collect();
+        let all: BTreeSet<String> = some.iter().flat_map(|(_, phrases)| phrases.clone()).collect();
+        let mut known = BTreeMap::new();
+        {
+            let store = self.shared.store();
+            for phrase in &all {
+                if let Some(text) = store.embedding(phrase, self.reader.generation())? {
+                    known.insert(phrase.clone(), text);
+                }
+            }
+        }
+        let until = self.shared.clock.now() + EXPLAINING;
+        let enough = || self.shared.clock.now() >= until;
+        let read = ready::read_phrases(self.reader.as_mut(), &all, known, enough);
+        if let Some((phrase, error)) = read.unreadable.first_key_value() {
+            tracing::warn!(phrase, error, "A part of a text cannot be read and explains nothing.");
+        }
+        if let Err(error) = self.shared.store().keep_embeddings(&read.fresh) {
+            tracing::warn!(%error, "Phrases that were read are not on disk.");
+        }
+        let is_tried = |phrase: &String| {
+            read.known.contains_key(phrase) || read.unreadable.contains_key(phrase)
+        };
+        for (id, phrases) in some {
+            if phrases.iter().all(is_tried) {
+                let known = phrases.into_iter().filter_map(|phrase| {
+                    let embedding = read.known.get(&phrase)?.embedding.clone();
+                    Some((phrase, embedding))
+                });
+                let known: Arc<[(String, Embedding)]> = known.collect();
+                self.unexplained.remove(&id);
+                self.phrases.insert(id, known);
+            }
+        }
+        let now = self.shared.clock.now();
+        let begun = *self.explained_at.get_or_insert(now);
+        if self.unexplained.is_empty() || now.since(begun) >= EXPLAINED_EVERY {
+            self.publish_armed()?;
+            self.explained_at = (!self.unexplained.is_empty()).then_some(now);
+        }
+        Ok(())
     }
 
     fn publish_armed(&self) -> Result<()> {
@@ -312,15 +403,25 @@ impl Clerk {
             spec: ready.view.spec.clone(),
             text: ready.text.embedding.clone(),
             without: ready.without.iter().map(|text| text.embedding.clone()).collect(),
+            phrases: self.phrases.get(&ready.view.id).cloned().unwrap_or_default(),
             threshold: *threshold,
         });
         self.shared.armed.store(Arc::new(Armed::new(armed.collect())?));
         Ok(())
     }
 
+    /// The armed alerts by their text as it was understood.
+    fn twins(&self) -> HashMap<&str, Vec<&Ready>> {
+        let mut twins: HashMap<&str, Vec<&Ready>> = HashMap::new();
+        for (ready, _) in self.ready.values() {
+            twins.entry(ready.text.understood.as_str()).or_default().push(ready);
+        }
+        twins
+    }
+
     /// Shows every alert that is known on the local page.
     fn show(&self) {
-        let (known, places) = (self.shared.snapshot(), self.places.load());
+        let (known, places, twins) = (self.shared.snapshot(), self.places.load(), self.twins());
         let shown = known.all().iter().map(|view| {
             let (state, why) = state::name(&view.status);
             let ready = self.ready.get(&view.id);
@@ -329,8 +430,9 @@ impl Clerk {
             let mut warnings = view.warnings.clone();
             if let (Some((ready, threshold)), Some(spec)) = (ready, &view.spec) {
                 warnings.extend(places.warnings(spec));
-                warnings.extend(ready.text.lost.as_deref().map(state::lost));
+                warnings.extend(ready.text.lost.as_deref().map(|words| lint::lost(words).message));
                 warnings.extend(unreachable(*threshold));
+                warnings.extend(duplicate(ready, &twins));
             }
             AlertShown {
                 id: view.id.to_string(),
@@ -345,7 +447,7 @@ impl Clerk {
     }
 
     fn states(&self, views: &[Arc<View>], forgotten: &[AlertId]) -> Vec<Message> {
-        let now = self.shared.now();
+        let (now, twins) = (self.shared.now(), self.twins());
         let mut messages = Vec::new();
         for view in views {
             let arming = self.ready.get(&view.id).map(|(ready, threshold)| Arming {
@@ -356,7 +458,10 @@ impl Clerk {
                 expected_per_day: None,
                 matched_24h: None,
                 bundle: ready.text.embedding.generation(),
-                warnings: unreachable(*threshold).into_iter().collect(),
+                warnings: unreachable(*threshold)
+                    .into_iter()
+                    .chain(duplicate(ready, &twins))
+                    .collect(),
             });
             if view.status == AlertStatus::Armed && arming.is_none() {
                 continue;
@@ -382,6 +487,18 @@ impl Clerk {
         message.retain = true;
         Some(message)
     }
+}
+
+/// What staff should know of an alert whose text another armed one has, with the same exclusions.
+fn duplicate(ready: &Ready, twins: &HashMap<&str, Vec<&Ready>>) -> Option<String> {
+    let without = |ready: &Ready| -> Vec<String> {
+        ready.without.iter().map(|text| text.understood.clone()).collect()
+    };
+    let same = twins.get(ready.text.understood.as_str())?;
+    let is_other =
+        |other: &&&Ready| other.view.id != ready.view.id && without(other) == without(ready);
+    let other = same.iter().find(is_other)?;
+    Some(lint::duplicate(other.view.id.as_str()).message)
 }
 
 /// What staff should know of a text that nothing can fit.
