@@ -96,9 +96,12 @@ impl Model {
         Ok(Self { weights, config, origin, base: bytes, adapters, data: None, vocabulary })
     }
 
-    /// Why the bundle will have no vocabulary, where it will have none.
-    pub fn lacks_vocabulary(&self) -> Option<&str> {
-        self.vocabulary.as_ref().err().map(String::as_str)
+    /// The words of the captions that it was trained on.
+    ///
+    /// # Errors
+    /// Why they are not known; the bundle will have no vocabulary then.
+    pub fn vocabulary(&self) -> std::result::Result<&Vocabulary, &str> {
+        self.vocabulary.as_ref().map_err(String::as_str)
     }
 
     /// Hashes of the files it was made from.
@@ -224,7 +227,7 @@ pub fn export(
         preprocess: Preprocess::clip(model.config.height, model.config.width),
         probe,
         cohort,
-        vocabulary: model.vocabulary.as_ref().ok(),
+        vocabulary: model.vocabulary().ok(),
     };
     match target {
         Target::Bundle(_) => {

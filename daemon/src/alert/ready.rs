@@ -382,6 +382,29 @@ mod tests {
         assert_eq!((tower.read.len(), computed), (4, 3), "another bundle");
         assert_eq!(other.ready[0].text.embedding.generation(), Generation([2; 16]));
     }
+
+    #[test]
+    fn phrases_are_read_once_in_rounds_and_outlive_the_pruning() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = Rules::new(Policy::default()).unwrap();
+        let mut store = Store::open(&folder.path().join("alerts.db"), rules, now()).unwrap();
+        store.take(&[alert("a", "Woman in a red coat", true)], now()).unwrap();
+        let mut tower = fake(1);
+        let mut phrases: BTreeSet<String> = (0..40).map(|n| format!("coat {n:02}")).collect();
+        phrases.insert("odd coat".into());
+        let some = read_phrases(&mut tower, &phrases, BTreeMap::new(), || true);
+        assert_eq!((some.fresh.len(), some.known.len()), (16, 16), "enough after one round");
+        let all = read_phrases(&mut tower, &phrases, some.known, || false);
+        assert_eq!((all.fresh.len(), all.known.len()), (24, 40));
+        assert!(all.unreadable["odd coat"].contains("no words"));
+        let parts = BTreeSet::from(["red coat".to_owned(), "coat 00".to_owned()]);
+        let read = read_phrases(&mut tower, &parts, all.known, || false);
+        store.keep_embeddings(&read.known).unwrap();
+        store.prune_embeddings(&[tower.generation()]).unwrap();
+        let kept = |text: &str| store.embedding(text, tower.generation()).unwrap().is_some();
+        assert!(kept("red coat") && !kept("coat 00"), "a part of an alert's text stays");
+    }
+
     #[test]
     fn reading_ends_when_it_is_enough_and_goes_on_where_it_ended() {
         let folder = tempfile::tempdir().unwrap();

@@ -98,7 +98,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         Some(folder) => Some(model.cohort(&Dataset::open(folder)?, args.cohort_persons)?),
         None => None,
     };
-    if let Some(why) = model.lacks_vocabulary() {
+    if let Err(why) = model.vocabulary() {
         eprintln!(
             "spotter-trainer: without a vocabulary, as {why}; `spotterd bundle vocabulary` puts one in"
         );

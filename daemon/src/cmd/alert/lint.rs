@@ -73,7 +73,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Fault> {
     let mut report = Report(Vec::new());
     match spec(args) {
         Ok(spec) => {
-            rules.admit(&spec).map_err(|refusal| report.refuse(refusal)).unwrap_or_default();
+            if let Err(refusal) = rules.admit(&spec) {
+                report.refuse(refusal);
+            }
             rules.lint(&spec).into_iter().for_each(|finding| report.find(finding));
             let limit = bundle
                 .as_ref()

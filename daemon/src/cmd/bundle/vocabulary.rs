@@ -1,6 +1,9 @@
 //! `spotterd bundle vocabulary`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use serde::Deserialize;
@@ -65,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// The training captions of a file.
-fn read(path: &PathBuf) -> crate::Result<Vec<String>> {
+fn read(path: &Path) -> crate::Result<Vec<String>> {
     let wrong = |reason: String| Error::config(format!("--captions {}", path.display()), reason);
     let length = std::fs::metadata(path).map_err(Error::io(path))?.len();
     if length > MAX_BYTES {
