@@ -161,14 +161,14 @@ fn any_order_with_duplicates_gives_the_same_alerts() {
 #[test]
 fn of_two_messages_with_one_revision_the_same_one_counts_everywhere_and_staff_are_told() {
     let mut book = book(|_| {});
-    assert_eq!(take(&mut book, "a", &alert(1, "blue")), Outcome::Changed);
-    assert_eq!(take(&mut book, "a", &alert(1, "blue")), Outcome::Duplicate);
-    assert_eq!(take(&mut book, "a", &alert(1, "red")), Outcome::Conflict { revision: 1 });
+    assert_eq!(take(&mut book, "a", &alert(1, "blue coat")), Outcome::Changed);
+    assert_eq!(take(&mut book, "a", &alert(1, "blue coat")), Outcome::Duplicate);
+    assert_eq!(take(&mut book, "a", &alert(1, "red coat")), Outcome::Conflict { revision: 1 });
     let seen = view(&mut book, "a").unwrap();
     assert!(seen.warnings.iter().any(|w| w.contains("higher one")), "{seen:?}");
-    take(&mut book, "a", &alert(2, "red"));
+    take(&mut book, "a", &alert(2, "red coat"));
     assert_eq!(view(&mut book, "a").unwrap().warnings, Vec::<String>::new());
-    assert_eq!(take(&mut book, "a", &alert(1, "blue")), Outcome::Stale { newest: Some(2) });
+    assert_eq!(take(&mut book, "a", &alert(1, "blue coat")), Outcome::Stale { newest: Some(2) });
 }
 
 #[test]
@@ -356,9 +356,9 @@ fn other_rules_decide_anew() {
 #[test]
 fn a_text_that_the_bundle_cannot_read_is_rejected_until_it_changes() {
     let mut book = book(|_| {});
-    take(&mut book, "a", &alert(1, "!!"));
+    take(&mut book, "a", &alert(1, "odd coat"));
     let seen = view(&mut book, "a").unwrap();
-    let why = spotterd::alert::Refusal::new(Code::Unreadable, "has no words");
+    let why = spotterd::alert::Refusal::new(Code::Unreadable, "cannot be read");
     assert!(book.cannot_arm(&seen, why.clone(), now()));
     assert_eq!(rejected(&mut book, "a"), Code::Unreadable);
     book.try_again(now());
