@@ -21,6 +21,7 @@ pub mod frame;
 pub mod geometry;
 pub mod health;
 pub mod judge;
+pub mod keep;
 pub mod memory;
 pub mod metrics;
 pub mod mqtt;

@@ -30,6 +30,7 @@ use crate::{
     error::{Error, Result},
     frame::{CameraId, Frame, Pts},
     health::{Heart, Hearts},
+    keep::{Keeper, Past},
     metrics::{self, Stage, Stopwatch},
     portraits::Portraits,
     score::{Armed, ArmedAlert, History, Matcher, Passed, Seen},
@@ -230,6 +231,8 @@ pub struct Embedding {
     pub portraits: Portraits,
     /// Who passed, for calibration.
     pub history: Arc<History>,
+    /// Keeps who passed; `None` where nobody is to be kept.
+    pub keeper: Option<Keeper>,
     /// The texts that are watched for now.
     pub armed: Box<dyn Fn() -> Arc<Armed> + Send>,
     /// Where sightings go.
@@ -400,26 +403,34 @@ impl Embedding {
     }
 
     fn end_camera(&mut self, camera: &CameraId, now: Moment) {
+        let sightings = self.ledger.end_camera(camera, now);
         for passed in self.matcher.end_camera(camera, now.wall) {
-            self.remember(passed);
+            self.remember(passed, &sightings);
         }
         self.portraits.end_camera(camera);
-        let sightings = self.ledger.end_camera(camera, now);
         self.tell(&sightings, None);
     }
 
     fn end(&mut self, camera: &CameraId, track: TrackId, now: Moment) {
-        if let Some(passed) = self.matcher.end(camera, track, now.wall) {
-            self.remember(passed);
-        }
-        self.portraits.end(camera, track);
         let sightings = self.ledger.end(camera, track.0, now);
+        match self.matcher.end(camera, track, now.wall) {
+            Some(passed) => self.remember(passed, &sightings),
+            None => drop(self.portraits.end(camera, track)),
+        }
         self.tell(&sightings, None);
     }
 
-    /// A track is over: from now on texts are judged by it too.
-    fn remember(&mut self, passed: Passed) {
-        self.history.add(passed);
+    /// A track is over: from now on texts are judged by it too, and it can be searched for.
+    /// `sightings` are those that ended with it, or with others.
+    fn remember(&mut self, passed: Passed, sightings: &[Sighting]) {
+        let portrait = self.portraits.end(&passed.camera, passed.track).map(|view| view.crop);
+        let own = sightings.iter().filter(|sighting| sighting.track == passed.track.0);
+        let sightings = own.map(|sighting| sighting.id).collect();
+        self.history.add(passed.clone());
+        if let Some(keeper) = &self.keeper {
+            let portrait = portrait.filter(|_| keeper.wants_pictures());
+            keeper.keep(Past { passed, portrait, sightings });
+        }
     }
 
     /// Takes another armed set, if there is one: what is not watched for any more ends, and who is in

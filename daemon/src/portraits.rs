@@ -47,21 +47,21 @@ impl Portraits {
         self.kept.get(&(camera.clone(), track)).map(|kept| &kept.view)
     }
 
-    /// A track is over.
-    pub fn end(&mut self, camera: &CameraId, track: TrackId) {
-        self.forget(&(camera.clone(), track));
+    /// A track is over: its best view, where it was still kept.
+    pub fn end(&mut self, camera: &CameraId, track: TrackId) -> Option<View> {
+        self.forget(&(camera.clone(), track))
     }
 
     /// A camera is not watched any more.
     pub fn end_camera(&mut self, camera: &CameraId) {
         let gone: Vec<_> = self.kept.keys().filter(|(of, _)| of == camera).cloned().collect();
-        gone.iter().for_each(|key| self.forget(key));
+        gone.iter().for_each(|key| drop(self.forget(key)));
     }
 
-    fn forget(&mut self, key: &(CameraId, TrackId)) {
-        if let Some(kept) = self.kept.remove(key) {
-            self.bytes -= kept.view.bytes();
-        }
+    fn forget(&mut self, key: &(CameraId, TrackId)) -> Option<View> {
+        let kept = self.kept.remove(key)?;
+        self.bytes -= kept.view.bytes();
+        Some(kept.view)
     }
 }
 

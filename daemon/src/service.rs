@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use spotter_models::{
     bundle::Bundle,
     session::{Runtime, SessionOptions},
+    vocabulary::Vocabulary,
 };
 
 use crate::{
@@ -26,7 +27,9 @@ use crate::{
     engine::Engine,
     error::{Error, Result},
     frame::{CameraId, Frame},
+    gallery::{self, Gallery},
     health::{self, Hearts, STALLED_AFTER},
+    keep::{self, Keeper},
     metrics,
     mqtt::{
         Link, LinkState, Topics, Trouble,
@@ -45,6 +48,29 @@ use crate::{
     source::{Setup, Signal, Slot, Status, Supervisor},
     track::TrackIds,
 };
+
+/// The tracks that are kept, where any are to be.
+fn gallery(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Gallery>>> {
+    let kept = &config.gallery;
+    if !kept.keep {
+        return Ok(None);
+    }
+    let settings = gallery::Settings {
+        max_age: Duration::from_secs(u64::from(kept.retention_h.get()) * 3600),
+        max_bytes: kept.track_bytes,
+        max_picture_bytes: kept.picture_bytes,
+        ..gallery::Settings::new(config.storage.folder.join("gallery"))
+    };
+    Ok(Some(Arc::new(Gallery::open(settings, clock.clone())?)))
+}
+
+fn keeper(
+    config: &Config,
+    gallery: Option<Arc<Gallery>>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Option<Keeper>> {
+    gallery.map(|gallery| Keeper::start(gallery, clock.clone(), config.gallery.pictures)).transpose()
+}
 
 /// How often a camera's rate is told at most, where nothing else changes.
 const RATE_TOLD_EVERY: Duration = Duration::from_secs(5);
@@ -65,6 +91,8 @@ pub struct Service {
     gone: BTreeSet<CameraId>,
     pipeline: Pipeline,
     desk: Desk,
+    /// The words of the bundle's training captions, where it has them.
+    vocabulary: Option<Arc<Vocabulary>>,
     link: Link,
     /// What the link says of the device.
     status: Arc<ArcSwap<DeviceStatus>>,
@@ -138,11 +166,16 @@ impl Service {
             clock.clone(),
         )?);
         let history = Arc::new(History::default());
+        let gallery = gallery(&config, &clock)?;
+        if let Some(gallery) = &gallery {
+            keep::remember(gallery, bundle.generation(), &history);
+        }
+        let vocabulary = Vocabulary::of(&bundle)?.map(Arc::new);
         let reader = TowerReader::new(embed::text_tower(&engine, &bundle)?)?;
         let desk = Desk::open(
             &folder.join("alerts.db"),
             DeskSetup {
-                rules: Rules::new(config.policy.clone())?,
+                rules: Rules::new(config.policy.clone())?.with_vocabulary(vocabulary.clone()),
                 places: places.clone(),
                 policy: config.decision.policy.open(&bundle, history.clone())?,
                 reader: Box::new(reader),
@@ -161,6 +194,8 @@ impl Service {
             ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
             portraits: Portraits::default(),
             history: history.clone(),
+            keeper: keeper(&config, gallery, &clock)?,
+            keeper: keeper(&config, gallery.clone(), &clock)?,
             armed: Box::new(desk.armed_reader()),
             sink: Box::new(move |sightings, view| outlet.tell(sightings, view)),
         };
@@ -201,6 +236,7 @@ impl Service {
             gone: BTreeSet::new(),
             pipeline,
             desk,
+            vocabulary,
             link,
             status,
             broker: broker.map(|broker| (broker, started)),
@@ -367,7 +403,7 @@ impl Service {
         }
         // All that can be refused comes first: a faulty file changes nothing.
         let places = config.places()?;
-        let rules = Rules::new(config.policy.clone())?;
+        let rules = Rules::new(config.policy.clone())?.with_vocabulary(self.vocabulary.clone());
         let config_hash = hash(&config)?;
         self.places.store(Arc::new(places));
         self.config = config;

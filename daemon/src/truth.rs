@@ -349,8 +349,7 @@ impl<'a> Comparison<'a> {
 
     /// The result.
     pub fn finish(self) -> Agreement {
-        let persons: BTreeSet<u64> =
-            self.visits.keys().map(|visit| visit.0).collect();
+        let persons: BTreeSet<u64> = self.visits.keys().map(|visit| visit.0).collect();
         let mut agreement = Agreement {
             recall: self.coverage.recall(),
             precision: self.coverage.precision(),

@@ -10,9 +10,11 @@
 use jiff::{SignedDuration, Timestamp};
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::SliceRandom};
 use serde_json::{Value, json};
+use spotter_models::vocabulary::Vocabulary;
 use spotterd::alert::{
     AlertId, Book, Code, Policy, Rules, View, Wall,
     book::{Outcome, Retained, Status, Withdrawal},
+    lint::Unusable,
 };
 
 const NOW: &str = "2026-11-24T12:00:00Z";
@@ -159,14 +161,14 @@ fn any_order_with_duplicates_gives_the_same_alerts() {
 #[test]
 fn of_two_messages_with_one_revision_the_same_one_counts_everywhere_and_staff_are_told() {
     let mut book = book(|_| {});
-    assert_eq!(take(&mut book, "a", &alert(1, "blue")), Outcome::Changed);
-    assert_eq!(take(&mut book, "a", &alert(1, "blue")), Outcome::Duplicate);
-    assert_eq!(take(&mut book, "a", &alert(1, "red")), Outcome::Conflict { revision: 1 });
+    assert_eq!(take(&mut book, "a", &alert(1, "blue coat")), Outcome::Changed);
+    assert_eq!(take(&mut book, "a", &alert(1, "blue coat")), Outcome::Duplicate);
+    assert_eq!(take(&mut book, "a", &alert(1, "red coat")), Outcome::Conflict { revision: 1 });
     let seen = view(&mut book, "a").unwrap();
     assert!(seen.warnings.iter().any(|w| w.contains("higher one")), "{seen:?}");
-    take(&mut book, "a", &alert(2, "red"));
+    take(&mut book, "a", &alert(2, "red coat"));
     assert_eq!(view(&mut book, "a").unwrap().warnings, Vec::<String>::new());
-    assert_eq!(take(&mut book, "a", &alert(1, "blue")), Outcome::Stale { newest: Some(2) });
+    assert_eq!(take(&mut book, "a", &alert(1, "blue coat")), Outcome::Stale { newest: Some(2) });
 }
 
 #[test]
@@ -354,9 +356,9 @@ fn other_rules_decide_anew() {
 #[test]
 fn a_text_that_the_bundle_cannot_read_is_rejected_until_it_changes() {
     let mut book = book(|_| {});
-    take(&mut book, "a", &alert(1, "!!"));
+    take(&mut book, "a", &alert(1, "odd coat"));
     let seen = view(&mut book, "a").unwrap();
-    let why = spotterd::alert::Refusal::new(Code::Unreadable, "has no words");
+    let why = spotterd::alert::Refusal::new(Code::Unreadable, "cannot be read");
     assert!(book.cannot_arm(&seen, why.clone(), now()));
     assert_eq!(rejected(&mut book, "a"), Code::Unreadable);
     book.try_again(now());
@@ -378,4 +380,67 @@ fn what_is_reverted_never_was() {
     assert_eq!(all(&mut book), before);
     take(&mut book, "a", &alert(2, "blue"));
     assert_eq!(view(&mut book, "a").unwrap().revision, Some(2));
+}
+
+#[test]
+fn texts_are_read_before_anything_is_armed() {
+    let mut book = Book::new(rules(|_| {}));
+    for (text, code) in [
+        ("black man", Code::RefusedTrait),
+        ("John Smith in a coat", Code::RefusedName),
+        ("a woman with blue eyes", Code::RefusedFace),
+        ("🙂", Code::Unreadable),
+        ("red \u{1b}[31m coat", Code::BadCharacter),
+    ] {
+        book = Book::new(rules(|_| {}));
+        take(&mut book, "a", &alert(1, text));
+        assert_eq!(rejected(&mut book, "a"), code, "{text}");
+    }
+    // Put right, it is armed.
+    take(&mut book, "a", &alert(2, "black coat"));
+    assert_eq!(status(&mut book, "a"), Some(Status::Armed));
+    assert_eq!(view(&mut book, "a").unwrap().warnings, Vec::<String>::new());
+    for (text, word) in [
+        ("man", "fits a great many people"),
+        ("woman in a coat, no hat", "without: [\"hat\"]"),
+        ("Frau mit rotem Mantel", "German"),
+        ("a man and a woman in red", "contradict"),
+        ("near the gate at 3 pm", "can use no word"),
+    ] {
+        let revision = view(&mut book, "a").unwrap().revision.unwrap() + 1;
+        take(&mut book, "a", &alert(revision, text));
+        let view = view(&mut book, "a").unwrap();
+        assert_eq!(view.status, Status::Armed, "{text}");
+        assert!(view.warnings[0].contains(word), "{:?}", view.warnings);
+    }
+    let words = "red coat, yesterday, no hat, ".repeat(60);
+    take(&mut book, "a", &alert(90, &words));
+    let warnings = view(&mut book, "a").unwrap().warnings;
+    assert!(warnings.len() <= 16 && warnings.iter().all(|w| w.len() < 400), "{warnings:?}");
+}
+
+#[test]
+fn the_site_and_the_bundle_decide_what_is_refused() {
+    let mut open = book(|policy| policy.refuse.clear());
+    for text in ["John Smith in a coat", "a woman with blue eyes", "an asian man"] {
+        take(&mut open, "a", &alert(1, text));
+        assert_eq!(status(&mut open, "a"), Some(Status::Armed), "{text}");
+        open = book(|policy| policy.refuse.clear());
+    }
+    let strict = |words: &str| {
+        let vocabulary = Vocabulary::of_captions([words]).unwrap();
+        let rules = rules(|policy| policy.unusable = Unusable::Refuse);
+        rules.with_vocabulary(Some(vocabulary.into()))
+    };
+    let mut book = Book::new(strict("a red coat"));
+    take(&mut book, "a", &alert(1, "fuchsia poncho"));
+    assert_eq!(rejected(&mut book, "a"), Code::Unusable);
+    take(&mut book, "b", &alert(1, "fuchsia coat"));
+    let warned = view(&mut book, "b").unwrap();
+    assert_eq!(warned.status, Status::Armed);
+    assert!(warned.warnings[0].contains("\"fuchsia\""), "{:?}", warned.warnings);
+    // With a bundle that has met the words, both are armed.
+    book.use_rules(strict("a fuchsia poncho, a fuchsia coat"), now());
+    assert_eq!(status(&mut book, "a"), Some(Status::Armed));
+    assert_eq!(view(&mut book, "b").unwrap().warnings, Vec::<String>::new());
 }

@@ -304,7 +304,7 @@ fn every_state_of_an_alert_fits() {
 fn an_armed_alert_names_what_it_lost_and_is_not_announced_before_it_is_watched_for() {
     let schemas = Schemas::load();
     let mut book = Book::new(Rules::new(Policy::default()).unwrap());
-    let alert = json!({"schema": 1, "text": "red", "revision": 1,
+    let alert = json!({"schema": 1, "text": "red coat", "revision": 1,
         "expires_at": "2026-11-25T06:00:00Z",
         "schedule": [{"from": "08:00", "to": "09:00", "time_zone": "UTC"}]});
     let never_set = Wall { at: Timestamp::UNIX_EPOCH, synced: Some(false) };

@@ -145,6 +145,11 @@ impl Cohort {
         self.persons.len()
     }
 
+    /// The embeddings of the persons, each of unit length.
+    pub fn all(&self) -> &[Vec<f32>] {
+        &self.persons
+    }
+
     /// The embeddings of the captions, each of unit length; none where it has none.
     pub fn captions(&self) -> &[Vec<f32>] {
         &self.captions

@@ -21,6 +21,7 @@ mod rows;
 pub mod session;
 pub mod tokenize;
 pub mod towers;
+pub mod vocabulary;
 
 pub use digest::Digest;
 pub use embedding::{Embedding, Generation};

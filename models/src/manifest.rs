@@ -18,6 +18,9 @@ pub const PROBE_FILE: &str = "probe.safetensors";
 /// Name of the background cohort's file, where a bundle has one.
 pub const COHORT_FILE: &str = "cohort.safetensors";
 
+/// Name of the file with the words of the training captions, where a bundle has one.
+pub const VOCABULARY_FILE: &str = "vocabulary.json";
+
 /// The version of the manifest's layout that this program writes and reads.
 pub const SCHEMA: u32 = 1;
 
@@ -130,6 +133,10 @@ pub struct Manifest {
     /// has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cohort: Option<String>,
+    /// Name of the file with the words of the training captions, [`VOCABULARY_FILE`]; `None` where the
+    /// bundle has none, as those that were made before there was such a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<String>,
 }
 
 /// Hashes of the weights that a bundle was folded from.
@@ -279,7 +286,8 @@ impl Manifest {
     /// Names of the files that such a bundle holds besides its manifest.
     pub fn expected_files(&self) -> Vec<String> {
         let towers = self.precisions.iter().flat_map(|p| [p.vision_file(), p.text_file()]);
-        towers.chain([self.probe.clone()]).chain(self.cohort.clone()).collect()
+        let optional = self.cohort.iter().chain(&self.vocabulary).cloned();
+        towers.chain([self.probe.clone()]).chain(optional).collect()
     }
 
     fn check_inputs(&self) -> Result<()> {
@@ -330,6 +338,7 @@ impl Manifest {
         let named = [
             ("probe", Some(&self.probe), PROBE_FILE),
             ("cohort", self.cohort.as_ref(), COHORT_FILE),
+            ("vocabulary", self.vocabulary.as_ref(), VOCABULARY_FILE),
         ];
         for (field, name, meant) in named {
             if let Some(name) = name.filter(|name| *name != meant) {

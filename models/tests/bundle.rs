@@ -9,13 +9,17 @@ use std::{
 
 use spotter_models::{
     Digest, Error, Generation, Kind,
-    bundle::{Bundle, Draft, Store, write, write_with_cohort},
+    bundle::{
+        Bundle, Draft, Store, fold, is_pack, pack, pack_with_vocabulary, write, write_with_cohort,
+        write_with_vocabulary,
+    },
     cohort::Cohort,
     manifest::{DataRecord, Licence, Lineage, Precision},
     preprocess::Preprocess,
     probe::{Inputs, Probe},
     tokenize::VOCABULARY_SIZE,
     towers::{Config, Weights, random},
+    vocabulary::Vocabulary,
 };
 use tempfile::TempDir;
 
@@ -74,6 +78,7 @@ fn draft<'a>(name: &str, weights: &'a Weights, config: &'a Config, probe: &'a Pr
         preprocess: Preprocess::clip(config.height, config.width),
         probe,
         cohort: None,
+        vocabulary: None,
     }
 }
 
@@ -164,6 +169,58 @@ fn a_cohort_travels_in_a_bundle_or_is_put_into_a_copy_of_it() {
     assert!(!refused.exists());
     flip_a_bit(&path.join("cohort.safetensors"));
     assert_corrupt(&Bundle::open(&path).unwrap_err(), &["cohort.safetensors"]);
+}
+
+#[test]
+fn a_vocabulary_travels_in_a_bundle_or_is_put_into_a_copy_of_it() {
+    let folder = TempDir::new().unwrap();
+    let plain = Bundle::open(&bundle_in(folder.path(), "plain")).unwrap();
+    assert_eq!(Vocabulary::of(&plain).unwrap(), None);
+    let words = Vocabulary::of_captions(["a red coat", "a hat"]).unwrap();
+    let path = folder.path().join("with");
+    let generation = write_with_vocabulary(&path, &plain, &words).unwrap();
+    let with = Bundle::open(&path).unwrap();
+    assert_ne!(generation, plain.generation());
+    assert_eq!(Vocabulary::of(&with).unwrap(), Some(words.clone()));
+    // Written with it, it is the same bundle; a cohort that is put in leaves it where it is.
+    let (weights, config, probe) = (weights(1), config(), blank_probe());
+    let whole = Draft { vocabulary: Some(&words), ..draft("plain", &weights, &config, &probe) };
+    assert_eq!(write(&folder.path().join("whole"), &whole).unwrap(), generation);
+    let both = folder.path().join("both");
+    write_with_cohort(&both, &with, &cohort(16)).unwrap();
+    assert_eq!(Vocabulary::of(&Bundle::open(&both).unwrap()).unwrap(), Some(words));
+    flip_a_bit(&path.join("vocabulary.json"));
+    assert_corrupt(&Bundle::open(&path).unwrap_err(), &["vocabulary.json"]);
+}
+
+#[test]
+fn a_pack_carries_a_vocabulary_into_its_bundle() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (weights, config, probe) = (weights(1), config(), blank_probe());
+    weights.write(&at("base")).unwrap();
+    let base = fs::read(at("base")).unwrap();
+    let words = Vocabulary::of_captions(["a red coat"]).unwrap();
+    let plain = draft("packed", &weights, &config, &probe);
+    pack(&at("old"), &plain, &base, None).unwrap();
+    let said = fs::read_to_string(at("old").join("pack.json")).unwrap();
+    assert!(!said.contains("vocabulary"), "as packs were before there were vocabularies");
+    fold(&at("old"), &at("old-folded"), &[Precision::F32]).unwrap();
+    assert_eq!(Vocabulary::of(&Bundle::open(&at("old-folded")).unwrap()).unwrap(), None);
+    pack_with_vocabulary(&at("new"), &at("old"), &words).unwrap();
+    let written = Draft { vocabulary: Some(&words), ..plain };
+    pack(&at("same"), &written, &base, None).unwrap();
+    for name in names_in(&at("same")) {
+        let [new, same] = ["new", "same"].map(|pack| fs::read(at(pack).join(&name)).unwrap());
+        assert!(new == same, "{name}");
+    }
+    fold(&at("new"), &at("new-folded"), &[Precision::F32]).unwrap();
+    let folded = Bundle::open(&at("new-folded")).unwrap();
+    assert_eq!(Vocabulary::of(&folded).unwrap(), Some(words));
+    assert!(is_pack(&at("new")) && !is_pack(&at("new-folded")));
+    fs::write(at("new").join("vocabulary.json"), "[]").unwrap();
+    let error = fold(&at("new"), &at("broken"), &[Precision::F32]).unwrap_err();
+    assert_corrupt(&error, &["vocabulary.json"]);
 }
 
 #[test]

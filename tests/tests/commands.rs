@@ -138,6 +138,54 @@ fn a_cohort_is_put_into_a_copy_of_a_bundle_and_judged_by() {
     refused(&cohort(&persons, &at("with")), 2, &["exists already"]);
 }
 
+#[test]
+fn a_text_is_read_without_a_broker_and_with_the_words_of_a_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let lint = |arguments: &[&str]| spotterd(&[&["alert", "lint"][..], arguments].concat());
+    let run = lint(&["woman in a red coat with a black backpack"]);
+    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    assert!(run.out.starts_with("nothing to note\n"), "{}", run.out);
+    assert!(run.out.contains("woman, red coat, black backpack"), "{}", run.out);
+    for (text, word) in [
+        ("black man", "skin"),
+        ("🙂", "no words"),
+        ("red\u{1b}[31m coat", "U+001B"),
+        (&"x".repeat(2001), "2000"),
+    ] {
+        let run = lint(&[text]);
+        assert_eq!(run.code, 1, "{text}");
+        assert!(run.out.starts_with("refused: ") && run.out.contains(word), "{}", run.out);
+        assert!(!run.out.contains('\u{1b}'), "{:?}", run.out);
+    }
+    let run = lint(&[&"red coat ".repeat(100)]);
+    assert!(run.code == 0 && run.out.contains("not searched for: "), "{}", run.out);
+    let run = lint(&["man in a red coat", "--without", "no hat", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((run.code, &report["refused"]), (0, &false.into()));
+    assert_eq!(report["findings"][0]["code"], "negation");
+
+    let bundle = |bundle: &str, captions: &str, out: &str| {
+        let arguments = ["--bundle", bundle, "--captions", captions, "--out", out];
+        spotterd(&[&["bundle", "vocabulary"][..], &arguments].concat())
+    };
+    let records = r#"[{"split": "train", "captions": ["a red coat"]},
+        {"split": "test", "captions": ["a fuchsia poncho"]}]"#;
+    fs::write(at("captions.json"), records).unwrap();
+    let run = bundle(tiny_bundle(), &at("captions.json"), &at("with"));
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(run.out.contains("3 words of 1 captions"), "{}", run.out);
+    assert!(spotterd(&["bundle", "show", &at("with")]).out.contains("vocabulary  3 words"));
+    let run = lint(&["a red poncho", "--bundle", &at("with")]);
+    assert!(run.code == 0 && run.out.contains("not seen \"poncho\""), "{}", run.out);
+    assert!(!lint(&["a red poncho"]).out.contains("not seen"));
+    fs::write(at("broken.json"), "[{}]").unwrap();
+    refused(&bundle(tiny_bundle(), &at("broken.json"), &at("no")), 2, &["captions"]);
+    fs::write(at("empty.txt"), "").unwrap();
+    refused(&bundle(tiny_bundle(), &at("empty.txt"), &at("no")), 2, &["0 words"]);
+    assert!(!Path::new(&at("no")).exists());
+}
+
 /// A detector that computes nothing but NaN finds nobody, and would say nothing.
 #[test]
 fn a_damaged_detector_is_refused_before_anything_is_searched() {

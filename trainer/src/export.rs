@@ -11,12 +11,13 @@ use spotter_models::{
     probe::{Inputs, Probe},
     session::{Runtime, SessionOptions, TextTower, VisionTower},
     towers::{Config, Weights},
+    vocabulary::Vocabulary,
 };
 use tch::Device;
 
 use crate::{
     base::{Base, Origin},
-    dataset::{Dataset, Split},
+    dataset::{Dataset, Split, is_in_share},
     error::{Error, Result},
     evaluate::{
         Embedder, ModelRecord, NetEmbedder,
@@ -41,6 +42,8 @@ pub struct Model {
     adapters: Option<Vec<u8>>,
     /// What the trained tensors were trained on.
     data: Option<DataRecord>,
+    /// The words of the captions that they were trained on, or why those are not known.
+    vocabulary: std::result::Result<Vocabulary, String>,
 }
 
 impl Model {
@@ -58,7 +61,9 @@ impl Model {
             captions: counts.captions as u64,
         };
         let adapters = folder.join(crate::run::ADAPTERS);
+        let vocabulary = vocabulary(&run).map_err(|error| error.to_string());
         Ok(Self {
+            vocabulary,
             base: read(&run.base.folder().join(crate::base::WEIGHTS_FILE))?,
             adapters: run.adapters_sha256.map(|_| read(&adapters)).transpose()?,
             weights: run.weights,
@@ -87,7 +92,16 @@ impl Model {
         config.validate()?;
         weights.check(&config)?;
         let origin = base.origin().clone();
-        Ok(Self { weights, config, origin, base: bytes, adapters, data: None })
+        let vocabulary = Err("weights alone do not say what they were trained on".to_owned());
+        Ok(Self { weights, config, origin, base: bytes, adapters, data: None, vocabulary })
+    }
+
+    /// The words of the captions that it was trained on.
+    ///
+    /// # Errors
+    /// Why they are not known; the bundle will have no vocabulary then.
+    pub fn vocabulary(&self) -> std::result::Result<&Vocabulary, &str> {
+        self.vocabulary.as_ref().map_err(String::as_str)
     }
 
     /// Hashes of the files it was made from.
@@ -213,6 +227,7 @@ pub fn export(
         preprocess: Preprocess::clip(model.config.height, model.config.width),
         probe,
         cohort,
+        vocabulary: model.vocabulary().ok(),
     };
     match target {
         Target::Bundle(_) => {
@@ -221,6 +236,28 @@ pub fn export(
         Target::Pack => bundle::pack(out, &draft, &model.base, model.adapters.as_deref())?,
     }
     Ok(())
+}
+
+/// The words of the captions that a run learnt from.
+///
+/// # Errors
+/// Where its data are not where they were, or are other ones by now.
+fn vocabulary(run: &Finished) -> Result<Vocabulary> {
+    let mut data = Dataset::open(&run.origin.data)?;
+    let wanted = &run.recipe.data;
+    let [first, last] = wanted.persons.unwrap_or([i64::MIN, i64::MAX]);
+    let share = wanted.share.unwrap_or(1.0);
+    data.retain(|record| {
+        record.split != Split::Train
+            || (first..=last).contains(&record.person) && is_in_share(record.person, share)
+    });
+    if data.fingerprint() != run.origin.data_sha256 {
+        let reason = "holds other annotations than the run was trained on";
+        return Err(Error::invalid(run.origin.data.display().to_string(), reason));
+    }
+    let train = data.records().iter().filter(|record| record.split == Split::Train);
+    let captions = train.flat_map(|record| &record.captions).map(String::as_str);
+    Ok(Vocabulary::of_captions(captions)?)
 }
 
 /// How a precision of a written bundle agrees with libtorch, in words.

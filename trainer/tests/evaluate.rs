@@ -336,6 +336,7 @@ fn write_bundle(folder: &Path, weights: &Weights, config: &Config) {
         preprocess: Preprocess::clip(config.height, config.width),
         probe: &probe,
         cohort: None,
+        vocabulary: None,
     };
     write(folder, &draft).unwrap();
 }

@@ -17,6 +17,7 @@ use spotter_models::towers::{Weights, layout::is_trained};
 use spotter_trainer::{
     ablate::Plan,
     base::Base,
+    export::Model,
     recipe::Recipe,
     run::{Finished, Job, Outcome, Progress, train},
 };
@@ -185,6 +186,16 @@ fn a_backbone_from_nothing_learns_and_cskt_leaves_it_as_it_is() {
     let trained: usize =
         cskt.weights.iter().filter(|(n, _)| is_trained(n)).map(|(_, t)| t.values().len()).sum();
     assert_eq!(cskt.ended.trained, trained);
+
+    // A bundle of it knows the words of the training captions, as long as these are still the same.
+    let model = Model::of_run(&room.path("cskt")).unwrap();
+    let words = model.vocabulary().unwrap();
+    assert_eq!((words.count("shirt"), words.count("Trousers"), words.count("hat")), (60, 60, 0));
+    let captions = room.path("data/captions.json");
+    let other = fs::read_to_string(&captions).unwrap().replace("shirt", "hat");
+    fs::write(&captions, other).unwrap();
+    let model = Model::of_run(&room.path("cskt")).unwrap();
+    assert!(model.vocabulary().unwrap_err().contains("other annotations"));
 }
 
 #[test]

@@ -9,7 +9,11 @@ use std::{cmp::Ordering, sync::Arc};
 use jiff::Timestamp;
 
 use super::{
-    Refusal, Rules, Spec, Wall, approval::Approvals, policy::plain_text_refused, schema::Message,
+    Refusal, Rules, Spec, Wall,
+    approval::Approvals,
+    lint::{Finding, Severity},
+    policy::plain_text_refused,
+    schema::Message,
 };
 
 /// The place of a message among those of its alert.
@@ -176,6 +180,8 @@ pub(super) struct Entry {
     pub(super) changed: u64,
     /// What the site's rules say to the content.
     verdict: Option<Refusal>,
+    /// What a person should know of its texts.
+    findings: Vec<String>,
     /// Why the running bundle cannot look for it.
     pub(super) fault: Option<Refusal>,
 }
@@ -262,10 +268,14 @@ impl Entry {
 
     /// Asks the site's rules, which are too slow to be asked at every tick.
     pub(super) fn judge(&mut self, rules: &Rules) {
-        self.verdict = match self.top.as_ref().map(|top| &top.content) {
-            Some(Content::Wanted { spec, .. }) => rules.admit(spec).err(),
-            _ => None,
-        };
+        (self.verdict, self.findings) = (None, Vec::new());
+        if let Some(spec) = self.spec().cloned() {
+            let findings = rules.lint(&spec);
+            let refused = findings.iter().find_map(Finding::refusal);
+            self.verdict = rules.admit(&spec).err().or(refused);
+            let told = findings.into_iter().filter(|finding| finding.severity != Severity::Refused);
+            self.findings = told.map(|finding| finding.message).collect();
+        }
     }
 
     /// The revision that counts.
@@ -342,6 +352,7 @@ impl Entry {
             }
             Content::Refused(_) => Vec::new(),
         };
+        warnings.extend(self.findings.iter().cloned());
         if top.conflict {
             warnings.push(
                 "two different messages carry this revision; publish a higher one to settle it"

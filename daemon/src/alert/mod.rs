@@ -1,6 +1,7 @@
 //! Alerts: from a message to something that is watched for.
 //!
-//! [`schema`] reads one message, [`policy`] says what the site allows, [`book`] holds what is
+//! [`schema`] reads one message, [`policy`] says what the site allows, [`lint`] reads its text,
+//! [`book`] holds what is
 //! wanted as a function of the messages, [`store`] keeps the book on disk, [`schedule`] and
 //! [`place`] say when and where an alert counts, [`ready`] embeds its texts by way of [`reader`],
 //! [`state`] is what staff are told about it. Nothing here knows of MQTT or of threads: transport and
@@ -12,6 +13,8 @@ pub mod entry;
 mod fields;
 pub mod file;
 mod id;
+pub mod lint;
+pub mod phrases;
 pub mod place;
 pub mod policy;
 pub mod reader;

@@ -1,17 +1,24 @@
 //! What a site allows: fields it requires, how long an alert may live, who must agree, which terms
 //! are never looked for.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use spotter_models::vocabulary::Vocabulary;
 use unicode_normalization::UnicodeNormalization;
 
-use super::{Code, Refusal, Spec};
+use super::{
+    Code, Refusal, Spec,
+    lint::{Finding, Lint, Refuse, Unusable},
+};
 use crate::error::{Error, Result};
 
 /// Longest lifetime that can be configured, in hours: ten years.
 const MAX_HOURS: u32 = 87_600;
+
+/// Most findings that are told of one alert, whose texts may be 65.
+const MAX_FINDINGS: usize = 16;
 
 /// A field that a site may require on top of `text`, `revision` and `expires_at`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
@@ -45,6 +52,10 @@ pub struct Policy {
     pub default_lifetime_h: u32,
     /// Terms that are never looked for: whole words, in any case. Default: none.
     pub refused_terms: Vec<String>,
+    /// What is never looked for, by kind. Default: names, faces and protected traits.
+    pub refuse: BTreeSet<Refuse>,
+    /// What becomes of a text of which the model can use nothing. Default: it is armed with a warning.
+    pub unusable: Unusable,
     /// Most alerts that are armed, disabled or wait for approval at one time. Default: 10,000.
     pub max_alerts: usize,
     /// Most ended alerts (withdrawn, expired, rejected) that are remembered, so that late messages
@@ -61,6 +72,8 @@ impl Default for Policy {
             plain_text: false,
             default_lifetime_h: 24,
             refused_terms: Vec::new(),
+            refuse: Refuse::ALL.into(),
+            unusable: Unusable::Warn,
             max_alerts: 10_000,
             max_ended: 10_000,
         }
@@ -73,6 +86,8 @@ pub struct Rules {
     policy: Policy,
     /// Each refused term: as it was written, and as words.
     terms: Vec<(String, Vec<String>)>,
+    /// The words of the running bundle's training captions, where it has them.
+    vocabulary: Option<Arc<Vocabulary>>,
 }
 
 impl Rules {
@@ -109,7 +124,24 @@ impl Rules {
             }
             terms.push((term.clone(), parts));
         }
-        Ok(Self { policy, terms })
+        Ok(Self { policy, terms, vocabulary: None })
+    }
+
+    /// The same for a bundle with this vocabulary.
+    pub fn with_vocabulary(self, vocabulary: Option<Arc<Vocabulary>>) -> Self {
+        Self { vocabulary, ..self }
+    }
+
+    /// What there is to say of an alert's texts, most severe first.
+    pub fn lint(&self, spec: &Spec) -> Vec<Finding> {
+        let lint = Lint {
+            refuse: &self.policy.refuse,
+            unusable: self.policy.unusable,
+            vocabulary: self.vocabulary.as_deref(),
+        };
+        let mut findings = lint.alert(spec);
+        findings.truncate(MAX_FINDINGS);
+        findings
     }
 
     /// The policy that is applied.
@@ -122,7 +154,8 @@ impl Rules {
         spec.expires_at.or_else(|| received.map(|at| later_by(at, self.policy.default_lifetime_h)))
     }
 
-    /// Decides over an alert's content, all but its place in time.
+    /// Decides over an alert's content, all but what [`Rules::lint`] says of its texts and its place in
+    /// time.
     ///
     /// # Errors
     /// A [`Refusal`] that says which rule and how to keep it.

@@ -199,6 +199,50 @@ impl Reading {
     }
 }
 
+/// Texts that explain others: their embeddings, as far as these are known by now.
+#[derive(Debug, Default)]
+pub struct Explaining {
+    /// What was known or is now.
+    pub known: BTreeMap<String, Text>,
+    /// Texts that had to be computed.
+    pub fresh: BTreeMap<String, Text>,
+    /// Texts that cannot be read, and why; they explain nothing.
+    pub unreadable: BTreeMap<String, String>,
+}
+
+/// Embeds the phrases of alerts, those that are not `known`. Ends before the next ones that have to be
+/// computed once it is `enough`, but not before the first. Needs no store.
+pub fn read_phrases(
+    reader: &mut dyn TextReader,
+    phrases: &BTreeSet<String>,
+    known: BTreeMap<String, Text>,
+    mut enough: impl FnMut() -> bool,
+) -> Explaining {
+    let mut explaining = Explaining { known, ..Explaining::default() };
+    let unknown: Vec<&str> = phrases
+        .iter()
+        .map(String::as_str)
+        .filter(|phrase| !explaining.known.contains_key(*phrase))
+        .collect();
+    for (round, texts) in unknown.chunks(TEXTS_AT_ONCE).enumerate() {
+        if round > 0 && enough() {
+            break;
+        }
+        for (text, read) in texts.iter().zip(reader.read_all(texts)) {
+            match read {
+                Ok(read) => {
+                    explaining.known.insert((*text).to_owned(), read.clone());
+                    explaining.fresh.insert((*text).to_owned(), read);
+                }
+                Err(error) => {
+                    explaining.unreadable.insert((*text).to_owned(), error.to_string());
+                }
+            }
+        }
+    }
+    explaining
+}
+
 /// Keeps what was computed and rejects what cannot be read, unless it changed meanwhile. A disk that
 /// takes nothing is no reason not to arm: the next start computes the texts again.
 pub fn keep(store: &mut Store, reading: Reading, now: Wall) -> Batch {
@@ -254,7 +298,7 @@ mod tests {
             if self.read.len() > self.fails_after {
                 return Err(spotter_models::Error::internal("text tower", "out of memory"));
             }
-            if text == "!!" {
+            if text == "odd coat" {
                 return Err(spotter_models::Error::invalid("text", "has no words"));
             }
             let values = vec![text.len() as f32, 1.0];
@@ -298,7 +342,7 @@ mod tests {
         let mut store = Store::open(&path, rules.clone(), now()).unwrap();
         let all = [
             alert("a", "Red coat", true),
-            alert("bad", "!!", true),
+            alert("bad", "odd coat", true),
             alert("off", "a cap", false),
             alert("z", "blue coat", true),
         ];
@@ -313,7 +357,7 @@ mod tests {
         assert_eq!((failed, computed), (vec!["a", "z"], 1));
         let mut tower = fake(1);
         let (batch, computed, _) = ready(&mut store, &mut tower, &changes.views);
-        assert_eq!(tower.read, ["!!", "blue coat", "hat"]);
+        assert_eq!(tower.read, ["blue coat", "hat", "odd coat"]);
         assert_eq!(computed, 2);
         let names: Vec<&str> = batch.ready.iter().map(|ready| ready.view.id.as_str()).collect();
         assert_eq!(names, ["a", "z"]);
@@ -329,7 +373,7 @@ mod tests {
         let views = store.book().readers().load_full();
         let mut tower = fake(1);
         let (again, ..) = ready(&mut store, &mut tower, views.all());
-        assert_eq!((tower.read, again.ready.len()), (vec!["!!".to_owned()], 2));
+        assert_eq!((tower.read, again.ready.len()), (vec!["odd coat".to_owned()], 2));
         assert_eq!(again.ready[0].text, batch.ready[0].text);
         let mut tower = fake(2);
         store.try_again(now());
@@ -338,6 +382,29 @@ mod tests {
         assert_eq!((tower.read.len(), computed), (4, 3), "another bundle");
         assert_eq!(other.ready[0].text.embedding.generation(), Generation([2; 16]));
     }
+
+    #[test]
+    fn phrases_are_read_once_in_rounds_and_outlive_the_pruning() {
+        let folder = tempfile::tempdir().unwrap();
+        let rules = Rules::new(Policy::default()).unwrap();
+        let mut store = Store::open(&folder.path().join("alerts.db"), rules, now()).unwrap();
+        store.take(&[alert("a", "Woman in a red coat", true)], now()).unwrap();
+        let mut tower = fake(1);
+        let mut phrases: BTreeSet<String> = (0..40).map(|n| format!("coat {n:02}")).collect();
+        phrases.insert("odd coat".into());
+        let some = read_phrases(&mut tower, &phrases, BTreeMap::new(), || true);
+        assert_eq!((some.fresh.len(), some.known.len()), (16, 16), "enough after one round");
+        let all = read_phrases(&mut tower, &phrases, some.known, || false);
+        assert_eq!((all.fresh.len(), all.known.len()), (24, 40));
+        assert!(all.unreadable["odd coat"].contains("no words"));
+        let parts = BTreeSet::from(["red coat".to_owned(), "coat 00".to_owned()]);
+        let read = read_phrases(&mut tower, &parts, all.known, || false);
+        store.keep_embeddings(&read.known).unwrap();
+        store.prune_embeddings(&[tower.generation()]).unwrap();
+        let kept = |text: &str| store.embedding(text, tower.generation()).unwrap().is_some();
+        assert!(kept("red coat") && !kept("coat 00"), "a part of an alert's text stays");
+    }
+
     #[test]
     fn reading_ends_when_it_is_enough_and_goes_on_where_it_ended() {
         let folder = tempfile::tempdir().unwrap();

@@ -32,6 +32,14 @@ pub enum Code {
     Full,
     /// The text cannot be turned into something to look for.
     Unreadable,
+    /// The text names a person.
+    RefusedName,
+    /// The text tells what only a face shows.
+    RefusedFace,
+    /// The text tells a protected trait of persons.
+    RefusedTrait,
+    /// The model can use no word of the text, and the site refuses that.
+    Unusable,
 }
 
 /// Why a message is refused.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use spotter_models::Generation;
 
-use super::{Code, Refusal, View, Wall, book::Status, place::Places, rfc3339};
+use super::{Code, Refusal, View, Wall, book::Status, lint, place::Places, rfc3339};
 
 /// What the running bundle makes of an alert that is armed.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +91,7 @@ impl AlertState {
         let mut warnings = view.warnings.clone();
         if let (Some(spec), Some(arming)) = (&view.spec, arming) {
             warnings.extend(places.warnings(spec));
-            warnings.extend(arming.lost.as_deref().map(lost));
+            warnings.extend(arming.lost.as_deref().map(|words| lint::lost(words).message));
             warnings.extend(arming.warnings.iter().cloned());
             if !now.believed() && (spec.schedule.is_some() || view.expires_at.is_none()) {
                 let warning =
@@ -181,13 +181,4 @@ fn reason(status: &Status) -> Option<String> {
         Status::Armed | Status::Rejected(_) => return None,
     };
     Some(reason.to_owned())
-}
-
-/// What a person is told of words that are not searched for.
-pub(crate) fn lost(words: &str) -> String {
-    /// Characters of the lost words that are repeated; the field `lost` has all of them.
-    const SHOWN: usize = 80;
-    let shown: String = words.chars().take(SHOWN).collect();
-    let more = if shown.len() < words.len() { "…" } else { "" };
-    format!("the text is too long; these last words are not searched for: {shown}{more}")
 }

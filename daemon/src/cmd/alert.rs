@@ -20,6 +20,7 @@ use crate::{
 
 mod add;
 pub(super) mod answers;
+mod lint;
 mod list;
 mod remove;
 mod watch;
@@ -32,6 +33,10 @@ pub enum Command {
     /// Describe what can be seen: "woman in a red coat with a black backpack". The devices answer within
     /// seconds whether they look for that person, and what they did not understand.
     Add(Box<add::Args>),
+    /// Read a description as a device would, and say what is wrong with it
+    ///
+    /// Needs no broker and no device. With a bundle it knows which words the model has met in training.
+    Lint(lint::Args),
     /// Show who is being looked for, and on which devices
     ///
     /// A device that does not look for a person is named below the alert with its reason.
@@ -142,6 +147,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
     let done = runtime.block_on(async {
         match command {
             Command::Add(args) => add::run(args).await,
+            Command::Lint(args) => lint::run(args),
             Command::List(args) => list::run(args).await,
             Command::Remove(args) => remove::run(args).await,
             Command::Watch(args) => watch::run(args).await,

@@ -152,6 +152,7 @@ pub(super) fn write_random(
         preprocess,
         probe: &probe,
         cohort: None,
+        vocabulary: None,
     };
     bundle::write(out, &draft)
 }

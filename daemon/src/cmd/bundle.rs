@@ -1,6 +1,7 @@
 //! `spotterd bundle`: what a bundle holds, and whether it is whole.
 
 mod cohort;
+mod vocabulary;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -13,6 +14,7 @@ use spotter_models::{
     manifest::{DataRecord, Precision},
     probe::Probe,
     session::{TextTower, VisionTower},
+    vocabulary::Vocabulary,
 };
 
 use crate::{cmd::model::EngineArgs, engine::Engine};
@@ -34,6 +36,8 @@ pub enum Command {
     Fold(FoldArgs),
     /// Copy a bundle and put a background cohort in: persons whom no alert means
     Cohort(cohort::Args),
+    /// Copy a bundle or pack and put in the words of the captions it was trained on
+    Vocabulary(vocabulary::Args),
 }
 
 /// A store of bundles
@@ -95,6 +99,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::Promote(args) => promote(args),
         Command::Rollback(args) => rollback(args),
         Command::Cohort(args) => cohort::run(args),
+        Command::Vocabulary(args) => vocabulary::run(args),
         Command::Fold(args) => fold(args),
     }
 }
@@ -118,6 +123,10 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
         Some(cohort) => format!("{} persons", cohort.persons()),
         None => "none".into(),
     };
+    let words = match Vocabulary::of(&bundle)? {
+        Some(vocabulary) => format!("{} words", vocabulary.len()),
+        None => "none".into(),
+    };
     let data = manifest.data.as_ref().map_or("not recorded".into(), |data| {
         let DataRecord { persons, pictures, captions, .. } = data;
         format!("{persons} persons, {pictures} pictures, {captions} captions")
@@ -126,7 +135,7 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
         "bundle      {}\nname        {}\ncreated     {}\nparent      {parent}\n\
          licence     weights: {}; data: {}\nintended    {}\ntrained on  {data}\n\
          vision      {} blocks of {} wide, crops of {}x{} pixels (height x width)\n\
-         text        {} blocks of {} wide, at most {} words\nembedding   {} numbers\ncohort      {cohort}\nfiles\n",
+         text        {} blocks of {} wide, at most {} words\nembedding   {} numbers\ncohort      {cohort}\nvocabulary  {words}\nfiles\n",
         bundle.generation(),
         manifest.name,
         manifest.created_at,

@@ -16,6 +16,7 @@ use spotter_models::bundle::Bundle;
 use crate::{
     alert::{
         file::{self, Wanted},
+        phrases::phrases,
         reader::TowerReader,
         ready::TextReader,
     },
@@ -178,17 +179,20 @@ fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matchi
         false => args.policy.open(bundle, Arc::default())?,
     };
     let mut reader = TowerReader::new(embed::text_tower(engine, bundle)?)?;
-    let arm = |Wanted { id, text }| {
+    let arm = |Wanted { id, text: wanted }| {
         let text = reader
-            .read(&text)
+            .read(&wanted)
             .map_err(|error| Error::config(format!("alert {id}"), error.to_string()))?;
         if let Some(lost) = &text.lost {
             eprintln!("spotterd: alert {id} is too long, not looked for: {lost}");
         }
         let asked = Asked { text: &text.embedding, budget_per_day: None, counts: &|_| true };
         let cutoff = policy.cutoff(&asked, Timestamp::UNIX_EPOCH)?;
+        // A phrase that cannot be read explains nothing; the text itself was read.
+        let read = |phrase: String| reader.read(&phrase).ok().map(|text| (phrase, text.embedding));
+        let phrases = phrases(&wanted).into_iter().filter_map(read).collect();
         let (text, without) = (text.embedding, Vec::new());
-        Ok(ArmedAlert { id, revision: None, spec: None, text, without, cutoff })
+        Ok(ArmedAlert { id, revision: None, spec: None, text, without, phrases, cutoff })
     };
     let armed = wanted.into_iter().map(arm).collect::<Result<Vec<_>>>()?;
     let embedder = Embedder::open(engine, bundle)?;

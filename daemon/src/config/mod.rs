@@ -8,7 +8,7 @@ mod camera;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     path::{Path, PathBuf},
 };
 
@@ -59,6 +59,9 @@ pub struct Config {
     /// What is kept on disk.
     #[serde(default)]
     pub storage: Storage,
+    /// Who passed.
+    #[serde(default)]
+    pub gallery: Gallery,
     /// ONNX Runtime.
     #[serde(default)]
     pub inference: Inference,
@@ -120,6 +123,36 @@ pub struct Storage {
 impl Default for Storage {
     fn default() -> Self {
         Self { folder: "/var/lib/spotter".into(), outbox_bytes: 256 << 20 }
+    }
+}
+
+/// Everybody who passed, as embeddings and, if wanted, pictures: what texts are calibrated on, and what
+/// is searched. Personal data: it stays on this box and is deleted by its age.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gallery {
+    /// Whether anybody is kept. Without it nothing can be searched, and calibration begins anew at each
+    /// start.
+    pub keep: bool,
+    /// Hours after which a track is deleted.
+    pub retention_h: NonZeroU32,
+    /// Whether the best picture of each track is kept.
+    pub pictures: bool,
+    /// Most bytes of embeddings; the oldest go first.
+    pub track_bytes: u64,
+    /// Most bytes of pictures; the oldest go first.
+    pub picture_bytes: u64,
+}
+
+impl Default for Gallery {
+    fn default() -> Self {
+        Self {
+            keep: true,
+            retention_h: NonZeroU32::MIN.saturating_add(71),
+            pictures: true,
+            track_bytes: 4 << 30,
+            picture_bytes: 8 << 30,
+        }
     }
 }
 

@@ -4,12 +4,14 @@
 //! the disk. The desk's own thread reads texts with the text tower, tells staff each alert's state
 //! through the outbox and hands the armed set to whoever matches. Nothing here looks at pictures.
 
+mod calibrate;
+mod explain;
 mod inbox;
 mod status;
 mod work;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,7 +22,9 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use spotter_models::Embedding;
 
+use calibrate::doubts;
 pub use inbox::{Inbox, Truth};
 pub use status::{CameraState, Status};
 use work::{Part, Work};
@@ -29,17 +33,17 @@ use crate::{
     alert::{
         AlertId, Refusal, Rules, Snapshot, Store, View, Wall,
         book::{Changes, Status as AlertStatus},
+        lint,
         place::Places,
         ready::{self, Ready, TextReader},
         state::{self, AlertState, Arming},
     },
-    clock::{Clock, Stop},
+    clock::{Clock, Mono, Stop},
     error::{Error, Result},
-    frame::CameraId,
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
     page::{AlertShown, Board},
-    score::{Armed, ArmedAlert, Asked, Cutoff, Policy},
+    score::{Armed, ArmedAlert, Cutoff, Policy},
     source::Signal,
 };
 
@@ -164,6 +168,9 @@ impl Desk {
             stop: setup.stop,
             ready: BTreeMap::new(),
             stale: BTreeSet::new(),
+            unexplained: BTreeSet::new(),
+            phrases: BTreeMap::new(),
+            explained_at: None,
         };
         let thread = std::thread::Builder::new()
             .name("alerts".into())
@@ -224,6 +231,12 @@ struct Clerk {
     ready: BTreeMap<AlertId, (Ready, Cutoff)>,
     /// Those that are to be calibrated anew.
     stale: BTreeSet<AlertId>,
+    /// Armed alerts whose phrases are not read yet.
+    unexplained: BTreeSet<AlertId>,
+    /// The phrases of armed alerts that have any.
+    phrases: BTreeMap<AlertId, Arc<[(String, Embedding)]>>,
+    /// When phrases were handed over last, where more are to come.
+    explained_at: Option<Mono>,
 }
 
 /// What became of alerts that were to be armed.
@@ -249,71 +262,11 @@ impl Clerk {
                 self.apply(part);
             } else if self.follow(now) {
                 self.calibrate(now);
-            } else {
+            } else if !self.explain() {
+                // Armed first, explained later: only when nothing else was to do.
                 self.shared.signal.wait(seen, TICK);
             }
         }
-    }
-
-    /// Whether there are texts whose scores the site has outgrown.
-    fn follow(&mut self, now: Wall) -> bool {
-        match self.policy.follow(now.at) {
-            Ok(true) => self.stale.extend(self.ready.keys().cloned()),
-            Ok(false) => {}
-            Err(error) => tracing::error!(%error, "Thresholds do not follow the site."),
-        }
-        !self.stale.is_empty()
-    }
-
-    /// Calibrates as many stale texts anew as [`READING`] allows, and tells of those that changed by
-    /// more than a little.
-    fn calibrate(&mut self, now: Wall) {
-        let until = self.shared.clock.now() + READING;
-        let mut moved = Vec::new();
-        while let Some(id) = self.stale.pop_first() {
-            let Some((ready, before)) = self.ready.get(&id) else { continue };
-            match self.cutoff(ready, now) {
-                Ok(cutoff) => {
-                    if has_moved(before, &cutoff) {
-                        moved.push(id.clone());
-                    }
-                    if let Some((_, kept)) = self.ready.get_mut(&id) {
-                        *kept = cutoff;
-                    }
-                }
-                Err(error) => tracing::error!(alert = %id, %error, "A threshold is as it was."),
-            }
-            if self.shared.clock.now() >= until {
-                break;
-            }
-        }
-        let known = self.shared.snapshot();
-        let views: Vec<Arc<View>> = moved.iter().filter_map(|id| known.get(id)).cloned().collect();
-        let told = self
-            .publish_armed()
-            .and_then(|()| Ok(self.outbox.commit(&self.states(&views, &[])).map(drop)?));
-        match told {
-            Ok(()) => self.show(),
-            Err(error) => {
-                tracing::error!(%error, "New thresholds could not be told; tried again.");
-                self.shared.work().again(moved);
-                self.stop.wait(TICK);
-            }
-        }
-    }
-
-    fn cutoff(&self, ready: &Ready, now: Wall) -> Result<Cutoff> {
-        let spec = ready.view.spec.as_deref();
-        let cameras = spec.and_then(|spec| spec.cameras.as_ref());
-        let counts = |camera: &CameraId| {
-            cameras.is_none_or(|globs| globs.iter().any(|glob| glob.fits(camera)))
-        };
-        let asked = Asked {
-            text: &ready.text.embedding,
-            budget_per_day: spec.and_then(|spec| spec.budget_per_day),
-            counts: &counts,
-        };
-        self.policy.cutoff(&asked, now.at)
     }
 
     /// Works on a part of what there is to do; the armed set grows with each.
@@ -354,7 +307,7 @@ impl Clerk {
     /// Reads the texts of armed alerts, as many as [`READING`] allows; forgets the others.
     fn arm(&mut self, views: &[Arc<View>], forgotten: &[AlertId]) -> Result<Armings> {
         for id in forgotten {
-            self.ready.remove(id);
+            self.forget(id);
         }
         let known = ready::known(&self.shared.store(), self.reader.generation(), views)?;
         let until = self.shared.clock.now() + READING;
@@ -362,14 +315,21 @@ impl Clerk {
         let mut reading = ready::read(self.reader.as_mut(), views, known, enough);
         let (done, failure) = (reading.done, reading.failure.take());
         for view in views.iter().take(done) {
-            self.ready.remove(&view.id);
+            self.forget(&view.id);
         }
         let batch = ready::keep(&mut self.shared.store(), reading, self.shared.now());
         for ready in batch.ready {
             let cutoff = self.cutoff(&ready, self.shared.now())?;
+            self.unexplained.insert(ready.view.id.clone());
             self.ready.insert(ready.view.id.clone(), (ready, cutoff));
         }
         Ok(Armings { done, also: batch.changes, failed: batch.failed, failure })
+    }
+
+    fn forget(&mut self, id: &AlertId) {
+        self.ready.remove(id);
+        self.unexplained.remove(id);
+        self.phrases.remove(id);
     }
 
     fn publish_armed(&self) -> Result<()> {
@@ -379,15 +339,25 @@ impl Clerk {
             spec: ready.view.spec.clone(),
             text: ready.text.embedding.clone(),
             without: ready.without.iter().map(|text| text.embedding.clone()).collect(),
+            phrases: self.phrases.get(&ready.view.id).cloned().unwrap_or_default(),
             cutoff: cutoff.clone(),
         });
         self.shared.armed.store(Arc::new(Armed::new(armed.collect())?));
         Ok(())
     }
 
+    /// The armed alerts by their text as it was understood.
+    fn twins(&self) -> HashMap<&str, Vec<&Ready>> {
+        let mut twins: HashMap<&str, Vec<&Ready>> = HashMap::new();
+        for (ready, _) in self.ready.values() {
+            twins.entry(ready.text.understood.as_str()).or_default().push(ready);
+        }
+        twins
+    }
+
     /// Shows every alert that is known on the local page.
     fn show(&self) {
-        let (known, places) = (self.shared.snapshot(), self.places.load());
+        let (known, places, twins) = (self.shared.snapshot(), self.places.load(), self.twins());
         let shown = known.all().iter().map(|view| {
             let (state, why) = state::name(&view.status);
             let ready = self.ready.get(&view.id);
@@ -396,8 +366,9 @@ impl Clerk {
             let mut warnings = view.warnings.clone();
             if let (Some((ready, cutoff)), Some(spec)) = (ready, &view.spec) {
                 warnings.extend(places.warnings(spec));
-                warnings.extend(ready.text.lost.as_deref().map(state::lost));
+                warnings.extend(ready.text.lost.as_deref().map(|words| lint::lost(words).message));
                 warnings.extend(doubts(cutoff));
+                warnings.extend(duplicate(ready, &twins));
             }
             AlertShown {
                 id: view.id.to_string(),
@@ -412,7 +383,7 @@ impl Clerk {
     }
 
     fn states(&self, views: &[Arc<View>], forgotten: &[AlertId]) -> Vec<Message> {
-        let now = self.shared.now();
+        let (now, twins) = (self.shared.now(), self.twins());
         let mut messages = Vec::new();
         for view in views {
             let arming = self.ready.get(&view.id).map(|(ready, cutoff)| Arming {
@@ -423,7 +394,7 @@ impl Clerk {
                 expected_per_day: cutoff.promise.map(|promise| promise.expected_per_day),
                 matched_24h: cutoff.promise.map(|promise| promise.matched_24h),
                 bundle: ready.text.embedding.generation(),
-                warnings: doubts(cutoff),
+                warnings: doubts(cutoff).into_iter().chain(duplicate(ready, &twins)).collect(),
             });
             if view.status == AlertStatus::Armed && arming.is_none() {
                 continue;
@@ -451,66 +422,14 @@ impl Clerk {
     }
 }
 
-/// Tracks of the site from which on a promise needs no word of caution.
-const FEW_TRACKS: usize = 256;
-
-/// Share of the persons who pass from which on a text describes what is usual here.
-const COMMON: f64 = 0.2;
-
-/// By how much the expected false alarms may exceed the budget before staff are told.
-const OVER_BUDGET: f64 = 1.5;
-
-/// What staff should know of a text's threshold.
-fn doubts(cutoff: &Cutoff) -> Vec<String> {
-    if cutoff.threshold >= 1.0 {
-        let doubt = "this text scores much the same on everybody, so nobody can stand out: describe \
-                     what tells the person apart";
-        return vec![doubt.to_owned()];
-    }
-    let Some(promise) = &cutoff.promise else { return Vec::new() };
-    let mut doubts = Vec::new();
-    if promise.common > COMMON {
-        doubts.push(format!(
-            "{:.0} in 100 persons here fit this text: describe what tells the person apart from them",
-            100.0 * promise.common
-        ));
-    }
-    let (expected, share) = (promise.expected_per_day, promise.budget_share);
-    if expected > share * OVER_BUDGET {
-        doubts.push(format!(
-            "{} persons passed so far, too few to promise as little as {} a day: expect up to {}; \
-             allow more, or describe more of the person",
-            promise.tracks,
-            per_day(share),
-            per_day(expected)
-        ));
-    } else if promise.tracks < FEW_TRACKS {
-        doubts.push(format!(
-            "{} persons passed so far: until some hundred have, the expected {} a day are a guess",
-            promise.tracks,
-            alarms(expected)
-        ));
-    }
-    doubts
-}
-
-fn per_day(rate: f64) -> String {
-    if rate < 1.0 { format!("{rate:.2}") } else { format!("{rate:.1}") }
-}
-
-fn alarms(rate: f64) -> String {
-    format!("{} false alarms", per_day(rate))
-}
-
-/// Whether staff should hear of a new threshold.
-fn has_moved(before: &Cutoff, after: &Cutoff) -> bool {
-    let apart = |before: f64, after: f64| {
-        (after - before).abs() > 0.25 * before.abs().max(after.abs()).max(0.01)
+/// What staff should know of an alert whose text another armed one has, with the same exclusions.
+fn duplicate(ready: &Ready, twins: &HashMap<&str, Vec<&Ready>>) -> Option<String> {
+    let without = |ready: &Ready| -> Vec<String> {
+        ready.without.iter().map(|text| text.understood.clone()).collect()
     };
-    let promises = before.promise.zip(after.promise);
-    (after.threshold - before.threshold).abs() > 0.01
-        || promises.is_some_and(|(before, after)| {
-            apart(before.expected_per_day, after.expected_per_day)
-                || apart(before.matched_24h as f64, after.matched_24h as f64)
-        })
+    let same = twins.get(ready.text.understood.as_str())?;
+    let is_other =
+        |other: &&&Ready| other.view.id != ready.view.id && without(other) == without(ready);
+    let other = same.iter().find(is_other)?;
+    Some(lint::duplicate(other.view.id.as_str()).message)
 }

@@ -115,7 +115,8 @@ impl Scene {
         let mut all = Vec::new();
         for (index, alert) in self.alerts.iter().enumerate() {
             for track in &self.tracks {
-                let scores = track.looks.iter().map(|(_, at)| dot(at.values(), alert.text.values()));
+                let scores =
+                    track.looks.iter().map(|(_, at)| dot(at.values(), alert.text.values()));
                 all.push(values(index, scores.fold(-1.0, f32::max)));
             }
         }

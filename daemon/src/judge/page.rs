@@ -89,7 +89,9 @@ fn add_curves(body: &mut String, table: &Table) {
     let y = |share: f64| 16.0 + (1.0 - share) * (HEIGHT - 16.0 - BOTTOM);
     add(
         body,
-        format_args!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>found against false alarms</title>"),
+        format_args!(
+            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\"><title>found against false alarms</title>"
+        ),
     );
     for step in 0..=4 {
         let (share, alarms) = (f64::from(step) / 4.0, most * f64::from(step * step) / 16.0);

@@ -24,9 +24,15 @@ pub struct Scale {
 /// One text's scores on a scale.
 enum Text {
     Cosine,
-    Deviations { mean: f64, deviation: f64 },
+    Deviations {
+        mean: f64,
+        deviation: f64,
+    },
     /// Rarity among tracks that do not match, over what the budget of its scene allows.
-    Rarity { null: Arc<Null>, allowed: f64 },
+    Rarity {
+        null: Arc<Null>,
+        allowed: f64,
+    },
 }
 
 impl Scale {

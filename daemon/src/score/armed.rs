@@ -10,6 +10,7 @@ use crate::{
     alert::{AlertId, Spec, Wall, place::Places},
     error::{Error, Result},
     frame::CameraId,
+    sighting::Phrase,
 };
 
 /// One text that is watched for.
@@ -25,6 +26,9 @@ pub struct ArmedAlert {
     pub text: Embedding,
     /// Directions of what must not be there.
     pub without: Vec<Embedding>,
+    /// The parts of the text that explain a match, with their directions. Empty until they are read,
+    /// which comes after the arming, and for a text of one part.
+    pub phrases: Arc<[(String, Embedding)]>,
     /// What its score must reach.
     pub cutoff: Cutoff,
 }
@@ -33,6 +37,19 @@ impl ArmedAlert {
     /// Shortest time between two new sightings.
     pub fn cooldown(&self) -> Duration {
         self.spec.as_ref().map_or(Duration::ZERO, |spec| spec.cooldown)
+    }
+
+    /// How well a track fits each part of the text, best first.
+    ///
+    /// # Errors
+    /// Where the track was embedded by another bundle.
+    pub fn explain(&self, track: &Embedding) -> Result<Vec<Phrase>> {
+        let score = |(text, direction): &(String, Embedding)| {
+            Ok(Phrase { text: text.clone(), score: direction.cosine(track)? })
+        };
+        let mut phrases = self.phrases.iter().map(score).collect::<Result<Vec<_>>>()?;
+        phrases.sort_by(|one, other| other.score.total_cmp(&one.score));
+        Ok(phrases)
     }
 
     /// Whether the alert counts here and now; `bbox` is left, top, width, height in shares of the frame.
@@ -67,7 +84,8 @@ impl Armed {
             let same = |text: &Embedding| {
                 Some(text.generation()) == generation && text.values().len() == width
             };
-            if !same(&alert.text) || !alert.without.iter().all(same) {
+            let others = alert.without.iter().chain(alert.phrases.iter().map(|(_, phrase)| phrase));
+            if !same(&alert.text) || !others.into_iter().all(same) {
                 return Err(Error::internal(
                     format!("alert {}", alert.id),
                     "its text was embedded by another bundle than the others",
@@ -129,7 +147,25 @@ mod tests {
     fn alert(id: &str, text: Embedding, without: Vec<Embedding>, threshold: f32) -> ArmedAlert {
         let id = AlertId::new(id).unwrap();
         let cutoff = Cutoff { threshold, null: None, promise: None };
-        ArmedAlert { id, revision: Some(1), spec: None, text, without, cutoff }
+        let phrases = Arc::default();
+        ArmedAlert { id, revision: Some(1), spec: None, text, without, phrases, cutoff }
+    }
+
+    #[test]
+    fn the_best_phrase_explains_first() {
+        let mut alert = alert("a", embedding(1.0, 0.0), vec![], 0.5);
+        assert!(alert.explain(&embedding(1.0, 0.0)).unwrap().is_empty());
+        let phrase = |text: &str, direction| (text.to_owned(), direction);
+        alert.phrases =
+            [phrase("hat", embedding(0.0, 1.0)), phrase("coat", embedding(0.8, 0.6))].into();
+        let explained = alert.explain(&embedding(1.0, 0.0)).unwrap();
+        let texts: Vec<&str> = explained.iter().map(|phrase| phrase.text.as_str()).collect();
+        assert_eq!(texts, ["coat", "hat"]);
+        assert!((explained[0].score - 0.8).abs() < 1e-6 && explained[1].score.abs() < 1e-6);
+        let other = Embedding::new(vec![1.0, 0.0], Generation([2; 16])).unwrap();
+        assert!(alert.explain(&other).is_err());
+        alert.phrases = [phrase("hat", other)].into();
+        assert!(Armed::new(vec![alert]).is_err(), "a phrase of another bundle");
     }
 
     #[test]

@@ -64,6 +64,9 @@ struct Traffic {
 }
 
 impl History {
+    /// Most tracks that are kept.
+    pub const CAPACITY: usize = MAX_TRACKS;
+
     /// A track is over.
     pub fn add(&self, passed: Passed) {
         if passed.looks.is_empty() {

@@ -147,23 +147,25 @@ fn scored(
     let generation: Generation = pooled.generation();
     let fitting = armed.fitting(&pooled)?.into_iter();
     let here = fitting.filter(|(alert, _)| alert.applies(places, camera, track.bbox, now));
-    let scored = here.map(|(alert, score)| Scored {
-        alert: alert.id.clone(),
-        revision: alert.revision,
-        cooldown: alert.cooldown(),
-        camera: camera.clone(),
-        track: id.0,
-        score,
-        threshold: alert.cutoff.threshold,
-        false_alarm_probability: alert.cutoff.null.as_ref().map(|null| null.probability(score)),
-        bbox: track.bbox,
-        crops: track.looks.count(),
-        phrases: Vec::new(),
-        bundle: generation,
-        first: track.first,
-        at: track.last,
+    let scored = here.map(|(alert, score)| {
+        Ok(Scored {
+            alert: alert.id.clone(),
+            revision: alert.revision,
+            cooldown: alert.cooldown(),
+            camera: camera.clone(),
+            track: id.0,
+            score,
+            threshold: alert.cutoff.threshold,
+            false_alarm_probability: alert.cutoff.null.as_ref().map(|null| null.probability(score)),
+            bbox: track.bbox,
+            crops: track.looks.count(),
+            phrases: alert.explain(&pooled)?,
+            bundle: generation,
+            first: track.first,
+            at: track.last,
+        })
     });
-    Ok(scored.collect())
+    scored.collect()
 }
 
 fn relative(bbox: &BBox, (width, height): (u32, u32)) -> [f32; 4] {

@@ -12,9 +12,9 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
-pub use pack::{fold, pack};
+pub use pack::{fold, is_pack, pack, pack_with_vocabulary};
 pub use store::{Installed, Store};
-pub use write::{Draft, write, write_with_cohort};
+pub use write::{Draft, write, write_with_cohort, write_with_vocabulary};
 
 use crate::{
     Error, Generation, Result,

@@ -1,7 +1,7 @@
 //! A pack: what a bundle is folded from, a fraction of its size.
 //!
 //! A folder with `pack.json` (what the manifest will say), the base's and the trained tensors, the probe
-//! and, where there is one, the cohort. A pack can be committed or sent where a bundle would be too
+//! and, where there are any, the cohort and the vocabulary. A pack can be committed or sent where a bundle would be too
 //! large; the towers are folded where they are used, always to the same bundle.
 
 use std::path::Path;
@@ -13,10 +13,11 @@ use crate::{
     Digest, Error, Generation, Result,
     bundle::aside::{self, Aside},
     cohort::Cohort,
-    manifest::{COHORT_FILE, DataRecord, Licence, Lineage, PROBE_FILE, Precision},
+    manifest::{COHORT_FILE, DataRecord, Licence, Lineage, PROBE_FILE, Precision, VOCABULARY_FILE},
     preprocess::Preprocess,
     probe::Probe,
     towers::{Config, Weights},
+    vocabulary::{self, Vocabulary},
 };
 
 /// What the manifest will say.
@@ -48,6 +49,9 @@ struct Said {
     config: Config,
     preprocess: Preprocess,
     has_cohort: bool,
+    /// Absent in packs that were made before there were vocabularies.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    has_vocabulary: bool,
 }
 
 /// Writes a pack into the new folder `dir`, which appears complete or not at all. `base` and `adapters`
@@ -72,8 +76,8 @@ pub fn pack(dir: &Path, draft: &Draft<'_>, base: &[u8], adapters: Option<&[u8]>)
         config: draft.config.clone(),
         preprocess: draft.preprocess,
         has_cohort: draft.cohort.is_some(),
+        has_vocabulary: draft.vocabulary.is_some(),
     };
-    let json = serde_json::to_vec_pretty(&said).map_err(|e| Error::internal(PACK_FILE, e))?;
     let aside = Aside::create(aside::beside(dir)?)?;
     aside.bytes(BASE_FILE, base)?;
     if let Some(adapters) = adapters {
@@ -83,8 +87,55 @@ pub fn pack(dir: &Path, draft: &Draft<'_>, base: &[u8], adapters: Option<&[u8]>)
     if let Some(cohort) = draft.cohort {
         aside.bytes(COHORT_FILE, &cohort.to_bytes()?)?;
     }
-    aside.bytes(PACK_FILE, &[json.as_slice(), b"\n"].concat())?;
+    if let Some(vocabulary) = draft.vocabulary {
+        aside.bytes(VOCABULARY_FILE, &vocabulary.to_bytes()?)?;
+    }
+    aside.bytes(PACK_FILE, &said.to_bytes()?)?;
     aside.finish(dir)
+}
+
+/// Whether a folder holds a pack.
+pub fn is_pack(folder: &Path) -> bool {
+    folder.join(PACK_FILE).is_file()
+}
+
+/// Writes a copy of a pack into the new folder `dir`, with this vocabulary in place of its own, if it
+/// has one. Its other files are copied as they are; [`fold`] checks them.
+///
+/// # Errors
+/// [`Error::Invalid`] where `dir` exists, [`Error::Corrupt`] where a file of the pack is missing,
+/// [`Error::Unavailable`] where `dir` cannot be written, [`Error::Io`].
+pub fn pack_with_vocabulary(dir: &Path, source: &Path, vocabulary: &Vocabulary) -> Result<()> {
+    make_room(dir)?;
+    let mut said = Said::read(source)?;
+    said.has_vocabulary = true;
+    let mut names = vec![BASE_FILE, PROBE_FILE];
+    names.extend(said.lineage.adapters.map(|_| ADAPTERS_FILE));
+    names.extend(said.has_cohort.then_some(COHORT_FILE));
+    let aside = Aside::create(aside::beside(dir)?)?;
+    for name in names {
+        aside.bytes(name, &read(&source.join(name), MAX_WEIGHT_BYTES)?)?;
+    }
+    aside.bytes(VOCABULARY_FILE, &vocabulary.to_bytes()?)?;
+    aside.bytes(PACK_FILE, &said.to_bytes()?)?;
+    aside.finish(dir)
+}
+
+impl Said {
+    fn read(pack: &Path) -> Result<Self> {
+        let path = pack.join(PACK_FILE);
+        let bytes = read(&path, MAX_BYTES as u64)?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        serde_path_to_error::deserialize(&mut json)
+            .map_err(|error| Error::corrupt(&path, format!("is no pack: {error}")))
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        let mut json =
+            serde_json::to_vec_pretty(self).map_err(|error| Error::internal(PACK_FILE, error))?;
+        json.push(b'\n');
+        Ok(json)
+    }
 }
 
 /// Folds a pack's towers into the bundle `out`, a new folder. The same pack and precisions give the
@@ -95,10 +146,7 @@ pub fn pack(dir: &Path, draft: &Draft<'_>, base: &[u8], adapters: Option<&[u8]>)
 /// those of [`write`].
 pub fn fold(pack: &Path, out: &Path, precisions: &[Precision]) -> Result<Generation> {
     let path = pack.join(PACK_FILE);
-    let bytes = read(&path, MAX_BYTES as u64)?;
-    let mut json = serde_json::Deserializer::from_slice(&bytes);
-    let said: Said = serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| Error::corrupt(&path, format!("is no pack: {error}")))?;
+    let said = Said::read(pack)?;
     said.config.validate().map_err(|error| Error::corrupt(&path, error.to_string()))?;
     let checked = |name: &str, hash: Digest| -> Result<Vec<u8>> {
         let path = pack.join(name);
@@ -124,6 +172,11 @@ pub fn fold(pack: &Path, out: &Path, precisions: &[Precision]) -> Result<Generat
         true => Some(Cohort::parse(&cohort, &read(&cohort, MAX_WEIGHT_BYTES)?)?),
         false => None,
     };
+    let words = pack.join(VOCABULARY_FILE);
+    let vocabulary = match said.has_vocabulary {
+        true => Some(Vocabulary::parse(&words, &read(&words, vocabulary::MAX_BYTES as u64)?)?),
+        false => None,
+    };
     let draft = Draft {
         name: said.name,
         created_at: said.created_at,
@@ -139,6 +192,7 @@ pub fn fold(pack: &Path, out: &Path, precisions: &[Precision]) -> Result<Generat
         preprocess: said.preprocess,
         probe: &probe,
         cohort: cohort.as_ref(),
+        vocabulary: vocabulary.as_ref(),
     };
     write(out, &draft)
 }

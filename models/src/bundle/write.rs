@@ -16,6 +16,7 @@ use crate::{
     preprocess::Preprocess,
     probe::Probe,
     towers::{Config, Weights, text_tower, vision_tower},
+    vocabulary::Vocabulary,
 };
 
 /// What a bundle is made from.
@@ -49,6 +50,8 @@ pub struct Draft<'a> {
     pub probe: &'a Probe,
     /// Persons whom no alert means, embedded with these weights, if there are any.
     pub cohort: Option<&'a Cohort>,
+    /// The words of the captions it was trained on, where they are known.
+    pub vocabulary: Option<&'a Vocabulary>,
 }
 
 /// Writes a bundle into the new folder `dir`, which appears complete and on disk, or not at all.
@@ -83,6 +86,9 @@ pub fn write(dir: &Path, draft: &Draft<'_>) -> Result<Generation> {
     if let Some(cohort) = draft.cohort {
         add(manifest::COHORT_FILE.into(), cohort.to_bytes()?)?;
     }
+    if let Some(vocabulary) = draft.vocabulary {
+        add(manifest::VOCABULARY_FILE.into(), vocabulary.to_bytes()?)?;
+    }
     let bytes = manifest_of(draft, files)?.to_bytes()?;
     aside.bytes(manifest::FILE, &bytes)?;
     aside.finish(dir)?;
@@ -97,18 +103,43 @@ pub fn write(dir: &Path, draft: &Draft<'_>) -> Result<Generation> {
 pub fn write_with_cohort(dir: &Path, source: &Bundle, cohort: &Cohort) -> Result<Generation> {
     make_room(dir)?;
     cohort.check_shapes(&source.manifest().config)?;
-    let aside = Aside::create(aside::beside(dir)?)?;
     let mut manifest = source.manifest().clone();
     manifest.cohort = Some(manifest::COHORT_FILE.into());
-    manifest.files.remove(manifest::COHORT_FILE);
+    write_with(dir, source, manifest, (manifest::COHORT_FILE, &cohort.to_bytes()?))
+}
+
+/// Writes a copy of a bundle into the new folder `dir`, with this vocabulary in place of its own, if
+/// it has one. The copy is another generation with the same parent and the same evaluation.
+///
+/// # Errors
+/// As [`write`], and [`Error::Corrupt`] where the source changed meanwhile.
+pub fn write_with_vocabulary(
+    dir: &Path,
+    source: &Bundle,
+    vocabulary: &Vocabulary,
+) -> Result<Generation> {
+    make_room(dir)?;
+    let mut manifest = source.manifest().clone();
+    manifest.vocabulary = Some(manifest::VOCABULARY_FILE.into());
+    write_with(dir, source, manifest, (manifest::VOCABULARY_FILE, &vocabulary.to_bytes()?))
+}
+
+/// A copy of a bundle with one file that is new or other than the source's.
+fn write_with(
+    dir: &Path,
+    source: &Bundle,
+    mut manifest: Manifest,
+    (other, bytes): (&str, &[u8]),
+) -> Result<Generation> {
+    let aside = Aside::create(aside::beside(dir)?)?;
+    manifest.files.remove(other);
     for name in manifest.files.keys() {
         aside
             .file(name, |file| source.stream(name, |part| std::io::Write::write_all(file, part)))?;
     }
-    let bytes = cohort.to_bytes()?;
-    aside.bytes(manifest::COHORT_FILE, &bytes)?;
-    let record = FileRecord { sha256: Digest::of(&bytes), bytes: bytes.len() as u64 };
-    manifest.files.insert(manifest::COHORT_FILE.into(), record);
+    aside.bytes(other, bytes)?;
+    let record = FileRecord { sha256: Digest::of(bytes), bytes: bytes.len() as u64 };
+    manifest.files.insert(other.into(), record);
     let bytes = manifest.to_bytes()?;
     aside.bytes(manifest::FILE, &bytes)?;
     aside.finish(dir)?;
@@ -147,6 +178,7 @@ fn manifest_of(draft: &Draft<'_>, files: BTreeMap<String, FileRecord>) -> Result
         evaluation: draft.evaluation.clone(),
         probe: manifest::PROBE_FILE.into(),
         cohort: draft.cohort.map(|_| manifest::COHORT_FILE.into()),
+        vocabulary: draft.vocabulary.map(|_| manifest::VOCABULARY_FILE.into()),
     })
 }
 
@@ -157,6 +189,7 @@ fn placeholder_files(draft: &Draft<'_>) -> BTreeMap<String, FileRecord> {
     towers
         .chain([manifest::PROBE_FILE.into()])
         .chain(draft.cohort.map(|_| manifest::COHORT_FILE.into()))
+        .chain(draft.vocabulary.map(|_| manifest::VOCABULARY_FILE.into()))
         .map(|name| (name, record.clone()))
         .collect()
 }

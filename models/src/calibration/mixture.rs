@@ -24,7 +24,7 @@ const STARTS: [f64; 2] = [2.6, 3.6];
 const MAX_SHARE: f64 = 0.25;
 
 /// By how much the logarithm of the likelihood must rise for a bump to be believed.
-const GAIN: f64 = 12.0;
+const GAIN: f64 = 20.0;
 
 /// Widths of the bump, in deviations of the bulk.
 const WIDTHS: (f64, f64) = (0.25, 1.0);

@@ -137,8 +137,7 @@ fn usable(sample: &[Scored]) -> Result<Vec<Scored>> {
     if let Some(wrong) = sample.iter().find(wrong) {
         return Err(Error::invalid("calibration", format!("{wrong:?} is no score")));
     }
-    let usable: Vec<Scored> =
-        sample.iter().filter(|scored| scored.weight > 0.0).copied().collect();
+    let usable: Vec<Scored> = sample.iter().filter(|scored| scored.weight > 0.0).copied().collect();
     if usable.len() < MIN_TRACKS {
         let reason = format!("{} tracks are too few: at least {MIN_TRACKS}", usable.len());
         return Err(Error::invalid("calibration", reason));

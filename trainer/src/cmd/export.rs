@@ -98,6 +98,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         Some(folder) => Some(model.cohort(&Dataset::open(folder)?, args.cohort_persons)?),
         None => None,
     };
+    if let Err(why) = model.vocabulary() {
+        eprintln!(
+            "spotter-trainer: without a vocabulary, as {why}; `spotterd bundle vocabulary` puts one in"
+        );
+    }
     let target = if args.pack { Target::Pack } else { Target::Bundle(&args.precisions) };
     export(&args.out, &model, &said, &model.probe()?, cohort.as_ref(), target)?;
     if args.pack {

@@ -6,7 +6,10 @@ use rusqlite::{OptionalExtension, params};
 use spotter_models::{Embedding, Generation};
 
 use super::{Store, failed};
-use crate::{alert::Spec, error::Result};
+use crate::{
+    alert::{Spec, phrases::phrases},
+    error::Result,
+};
 
 /// A text as a bundle read it.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,12 +113,13 @@ impl Store {
         pruned.map_err(|error| failed(&self.path, error))
     }
 
-    /// The texts of all alerts, as they are compared.
+    /// The texts of all alerts and their phrases, as they are compared.
     fn texts(&self) -> BTreeSet<String> {
         let snapshot = self.book.readers().load_full();
         let specs = snapshot.all().iter().filter_map(|view| view.spec.as_deref());
         let texts = |spec: &Spec| -> Vec<String> {
-            std::iter::once(&spec.text).chain(&spec.without).map(|text| key(text)).collect()
+            let texts = std::iter::once(&spec.text).chain(&spec.without).map(|text| key(text));
+            texts.chain(phrases(&spec.text)).collect()
         };
         specs.flat_map(texts).collect()
     }

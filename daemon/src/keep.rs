@@ -1,0 +1,179 @@
+//! KEEP: tracks that are over, into the gallery. A thread of its own, so that a slow disk holds up no
+//! sighting.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use jiff::SignedDuration;
+use spotter_models::{Generation, Rgb};
+
+use crate::{
+    alert::Wall,
+    clock::Clock,
+    error::{Error, Result},
+    gallery::{self, Gallery, Record},
+    picture,
+    score::{History, Looks, Passed},
+    sighting::SightingId,
+};
+
+/// Tracks that may wait for the disk; beyond, the newest is lost and counted.
+const MAX_WAITING: usize = 256;
+
+/// How often old tracks are looked for.
+const UPKEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Quality of a portrait's JPEG, as of a snapshot's.
+const JPEG_QUALITY: u8 = 85;
+
+/// A track that is over.
+pub struct Past {
+    /// What was seen of it.
+    pub passed: Passed,
+    /// The best view of it, where pictures are kept and there is one.
+    pub portrait: Option<Rgb>,
+    /// The sightings it was told in.
+    pub sightings: Vec<SightingId>,
+}
+
+/// The thread. Dropping it writes what waits.
+pub struct Keeper {
+    sender: Option<SyncSender<Past>>,
+    thread: Option<JoinHandle<()>>,
+    /// Whether portraits are kept.
+    pictures: bool,
+}
+
+impl Keeper {
+    /// Keeps tracks in this gallery from now on; `pictures` says whether with portraits.
+    ///
+    /// # Errors
+    /// Where there is no thread.
+    pub fn start(gallery: Arc<Gallery>, clock: Arc<dyn Clock>, pictures: bool) -> Result<Self> {
+        let (sender, waiting) = sync_channel::<Past>(MAX_WAITING);
+        let work = move || {
+            let mut upkeep_at = clock.now();
+            loop {
+                match waiting.recv_timeout(UPKEEP_EVERY) {
+                    Ok(past) => keep(&gallery, past),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+                if clock.now() >= upkeep_at {
+                    upkeep_at = clock.now() + UPKEEP_EVERY;
+                    if let Err(error) = gallery.upkeep(Wall::new(clock.wall(), None)) {
+                        tracing::error!(%error, "Old tracks are not deleted from the gallery.");
+                    }
+                }
+            }
+            if let Err(error) = gallery.sync() {
+                tracing::error!(%error, "The last tracks may not be in the gallery.");
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("gallery".into())
+            .spawn(work)
+            .map_err(|error| Error::internal("thread of the gallery", error))?;
+        Ok(Self { sender: Some(sender), thread: Some(thread), pictures })
+    }
+
+    /// Whether portraits are kept.
+    pub fn wants_pictures(&self) -> bool {
+        self.pictures
+    }
+
+    /// Keeps a track, soon.
+    pub fn keep(&self, past: Past) {
+        let Some(sender) = &self.sender else { return };
+        let camera = past.passed.camera.clone();
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(past) {
+            metrics::counter!("spotter_gallery_lost_total", "camera" => camera.to_string())
+                .increment(1);
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.sender.take());
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("The thread of the gallery ended by a bug.");
+        }
+    }
+}
+
+fn keep(gallery: &Gallery, past: Past) {
+    let camera = past.passed.camera.clone();
+    // What the gallery cannot take it says itself, once.
+    let kept = record(past).and_then(|record| gallery.append(&record));
+    if let Err(error) = kept {
+        tracing::debug!(%camera, %error, "A track is not in the gallery.");
+    }
+}
+
+fn record(past: Past) -> Result<Record> {
+    let Past { passed, portrait, sightings } = past;
+    let Passed { camera, track, at, looks } = passed;
+    let pooled = Looks::after_each(&looks)?
+        .pop()
+        .ok_or_else(|| Error::internal("a track for the gallery", "without a look"))?;
+    let span = looks.last().zip(looks.first()).map_or(Duration::ZERO, |(last, first)| {
+        last.at.since(first.at)
+    });
+    let span = SignedDuration::try_from(span).unwrap_or_default();
+    let portrait = portrait.and_then(|crop| match picture::jpeg(&crop, JPEG_QUALITY) {
+        Ok(jpeg) => Some(jpeg),
+        Err(error) => {
+            tracing::debug!(%error, "A portrait cannot be compressed.");
+            None
+        }
+    });
+    Ok(Record {
+        camera,
+        track: track.0,
+        first: at.saturating_sub(span).unwrap_or(at),
+        last: at,
+        generation: pooled.generation(),
+        quality: looks.iter().map(|look| look.quality).fold(0.0, f32::max),
+        sightings,
+        looks: looks
+            .into_iter()
+            .map(|look| gallery::Look { quality: look.quality, embedding: look.embedding })
+            .collect(),
+        pooled,
+        portrait,
+    })
+}
+
+/// What a gallery remembers from before a restart, for calibration: as many of the newest tracks as the
+/// history takes.
+pub fn remember(gallery: &Gallery, generation: Generation, history: &History) {
+    let recent = gallery.recent(History::CAPACITY, &[], generation);
+    let mut known = Vec::new();
+    for recent in recent {
+        match recent {
+            Ok(recent) => known.push(recent),
+            Err(error) => tracing::warn!(%error, "A track of the gallery cannot be read."),
+        }
+    }
+    for recent in known.into_iter().rev() {
+        let look = |look: gallery::Look| crate::score::Look {
+            embedding: look.embedding,
+            quality: look.quality,
+            at: crate::clock::Mono::default(),
+        };
+        history.watching(&recent.camera, recent.last);
+        history.add(Passed {
+            camera: recent.camera,
+            track: crate::track::TrackId(recent.track),
+            at: recent.last,
+            looks: recent.looks.into_iter().map(look).collect(),
+        });
+    }
+}
