@@ -76,6 +76,11 @@ impl Packed {
         self.scales.is_empty()
     }
 
+    /// Bytes of memory that they take.
+    pub fn bytes(&self) -> usize {
+        self.rows.capacity() + 4 * self.scales.capacity()
+    }
+
     /// Adds a vector as the last one.
     ///
     /// # Errors

@@ -15,10 +15,26 @@ impl Codes {
         self.values.iter().map(|v| self.scale * f32::from(*v)).collect()
     }
 
+    /// The product of that vector with another one of its size, in f32.
+    pub fn product(&self, other: &[f32]) -> f32 {
+        const LANES: usize = 16;
+        let mut sums = [0f32; LANES];
+        let (codes, values) = (self.values.chunks_exact(LANES), other.chunks_exact(LANES));
+        let rest = codes.remainder().iter().zip(values.remainder());
+        let rest: f32 = rest.map(|(code, value)| f32::from(*code) * value).sum();
+        for (codes, values) in codes.zip(values) {
+            for (sum, (code, value)) in sums.iter_mut().zip(codes.iter().zip(values)) {
+                *sum += f32::from(*code) * value;
+            }
+        }
+        self.scale * (sums.iter().sum::<f32>() + rest)
+    }
+
     /// How long that vector is.
     pub fn length(&self) -> f32 {
-        let squares: i64 = self.values.iter().map(|v| i64::from(*v) * i64::from(*v)).sum();
-        (f64::from(self.scale) * (squares as f64).sqrt()) as f32
+        // Up to 2^17 components cannot overflow.
+        let squares: i32 = self.values.iter().map(|v| i32::from(*v) * i32::from(*v)).sum();
+        (f64::from(self.scale) * f64::from(squares).sqrt()) as f32
     }
 }
 
