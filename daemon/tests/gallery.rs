@@ -162,7 +162,8 @@ fn traces(record: &Record) -> Vec<Vec<u8>> {
 }
 
 fn left(folder: &Path, record: &Record) -> usize {
-    let files: Vec<Vec<u8>> = files(folder, "").iter().map(|path| fs::read(path).unwrap()).collect();
+    let files: Vec<Vec<u8>> =
+        files(folder, "").iter().map(|path| fs::read(path).unwrap()).collect();
     let is_left = |trace: &Vec<u8>| files.iter().any(|bytes| contains(bytes, trace));
     traces(record).iter().filter(|trace| is_left(trace)).count()
 }
@@ -372,7 +373,8 @@ fn child_appends() {
 
 #[test]
 fn kills_lose_at_most_the_record_being_written() {
-    let seed: u64 = std::env::var("SPOTTER_SEED").map_or_else(|_| rand::random(), |s| s.parse().unwrap());
+    let seed: u64 =
+        std::env::var("SPOTTER_SEED").map_or_else(|_| rand::random(), |s| s.parse().unwrap());
     println!("SPOTTER_SEED={seed}");
     let mut random = SmallRng::seed_from_u64(seed);
     let folder = tempfile::tempdir().unwrap();
@@ -390,7 +392,11 @@ fn kills_lose_at_most_the_record_being_written() {
         known.insert(id, number);
         let reader = std::thread::spawn(move || -> Vec<(u64, u64)> {
             // A line that the kill cut short has no number, or a part of one that is checked below.
-            lines.map_while(Result::ok).filter(|text| text.matches(' ').count() == 2).filter_map(line).collect()
+            lines
+                .map_while(Result::ok)
+                .filter(|text| text.matches(' ').count() == 2)
+                .filter_map(line)
+                .collect()
         });
         Stop::default().wait(Duration::from_micros(random.random_range(0..30_000)));
         process.kill().unwrap();
@@ -436,11 +442,19 @@ fn what_is_erased_is_in_no_file_any_more() {
     for (selection, expected) in cases {
         let erased = gallery.erase(&selection, false).unwrap();
         let count = expected.len();
-        assert_eq!((erased.records, erased.pictures, erased.held), (count, count, 0), "{selection:?}");
+        assert_eq!(
+            (erased.records, erased.pictures, erased.held),
+            (count, count, 0),
+            "{selection:?}"
+        );
         gone.extend(expected);
         for number in 0..30 {
             let is_gone = gone.contains(&number);
-            assert_eq!(left(folder.path(), &record(number)) == 0, is_gone, "{number} {selection:?}");
+            assert_eq!(
+                left(folder.path(), &record(number)) == 0,
+                is_gone,
+                "{number} {selection:?}"
+            );
             assert_eq!(best(&gallery, number).is_none(), is_gone, "{number}");
             assert_eq!(gallery.record(ids[number as usize]).unwrap().is_none(), is_gone);
             assert_eq!(gallery.picture(ids[number as usize]).unwrap().is_none(), is_gone);
@@ -603,7 +617,8 @@ fn over_its_bytes_the_oldest_go_and_portraits_before_tracks() {
         assert!(counts.track_bytes <= 44_000 && counts.picture_bytes <= 44_000, "{counts:?}");
     }
     let records: Vec<bool> = ids.iter().map(|id| gallery.record(*id).unwrap().is_some()).collect();
-    let pictures: Vec<bool> = ids.iter().map(|id| gallery.picture(*id).unwrap().is_some()).collect();
+    let pictures: Vec<bool> =
+        ids.iter().map(|id| gallery.picture(*id).unwrap().is_some()).collect();
     assert!(records.is_sorted() && pictures.is_sorted(), "only the oldest are gone");
     let count = |list: &[bool]| list.iter().filter(|there| **there).count();
     assert!(count(&records) > 60 && count(&pictures) > 30, "{records:?} {pictures:?}");
@@ -660,7 +675,8 @@ fn the_best_are_found_in_order_and_filters_hold() {
         ids.push(gallery.append(&Record { portrait: None, ..record(number) }).unwrap());
     }
     // The same person once more: of equal scores the newest is first.
-    let twin = gallery.append(&Record { track: 1, first: second(9000), last: second(9001), ..record(17) });
+    let twin =
+        gallery.append(&Record { track: 1, first: second(9000), last: second(9001), ..record(17) });
     let twin = twin.unwrap();
     let pooled: Vec<Embedding> = (0..count).map(|number| record(number).pooled).collect();
     for query in (0..count).step_by(100) {
@@ -670,7 +686,10 @@ fn the_best_are_found_in_order_and_filters_hold() {
             exact.push((vector.cosine(&query).unwrap(), number));
         }
         exact.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let filter = Filter { cameras: vec![camera("gate"), camera("yard"), camera("new")], ..Filter::default() };
+        let filter = Filter {
+            cameras: vec![camera("gate"), camera("yard"), camera("new")],
+            ..Filter::default()
+        };
         let hits = gallery.search(&query, &filter, 20).unwrap();
         assert!(hits.is_sorted_by(|a, b| a.score >= b.score) && hits.len() == 20);
         for (hit, (score, _)) in hits.iter().zip(&exact) {

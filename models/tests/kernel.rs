@@ -132,7 +132,10 @@ fn the_extremes_of_bytes_do_not_overflow() {
 
 #[test]
 fn the_bound_is_narrow_enough_to_be_of_use() {
-    let unit = |v: Vec<f32>| { let l = length(&v) as f32; v.iter().map(|x| x / l).collect::<Vec<f32>>() };
+    let unit = |v: Vec<f32>| {
+        let l = length(&v) as f32;
+        v.iter().map(|x| x / l).collect::<Vec<f32>>()
+    };
     let mut random = SmallRng::seed_from_u64(5);
     let mut next = || unit((0..512).map(|_| random.random_range(-1.0..1.0)).collect());
     let rows: Vec<Vec<f32>> = (0..100).map(|_| next()).collect();

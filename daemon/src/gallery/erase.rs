@@ -47,7 +47,10 @@ impl Gallery {
             erased.damaged = self.bury_damaged(&mut writer)?;
         }
         tracing::info!(
-            records = erased.records, pictures = erased.pictures, held, damaged = erased.damaged,
+            records = erased.records,
+            pictures = erased.pictures,
+            held,
+            damaged = erased.damaged,
             "Erased from the gallery."
         );
         Ok(erased)

@@ -194,7 +194,8 @@ fn resync(bytes: &[u8], from: usize) -> Option<usize> {
     let magic = RECORD.to_le_bytes();
     let rest = bytes.get(from..)?;
     let hits = rest.windows(4).enumerate().filter(|(_, window)| *window == magic);
-    hits.map(|(at, _)| from + at).find(|at| parse_head(bytes.get(*at..).unwrap_or_default()).is_some())
+    hits.map(|(at, _)| from + at)
+        .find(|at| parse_head(bytes.get(*at..).unwrap_or_default()).is_some())
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {

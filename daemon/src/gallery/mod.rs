@@ -16,8 +16,8 @@ mod ids;
 mod layout;
 mod open;
 mod pictures;
-mod record;
 mod recent;
+mod record;
 mod retain;
 mod search;
 mod segment;
@@ -32,19 +32,19 @@ use std::{
 };
 
 pub use erase::Erased;
-pub use hold::{Hold, HoldId};
 use hold::Holds;
+pub use hold::{Hold, HoldId};
 use ids::Numbers;
 use layout::{FileHead, Place};
 use pictures::Pictures;
 pub use recent::{Recent, RecentLooks};
-pub use record::{Look, MAX_LOOKS, MAX_PORTRAIT, MAX_SIGHTINGS, MAX_SIZE, Record, RecordId};
 use record::Stored;
+pub use record::{Look, MAX_LOOKS, MAX_PORTRAIT, MAX_SIGHTINGS, MAX_SIZE, Record, RecordId};
 pub use search::Hit;
 use search::Search;
 use segment::{Row, Segment};
-pub use selection::{Filter, Selection};
 use selection::RowFilter;
+pub use selection::{Filter, Selection};
 use spotter_models::{Embedding, Generation, kernel::Rotation};
 
 use crate::{
@@ -231,7 +231,8 @@ impl Gallery {
         };
         let body = record.to_bytes();
         let stored = Stored::parse(&body, record.pooled.values().len());
-        let stored = stored.ok_or_else(|| Error::internal("a track for the gallery", "unreadable"))?;
+        let stored =
+            stored.ok_or_else(|| Error::internal("a track for the gallery", "unreadable"))?;
         let ids = self.settings.folder.join("ids");
         let id = writer.numbers.next().map_err(Error::io(&ids))?;
         let (segment, length) = self.active(writer, record, id)?;
@@ -492,4 +493,3 @@ impl Drop for Gallery {
         }
     }
 }
-

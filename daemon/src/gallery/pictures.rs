@@ -60,11 +60,12 @@ impl Pictures {
             let file = OpenOptions::new().read(true).write(true).open(&path);
             let file = file.map_err(Error::io(&path))?;
             let read = file.read_exact_at(&mut head, 0);
-            let whole = read.is_ok() && match parse_head(&path, layout::PICTURES, &head) {
-                Ok(_) => true,
-                Err(error @ Error::Config { .. }) => return Err(error),
-                Err(_) => false,
-            };
+            let whole = read.is_ok()
+                && match parse_head(&path, layout::PICTURES, &head) {
+                    Ok(_) => true,
+                    Err(error @ Error::Config { .. }) => return Err(error),
+                    Err(_) => false,
+                };
             let Some(known) = self.files.get_mut(&number) else { continue };
             if !whole || known.live == 0 {
                 // Nobody could find or erase what is in it.
@@ -125,7 +126,9 @@ impl Pictures {
 
     /// Takes the last portrait back, whose record could not be written.
     pub(super) fn undo(&mut self, place: Place) {
-        let Some((number, file)) = self.open.as_ref().filter(|(n, _)| *n == place.file) else { return };
+        let Some((number, file)) = self.open.as_ref().filter(|(n, _)| *n == place.file) else {
+            return;
+        };
         if let Some(known) = self.files.get_mut(number)
             && file.set_len(place.offset).is_ok()
         {

@@ -7,10 +7,7 @@ use super::{
     erase::{Doomed, live},
     segment::{Row, Segment, millis},
 };
-use crate::{
-    alert::Wall,
-    error::Result,
-};
+use crate::{alert::Wall, error::Result};
 
 /// Most records that one call deletes for their age or number: others wait to append meanwhile.
 const AT_ONCE: usize = 20_000;

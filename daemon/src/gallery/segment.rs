@@ -276,7 +276,8 @@ impl Segment {
         };
         let mut body = vec![0; head.length];
         self.file.read_exact_at(&mut body, u64::from(offset) + HEAD as u64)?;
-        let stored = (crc32fast::hash(&body) == head.sum).then(|| Stored::parse(&body, self.head.size));
+        let stored =
+            (crc32fast::hash(&body) == head.sum).then(|| Stored::parse(&body, self.head.size));
         Ok(stored.flatten().map(|stored| (head, stored)))
     }
 

@@ -48,7 +48,8 @@ impl std::str::FromStr for SightingId {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        if text.len() != LENGTH as usize || !text.starts_with(|first| ('0'..='7').contains(&first)) {
+        if text.len() != LENGTH as usize || !text.starts_with(|first| ('0'..='7').contains(&first))
+        {
             return Err(IdError);
         }
         text.bytes().try_fold(Self(0), |id, letter| {
@@ -116,7 +117,12 @@ mod tests {
             assert_eq!(id.to_string().parse(), Ok(id));
             assert_eq!(SightingId::from_bits(id.to_bits()), id);
         }
-        for wrong in ["", "01ARZ3NDEKTSV4RRFFQ69G5FA", "8ZZZZZZZZZZZZZZZZZZZZZZZZZ", "01arz3ndektsv4rrffq69g5fav"] {
+        for wrong in [
+            "",
+            "01ARZ3NDEKTSV4RRFFQ69G5FA",
+            "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+            "01arz3ndektsv4rrffq69g5fav",
+        ] {
             assert_eq!(wrong.parse::<SightingId>(), Err(IdError), "{wrong}");
         }
     }

@@ -232,6 +232,7 @@ fn biased(value: i8) -> u8 {
 
 fn distance(values: &[f32], codes: &Codes) -> f32 {
     let pairs = values.iter().zip(&codes.values);
-    let parts = pairs.map(|(v, c)| (f64::from(*v) - f64::from(codes.scale) * f64::from(*c)).powi(2));
+    let parts =
+        pairs.map(|(v, c)| (f64::from(*v) - f64::from(codes.scale) * f64::from(*c)).powi(2));
     parts.sum::<f64>().sqrt() as f32
 }

@@ -18,7 +18,9 @@ pub(super) fn dots(rows: Rows<'_>, queries: &[Query], out: &mut [i32]) {
 /// Sums of the query's components where a row's bit is set, for blocks of [`PLANE_ROWS`] rows.
 /// `query` has [`QUERY_BITS`] planes of `words` words, the lowest first.
 pub(super) fn masked(blocks: &[u64], query: &[u64], words: usize, out: &mut [u32]) {
-    for (block, out) in blocks.chunks_exact(words * PLANE_ROWS).zip(out.chunks_exact_mut(PLANE_ROWS)) {
+    for (block, out) in
+        blocks.chunks_exact(words * PLANE_ROWS).zip(out.chunks_exact_mut(PLANE_ROWS))
+    {
         out.fill(0);
         for (word, rows) in block.chunks_exact(PLANE_ROWS).enumerate() {
             for bit in 0..QUERY_BITS {

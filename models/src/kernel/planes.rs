@@ -40,7 +40,8 @@ impl PlaneQuery {
         let mut planes = vec![0u64; words * QUERY_BITS];
         let mut total = 0.0;
         for (index, value) in values.iter().enumerate() {
-            let code = if step > 0.0 { ((value - low) / step).round().clamp(0.0, top) } else { 0.0 };
+            let code =
+                if step > 0.0 { ((value - low) / step).round().clamp(0.0, top) } else { 0.0 };
             total += low + step * code;
             let code = code as u64;
             for bit in 0..QUERY_BITS {
@@ -100,7 +101,8 @@ impl Planes {
         let start = self.blocks.len() - self.words * PLANE_ROWS;
         let mut ones = 0;
         for (word, part) in values.chunks(WORD).take(self.words).enumerate() {
-            let bits = part.iter().enumerate().fold(0, |bits, (i, v)| bits | u64::from(*v > 0.0) << i);
+            let bits =
+                part.iter().enumerate().fold(0, |bits, (i, v)| bits | u64::from(*v > 0.0) << i);
             ones += u64::count_ones(bits);
             if let Some(to) = self.blocks.get_mut(start + word * PLANE_ROWS + place) {
                 *to = bits;

@@ -47,6 +47,7 @@ pub fn quantise(values: &[f32]) -> Codes {
         return Codes { values: vec![0; values.len()], scale: 0.0 };
     }
     // A cast of floats saturates, and makes 0 of what is no number.
-    let round = |v: &f32| if v.is_finite() { (v / scale).round().clamp(-127.0, 127.0) as i8 } else { 0 };
+    let round =
+        |v: &f32| if v.is_finite() { (v / scale).round().clamp(-127.0, 127.0) as i8 } else { 0 };
     Codes { values: values.iter().map(round).collect(), scale }
 }

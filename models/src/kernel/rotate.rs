@@ -43,7 +43,11 @@ impl Rotation {
         let width = 1usize << self.size.ilog2();
         for (round, signs) in self.signs.iter().enumerate() {
             out.iter_mut().zip(signs).for_each(|(v, sign)| *v *= sign);
-            let part = if round % 2 == 0 { out.get_mut(..width) } else { out.get_mut(self.size - width..) };
+            let part = if round % 2 == 0 {
+                out.get_mut(..width)
+            } else {
+                out.get_mut(self.size - width..)
+            };
             part.into_iter().for_each(hadamard);
         }
     }

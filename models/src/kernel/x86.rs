@@ -151,7 +151,11 @@ unsafe fn row_512(query: &Query, rows: Rows<'_>, row: usize) -> i32 {
         // SAFETY: 64 bytes at a multiple of 64 within the row and the query.
         sum = unsafe {
             let part = _mm512_loadu_si512(base.add(at).cast());
-            _mm512_dpbusd_epi32(sum, part, _mm512_loadu_si512(query.padded().as_ptr().add(at).cast()))
+            _mm512_dpbusd_epi32(
+                sum,
+                part,
+                _mm512_loadu_si512(query.padded().as_ptr().add(at).cast()),
+            )
         };
         at += ROW_BYTES;
     }
@@ -252,7 +256,8 @@ unsafe fn masked_256(blocks: &[u64], query: &[u64], words: usize, out: &mut [u32
 #[target_feature(enable = "avx2")]
 fn count_256(bits: __m256i) -> __m256i {
     let table = _mm256_setr_epi8(
-        0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,
+        0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3,
+        3, 4,
     );
     let mask = _mm256_set1_epi8(0x0f);
     let low = _mm256_shuffle_epi8(table, _mm256_and_si256(bits, mask));
