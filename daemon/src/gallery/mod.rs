@@ -317,7 +317,7 @@ impl Gallery {
     }
 
     /// The records that fit a query best, best first; of equal scores the newest first. Scores are
-    /// cosines with the pooled vectors as they are stored, in 8 bits. Which records are compared
+    /// cosines with the pooled vectors as they are stored, in 16 bits. Which records are compared
     /// exactly is decided by their bits: of the true ten best less than one in a hundred is missed
     /// (docs/design/gallery.md). Only records of the query's generation are looked at; `limit` is at
     /// most [`MAX_HITS`].

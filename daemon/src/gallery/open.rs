@@ -90,7 +90,12 @@ fn lock(folder: &Path) -> Result<File> {
     let is_taken = || matches!(file.try_lock(), Err(TryLockError::WouldBlock));
     let tries = LOCK_WAIT.as_millis() / LOCK_PAUSE.as_millis();
     // A process that is just ending, or that is being started and has our files for a moment.
-    (0..tries).take_while(|_| is_taken()).for_each(|_| drop(Stop::default().wait(LOCK_PAUSE)));
+    for _ in 0..tries {
+        if !is_taken() {
+            break;
+        }
+        Stop::default().wait(LOCK_PAUSE);
+    }
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::config(

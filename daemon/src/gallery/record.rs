@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use spotter_models::{
     Embedding, Generation,
-    kernel::{Codes, quantise},
+    kernel::{Codes, FineCodes, quantise},
 };
 
 use crate::{
@@ -101,7 +101,9 @@ impl Record {
     /// it without reading the rest; all numbers are little-endian.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        put_vector(&mut bytes, &self.pooled);
+        let pooled = FineCodes::new(self.pooled.values());
+        bytes.extend(pooled.scale.to_le_bytes());
+        pooled.values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
         let camera = self.camera.as_str().as_bytes();
         bytes.push(camera.len() as u8);
         bytes.extend_from_slice(camera);
@@ -130,7 +132,7 @@ fn put_vector(bytes: &mut Vec<u8>, embedding: &Embedding) {
 
 /// A record as the file has it.
 pub(super) struct Stored {
-    pub(super) pooled: Codes,
+    pub(super) pooled: FineCodes,
     pub(super) camera: CameraId,
     pub(super) track: u64,
     pub(super) first: Timestamp,
@@ -144,7 +146,7 @@ impl Stored {
     /// Reads the bytes of [`Record::to_bytes`]; `None` where they are not such.
     pub(super) fn parse(bytes: &[u8], size: usize) -> Option<Self> {
         let mut bytes = Reader(bytes);
-        let pooled = bytes.vector(size)?;
+        let pooled = fine(bytes.take(pooled_bytes(size))?);
         let camera = usize::from(bytes.array::<1>()?[0]);
         let camera = CameraId::new(std::str::from_utf8(bytes.take(camera)?).ok()?).ok()?;
         let track = u64::from_le_bytes(bytes.array()?);
@@ -161,6 +163,19 @@ impl Stored {
         let whole = bytes.0.is_empty();
         whole.then_some(Self { pooled, camera, track, first, last, quality, sightings, looks })
     }
+}
+
+/// Bytes of a pooled vector: a scale and 16 bits a component, since 8 bits swap near neighbours.
+pub(super) fn pooled_bytes(size: usize) -> usize {
+    4 + 2 * size
+}
+
+/// The pooled vector at the start of a record.
+pub(super) fn fine(bytes: &[u8]) -> FineCodes {
+    let (scale, values) = bytes.split_at_checked(4).unwrap_or_default();
+    let scale = f32::from_le_bytes(scale.try_into().unwrap_or_default());
+    let (pairs, _) = values.as_chunks::<2>();
+    FineCodes { scale, values: pairs.iter().map(|pair| i16::from_le_bytes(*pair)).collect() }
 }
 
 struct Reader<'a>(&'a [u8]);

@@ -192,9 +192,6 @@ impl Search<'_> {
         let row = segment.rows().list.get(candidate.row as usize).copied();
         let Some(row) = row.filter(|row| row.is_live()) else { return Ok(None) };
         let read = segment.vector(row.offset, buffer);
-        let codes = read.map_err(crate::Error::io(&segment.path))?;
-        let length = codes.length();
-        let product = codes.product(self.query);
-        Ok((length > 0.0).then(|| (product / length).clamp(-1.0, 1.0)))
+        Ok(read.map_err(crate::Error::io(&segment.path))?.cosine(self.query))
     }
 }

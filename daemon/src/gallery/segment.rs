@@ -9,11 +9,11 @@ use std::{
 };
 
 use jiff::Timestamp;
-use spotter_models::kernel::{Codes, Packed, Planes, Rotation};
+use spotter_models::kernel::{FineCodes, Packed, Planes, Rotation};
 
 use super::{
     layout::{self, BadHead, FILE_HEAD, FileHead, HEAD, Head, Part, Place},
-    record::Stored,
+    record::{self, Stored},
 };
 use crate::error::{Error, Result};
 
@@ -253,13 +253,11 @@ impl Segment {
         }
     }
 
-    /// The head of a record and its pooled vector, as a search wants it.
-    pub(super) fn vector(&self, offset: u32, buffer: &mut Vec<u8>) -> io::Result<Codes> {
-        buffer.resize(4 + self.head.size, 0);
+    /// The pooled vector of a record.
+    pub(super) fn vector(&self, offset: u32, buffer: &mut Vec<u8>) -> io::Result<FineCodes> {
+        buffer.resize(record::pooled_bytes(self.head.size), 0);
         self.file.read_exact_at(buffer, u64::from(offset) + HEAD as u64)?;
-        let (scale, values) = buffer.split_at_checked(4).unwrap_or_default();
-        let scale = f32::from_le_bytes(scale.try_into().unwrap_or_default());
-        Ok(Codes { scale, values: values.iter().map(|v| *v as i8).collect() })
+        Ok(record::fine(buffer))
     }
 
     /// The head of a record.
@@ -356,7 +354,7 @@ impl Rows {
             sighted: !stored.sightings.is_empty(),
         };
         if let Code::Exact(packed) = &mut self.code {
-            packed.push_codes(&stored.pooled)?;
+            packed.push(&stored.pooled.to_f32())?;
         }
         self.list.push(row);
         self.live += 1;

@@ -16,7 +16,7 @@ mod x86;
 
 pub use packed::{Packed, Query};
 pub use planes::{PLANE_ROWS, PlaneQuery, Planes, QUERY_BITS};
-pub use quantise::{Codes, quantise};
+pub use quantise::{Codes, FineCodes, quantise};
 pub use rotate::Rotation;
 
 /// Bytes to which a row of 8-bit components is filled up: one register of AVX-512.

@@ -101,6 +101,10 @@ fn put(out: &mut [i32], at: usize, sums: &[i32]) {
 /// Needs AVX-512 F, BW and VNNI, the rows to be there and queries as long as a row.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+#[expect(
+    clippy::needless_range_loop,
+    reason = "fixed lengths, so that nothing is left of the loops"
+)]
 unsafe fn tile_512<const N: usize>(
     queries: [&Query; N],
     rows: Rows<'_>,
@@ -108,35 +112,51 @@ unsafe fn tile_512<const N: usize>(
 ) -> [[i32; TILE]; N] {
     let mut sums = [[_mm512_setzero_si512(); TILE]; N];
     let stride = rows.stride;
+    let columns: [*const i8; N] = queries.map(|query| query.padded().as_ptr());
     // SAFETY: the caller says that the rows are there.
     let base = unsafe { rows.bytes.as_ptr().add(first * stride) };
     let mut at = 0;
     while at < stride {
+        // Loops of a fixed length: they become straight code, and all sums stay in registers.
         let mut parts = [_mm512_setzero_si512(); TILE];
-        for (row, part) in parts.iter_mut().enumerate() {
+        for row in 0..TILE {
             // SAFETY: 64 bytes at a multiple of 64 within a row.
-            *part = unsafe { _mm512_loadu_si512(base.add(row * stride + at).cast()) };
+            parts[row] = unsafe { _mm512_loadu_si512(base.add(row * stride + at).cast()) };
         }
-        for (query, sums) in queries.iter().zip(&mut sums) {
+        for query in 0..N {
             // SAFETY: a query is as long as a row.
-            let column = unsafe { _mm512_loadu_si512(query.padded().as_ptr().add(at).cast()) };
-            for (sum, part) in sums.iter_mut().zip(parts) {
-                *sum = _mm512_dpbusd_epi32(*sum, part, column);
+            let column = unsafe { _mm512_loadu_si512(columns[query].add(at).cast()) };
+            for row in 0..TILE {
+                sums[query][row] = _mm512_dpbusd_epi32(sums[query][row], parts[row], column);
             }
         }
         at += ROW_BYTES;
     }
-    sums.map(|sums| {
-        let [a, b, c, d] = sums.map(|sum| {
-            _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum))
-        });
-        let four = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
-        let four = _mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256::<1>(four));
-        let mut out = [0; TILE];
-        // SAFETY: the array has room for four numbers.
-        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), four) };
-        out
-    })
+    let mut out = [[0; TILE]; N];
+    for query in 0..N {
+        out[query] = add_up(sums[query]);
+    }
+    out
+}
+
+/// The sum of each register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn add_up(sums: [__m512i; TILE]) -> [i32; TILE] {
+    let [a, b, c, d] = sums;
+    let (a, b, c, d) = (fold(a), fold(b), fold(c), fold(d));
+    let four = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    let four = _mm_add_epi32(_mm256_castsi256_si128(four), _mm256_extracti128_si256::<1>(four));
+    let mut out = [0; TILE];
+    // SAFETY: the array has room for four numbers.
+    unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), four) };
+    out
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn fold(sum: __m512i) -> __m256i {
+    _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum))
 }
 
 /// # Safety
@@ -205,9 +225,10 @@ unsafe fn masked_512(blocks: &[u64], query: &[u64], words: usize, out: &mut [u32
     let block_words = words * PLANE_ROWS;
     for (block, out) in blocks.chunks_exact(block_words).zip(out.chunks_exact_mut(PLANE_ROWS)) {
         let mut sums = [_mm512_setzero_si512(); QUERY_BITS];
+        let start: *const u64 = block.as_ptr();
         for word in 0..words {
             // SAFETY: a block has eight rows' words for each word.
-            let rows = unsafe { _mm512_loadu_si512(block.as_ptr().add(word * PLANE_ROWS).cast()) };
+            let rows = unsafe { _mm512_loadu_si512(start.add(word * PLANE_ROWS).cast()) };
             for (bit, sum) in sums.iter_mut().enumerate() {
                 // SAFETY: the query has `words` words for each bit.
                 let plane = unsafe { *query.get_unchecked(bit * words + word) };
