@@ -18,6 +18,7 @@ pub mod embed;
 pub mod engine;
 pub mod error;
 pub mod frame;
+pub mod gallery;
 pub mod geometry;
 pub mod health;
 pub mod judge;

@@ -27,6 +27,38 @@ impl fmt::Display for SightingId {
     }
 }
 
+impl SightingId {
+    /// The id as a number: its time above 80 random bits.
+    pub fn to_bits(self) -> u128 {
+        self.0
+    }
+
+    /// The id of a number.
+    pub fn from_bits(bits: u128) -> Self {
+        Self(bits)
+    }
+}
+
+/// Text that is no id of a sighting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id of a sighting has 26 of 0-9 and A-Z without I, L, O and U, the first at most 7")]
+pub struct IdError;
+
+impl std::str::FromStr for SightingId {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        if text.len() != LENGTH as usize || !text.starts_with(|first| ('0'..='7').contains(&first))
+        {
+            return Err(IdError);
+        }
+        text.bytes().try_fold(Self(0), |id, letter| {
+            let value = ALPHABET.iter().position(|known| *known == letter).ok_or(IdError)?;
+            Ok(Self(id.0 << 5 | value as u128))
+        })
+    }
+}
+
 impl fmt::Debug for SightingId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SightingId({self})")
@@ -81,6 +113,18 @@ mod tests {
         let id = SightingId(0x0156_3E3A_B5D3_D676_4C61_EFB9_9302_BD5B);
         assert_eq!(id.to_string(), "01ARZ3NDEKTSV4RRFFQ69G5FAV");
         assert_eq!(SightingId(u128::MAX).to_string(), "7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
+        for id in [id, SightingId(0), SightingId(u128::MAX)] {
+            assert_eq!(id.to_string().parse(), Ok(id));
+            assert_eq!(SightingId::from_bits(id.to_bits()), id);
+        }
+        for wrong in [
+            "",
+            "01ARZ3NDEKTSV4RRFFQ69G5FA",
+            "8ZZZZZZZZZZZZZZZZZZZZZZZZZ",
+            "01arz3ndektsv4rrffq69g5fav",
+        ] {
+            assert_eq!(wrong.parse::<SightingId>(), Err(IdError), "{wrong}");
+        }
     }
 
     #[test]

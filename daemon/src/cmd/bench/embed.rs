@@ -1,4 +1,4 @@
-//! `spotterd bench`: measures this machine, against a peer in the same run.
+//! `spotterd bench embed` and `random-bundle`: the vision tower against a naive export of it.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::{Subcommand, ValueEnum};
+use clap::ValueEnum;
 use ort::{session::Session, value::TensorRef};
 use spotter_models::{
     Generation,
@@ -20,23 +20,15 @@ use spotter_models::{
     towers::{self, Config},
 };
 
+use super::Spread;
 use crate::{
     clock::{Clock, SystemClock},
     error::Error,
 };
 
-/// Measure this machine
-#[derive(Subcommand)]
-pub enum Command {
-    /// Time the folded vision tower against a naive export of the same random weights
-    Embed(EmbedArgs),
-    /// Write a bundle of random weights: for measurements, its scores mean nothing
-    RandomBundle(RandomArgs),
-}
-
 /// Shapes of a model with random weights.
 #[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Size {
+enum Size {
     /// CSKT on ViT-B/16 at 384x128, as published
     Full,
     /// Three narrow blocks, for tests
@@ -69,10 +61,10 @@ pub struct EmbedArgs {
     #[arg(long, value_enum, default_value = "full")]
     size: Size,
     /// Number format of the folded tower; the naive export is f32
-    #[arg(long, default_value = "f32", value_parser = super::model::parse_precision)]
+    #[arg(long, default_value = "f32", value_parser = crate::cmd::model::parse_precision)]
     precision: Precision,
     /// Threads inside the operators
-    #[arg(long, default_value_t = 1, value_parser = super::model::parse_threads)]
+    #[arg(long, default_value_t = 1, value_parser = crate::cmd::model::parse_threads)]
     threads: usize,
     /// Crops in one run
     #[arg(long, default_value_t = 1)]
@@ -97,7 +89,7 @@ pub struct RandomArgs {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Number formats of its towers
-    #[arg(long, default_value = "f32", value_delimiter = ',', value_parser = super::model::parse_precision)]
+    #[arg(long, default_value = "f32", value_delimiter = ',', value_parser = crate::cmd::model::parse_precision)]
     precisions: Vec<Precision>,
     /// The folder to make
     #[arg(long, value_name = "FOLDER")]
@@ -107,17 +99,10 @@ pub struct RandomArgs {
     library: Option<PathBuf>,
 }
 
-pub(super) fn run(command: &Command) -> Result<ExitCode> {
-    match command {
-        Command::Embed(args) => embed(args),
-        Command::RandomBundle(args) => random_bundle(args),
-    }
-}
-
-fn random_bundle(args: &RandomArgs) -> Result<ExitCode> {
+pub(super) fn random_bundle(args: &RandomArgs) -> Result<ExitCode> {
     let RandomArgs { size, seed, precisions, out, library } = args;
     let generation = write_random(*size, (*seed, precisions), out, library.as_deref())?;
-    super::print(&format!("bundle {generation} in {}\n", args.out.display()))?;
+    crate::cmd::print(&format!("bundle {generation} in {}\n", args.out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -125,7 +110,7 @@ fn random_bundle(args: &RandomArgs) -> Result<ExitCode> {
 ///
 /// # Errors
 /// Where ONNX Runtime is not there or the folder cannot be written.
-pub(super) fn write_random(
+fn write_random(
     size: Size,
     (seed, precisions): (u64, &[Precision]),
     out: &Path,
@@ -167,22 +152,7 @@ struct Timing {
     batch: usize,
 }
 
-#[derive(serde::Serialize)]
-struct Spread {
-    min: f64,
-    median: f64,
-    max: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-        Self { min: at(0), median: at(values.len() / 2), max: at(values.len().saturating_sub(1)) }
-    }
-}
-
-fn embed(args: &EmbedArgs) -> Result<ExitCode> {
+pub(super) fn embed(args: &EmbedArgs) -> Result<ExitCode> {
     if args.rounds == 0 || args.batch == 0 || args.batch > 256 {
         return Err(Error::config("bench", "--rounds and --batch must be 1 or more").into());
     }
@@ -217,7 +187,7 @@ fn embed(args: &EmbedArgs) -> Result<ExitCode> {
         batch: args.batch,
     };
     if args.json {
-        super::print_json(&timing)?;
+        crate::cmd::print_json(&timing)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = format!(
@@ -234,7 +204,7 @@ fn embed(args: &EmbedArgs) -> Result<ExitCode> {
             spread.median, spread.min, spread.max
         );
     }
-    super::print(&table)?;
+    crate::cmd::print(&table)?;
     Ok(ExitCode::SUCCESS)
 }
 
