@@ -123,9 +123,10 @@ fn record(past: Past) -> Result<Record> {
     let pooled = Looks::after_each(&looks)?
         .pop()
         .ok_or_else(|| Error::internal("a track for the gallery", "without a look"))?;
-    let span = looks.last().zip(looks.first()).map_or(Duration::ZERO, |(last, first)| {
-        last.at.since(first.at)
-    });
+    let span = looks
+        .last()
+        .zip(looks.first())
+        .map_or(Duration::ZERO, |(last, first)| last.at.since(first.at));
     let span = SignedDuration::try_from(span).unwrap_or_default();
     let portrait = portrait.and_then(|crop| match picture::jpeg(&crop, JPEG_QUALITY) {
         Ok(jpeg) => Some(jpeg),

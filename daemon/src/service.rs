@@ -69,7 +69,9 @@ fn keeper(
     gallery: Option<Arc<Gallery>>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Option<Keeper>> {
-    gallery.map(|gallery| Keeper::start(gallery, clock.clone(), config.gallery.pictures)).transpose()
+    gallery
+        .map(|gallery| Keeper::start(gallery, clock.clone(), config.gallery.pictures))
+        .transpose()
 }
 
 /// How often a camera's rate is told at most, where nothing else changes.
@@ -178,6 +180,7 @@ impl Service {
                 rules: Rules::new(config.policy.clone())?.with_vocabulary(vocabulary.clone()),
                 places: places.clone(),
                 policy: config.decision.policy.open(&bundle, history.clone())?,
+                gallery: gallery.clone(),
                 reader: Box::new(reader),
                 topics: topics.clone(),
                 outbox: outbox.clone(),
@@ -194,7 +197,6 @@ impl Service {
             ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
             portraits: Portraits::default(),
             history: history.clone(),
-            keeper: keeper(&config, gallery, &clock)?,
             keeper: keeper(&config, gallery.clone(), &clock)?,
             armed: Box::new(desk.armed_reader()),
             sink: Box::new(move |sightings, view| outlet.tell(sightings, view)),

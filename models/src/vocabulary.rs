@@ -126,7 +126,8 @@ pub fn words(text: &str) -> impl Iterator<Item = String> {
             word.extend(character.to_lowercase());
             continue;
         }
-        if !word.is_empty() && !(after_apostrophe && CONTRACTIONS.contains(&word.as_str())) {
+        let is_contracted = after_apostrophe && CONTRACTIONS.contains(&word.as_str());
+        if !word.is_empty() && !is_contracted {
             found.push(std::mem::take(&mut word));
         }
         word.clear();

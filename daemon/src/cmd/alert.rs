@@ -22,6 +22,7 @@ mod add;
 pub(super) mod answers;
 mod lint;
 mod list;
+mod preview;
 mod remove;
 mod watch;
 
@@ -37,6 +38,8 @@ pub enum Command {
     ///
     /// Needs no broker and no device. With a bundle it knows which words the model has met in training.
     Lint(lint::Args),
+    /// Show what an alert would bring, without arming it
+    Preview(Box<preview::Args>),
     /// Show who is being looked for, and on which devices
     ///
     /// A device that does not look for a person is named below the alert with its reason.
@@ -56,7 +59,7 @@ pub enum Command {
 /// How to reach the site's broker.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Broker")]
-struct Broker {
+pub(super) struct Broker {
     /// The daemon's configuration, which names the broker, the site and the rest
     /// [default: /etc/spotter/spotterd.toml where it exists and no --broker is given]
     #[arg(long, value_name = "FILE", conflicts_with = "broker")]
@@ -87,7 +90,7 @@ const BOX_CONFIG: &str = "/etc/spotter/spotterd.toml";
 
 impl Broker {
     /// As the configuration says, where there is one; what the command line says comes first.
-    fn desk(&self) -> Result<Desk, Error> {
+    pub(super) fn desk(&self) -> Result<Desk, Error> {
         let on_box = || self.broker.is_none() && Path::new(BOX_CONFIG).exists();
         let config = self.config.clone().or_else(|| on_box().then(|| BOX_CONFIG.into()));
         match config {
@@ -148,6 +151,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         match command {
             Command::Add(args) => add::run(args).await,
             Command::Lint(args) => lint::run(args),
+            Command::Preview(args) => preview::run(args).await,
             Command::List(args) => list::run(args).await,
             Command::Remove(args) => remove::run(args).await,
             Command::Watch(args) => watch::run(args).await,
@@ -180,7 +184,7 @@ pub(super) fn print(text: &str) -> Result<(), Fault> {
     Ok(out.flush()?)
 }
 
-fn print_json(value: &serde_json::Value) -> Result<(), Fault> {
+pub(super) fn print_json(value: &serde_json::Value) -> Result<(), Fault> {
     print(&format!("{value:#}\n"))
 }
 

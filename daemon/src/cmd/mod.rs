@@ -22,6 +22,7 @@ mod probe;
 mod replay;
 mod report;
 mod run;
+mod search;
 
 /// What `spotterd` can be asked to do.
 #[derive(Subcommand)]
@@ -51,6 +52,8 @@ pub enum Command {
     Replay(replay::Args),
     /// Judge the decisions on labelled recordings: bundles and policies in one table
     Report(report::Args),
+    /// Show who was here that fits a description
+    Search(Box<search::Args>),
     /// Say whom the cameras look for, see what became of it, see who is found
     #[command(subcommand)]
     Alert(alert::Command),
@@ -82,6 +85,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Match(args) => matching::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Search(args) => search::run(&args),
         Command::Alert(command) => alert::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Broker(args) => broker::run(&args),

@@ -56,7 +56,7 @@ impl Clerk {
         let views: Vec<Arc<View>> = moved.iter().filter_map(|id| known.get(id)).cloned().collect();
         let told = self
             .publish_armed()
-            .and_then(|()| Ok(self.outbox.commit(&self.states(&views, &[])).map(drop)?));
+            .and_then(|()| self.outbox.commit(&self.states(&views, &[])).map(drop));
         match told {
             Ok(()) => self.show(),
             Err(error) => {

@@ -7,7 +7,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::{Desk, Shared, Status};
+use super::{
+    Desk, Shared, Status,
+    requests::{About, Request},
+};
 use crate::{
     alert::{
         AlertId, Code, Refusal,
@@ -15,7 +18,7 @@ use crate::{
         store::{Inbound as Stored, Topic},
     },
     error::Result,
-    mqtt::{Handler, Inbound, Presence, Received, Topics},
+    mqtt::{Handler, Inbound, Presence, Received, Response, Topics},
     outbox::{Class, Message, Outbox},
 };
 
@@ -100,11 +103,33 @@ fn about(topic: &Inbound) -> Option<(Topic, AlertId)> {
     Some((kind, AlertId::new(id).ok()?))
 }
 
-fn stored(received: &Received) -> Option<Stored> {
-    let Some((topic, id)) = about(&received.topic) else {
-        tracing::debug!(topic = ?received.topic, "A request that this version does not answer.");
-        return None;
+/// A question of staff. One that says nowhere, or nowhere allowed, wants no answer.
+fn question(received: &Received) -> Option<Request> {
+    let about = match received.topic {
+        Inbound::Preview => About::Preview,
+        Inbound::Search => About::Search,
+        _ => return None,
     };
+    match &received.response {
+        Response::To(reply) => Some(Request {
+            about,
+            payload: received.payload.clone(),
+            reply: reply.clone(),
+            correlation: received.correlation.clone(),
+        }),
+        Response::Forbidden(topic) => {
+            tracing::warn!(topic, ?about, "A question wants its answer where no device may write.");
+            None
+        }
+        Response::None => {
+            tracing::debug!(?about, "A question without a response topic.");
+            None
+        }
+    }
+}
+
+fn stored(received: &Received) -> Option<Stored> {
+    let (topic, id) = about(&received.topic)?;
     Some(Stored { topic, id, payload: received.payload.clone() })
 }
 
@@ -131,6 +156,7 @@ fn refusals(messages: &[Stored], outcomes: Vec<Outcome>) -> BTreeMap<AlertId, Re
 
 impl Handler for Inbox {
     fn receive(&mut self, received: &[&Received]) -> Result<()> {
+        received.iter().filter_map(|each| question(each)).for_each(|asked| self.shared.ask(asked));
         let messages: Vec<Stored> = received.iter().filter_map(|each| stored(each)).collect();
         let now = self.shared.now();
         let (outcomes, changes) = self.shared.store().take(&messages, now)?;

@@ -7,11 +7,12 @@
 mod calibrate;
 mod explain;
 mod inbox;
+mod requests;
 mod status;
 mod work;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -26,6 +27,7 @@ use spotter_models::Embedding;
 
 use calibrate::doubts;
 pub use inbox::{Inbox, Truth};
+use requests::Request;
 pub use status::{CameraState, Status};
 use work::{Part, Work};
 
@@ -40,6 +42,7 @@ use crate::{
     },
     clock::{Clock, Mono, Stop},
     error::{Error, Result},
+    gallery::Gallery,
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
     page::{AlertShown, Board},
@@ -52,6 +55,8 @@ const BATCH: usize = 1024;
 /// How long texts are read before those that were are armed and told: a big tower needs a tenth of a
 /// second for each.
 const READING: Duration = Duration::from_secs(1);
+/// Questions of staff that may wait.
+const MAX_REQUESTS: usize = 64;
 /// How often time passes for alerts: expiry is told within this.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -63,6 +68,8 @@ pub struct Setup {
     pub places: Arc<ArcSwap<Places>>,
     /// What score a text must reach.
     pub policy: Box<dyn Policy>,
+    /// Who passed, where anybody is kept.
+    pub gallery: Option<Arc<Gallery>>,
     /// Reads texts.
     pub reader: Box<dyn TextReader + Send>,
     /// Names of this device.
@@ -87,6 +94,8 @@ struct Shared {
     store: Mutex<Store>,
     /// What changed and was not worked on yet.
     work: Mutex<Work>,
+    /// What staff ask, oldest first.
+    requests: Mutex<VecDeque<Request>>,
     /// Whether the broker may have lost what it was told.
     broker_forgot: AtomicBool,
     /// Whether the desk is closed, also where nobody asked the daemon to stop: a start that failed.
@@ -129,6 +138,24 @@ impl Shared {
         }
     }
 
+    /// Leaves a question for the desk's thread. Beyond some that wait, new ones are turned away: who asks
+    /// hears nothing and asks again.
+    fn ask(&self, request: Request) {
+        let mut waiting = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= MAX_REQUESTS {
+            metrics::counter!("spotter_requests_dropped_total").increment(1);
+            tracing::warn!("A question of staff was turned away: too many wait.");
+            return;
+        }
+        waiting.push_back(request);
+        drop(waiting);
+        self.signal.raise();
+    }
+
+    fn next_request(&self) -> Option<Request> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
     fn tell_all_again(&self) {
         let known = self.snapshot();
         self.work().again(known.all().iter().map(|view| view.id.clone()));
@@ -151,6 +178,7 @@ impl Desk {
         let shared = Arc::new(Shared {
             store: Mutex::new(store),
             work: Mutex::new(work),
+            requests: Mutex::default(),
             broker_forgot: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             signal: Signal::new(),
@@ -161,6 +189,7 @@ impl Desk {
             shared: shared.clone(),
             places: setup.places,
             policy: setup.policy,
+            gallery: setup.gallery,
             reader: setup.reader,
             topics: setup.topics,
             outbox: setup.outbox,
@@ -222,6 +251,7 @@ struct Clerk {
     shared: Arc<Shared>,
     places: Arc<ArcSwap<Places>>,
     policy: Box<dyn Policy>,
+    gallery: Option<Arc<Gallery>>,
     reader: Box<dyn TextReader + Send>,
     topics: Topics,
     outbox: Arc<Outbox>,
@@ -258,6 +288,9 @@ impl Clerk {
             let passed = self.shared.store().tick(now);
             self.shared.leave(passed);
             let part = self.shared.work().take(BATCH);
+            if let Some(request) = self.shared.next_request() {
+                self.answer(&request);
+            }
             if !part.is_empty() {
                 self.apply(part);
             } else if self.follow(now) {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use spotter_models::{Embedding, Generation};
 
 use super::{
     Gallery, RecordId,
-    record::Look,
+    record::{Look, Stored},
     segment::Segment,
     selection::{Filter, RowFilter},
 };
@@ -22,6 +23,10 @@ pub struct Recent {
     pub id: RecordId,
     /// Who saw it.
     pub camera: CameraId,
+    /// The track's number there.
+    pub track: u64,
+    /// When it was last looked at.
+    pub last: Timestamp,
     /// Its views, in 8 bits by now.
     pub looks: Vec<Look>,
 }
@@ -71,11 +76,13 @@ impl Iterator for RecentLooks {
 
 fn read(segment: &Segment, offset: u32) -> Result<Option<Recent>> {
     let stored = segment.stored(offset).map_err(Error::io(&segment.path))?;
-    let Some((head, stored)) = stored else { return Ok(None) };
+    let Some((head, mut stored)) = stored else { return Ok(None) };
     let mut looks = Vec::with_capacity(stored.looks.len());
-    for (quality, codes) in stored.looks {
+    for (quality, codes) in std::mem::take(&mut stored.looks) {
         let embedding = Embedding::new(codes.to_f32(), segment.head.generation)?;
         looks.push(Look { quality, embedding });
     }
-    Ok(Some(Recent { id: RecordId(head.id), camera: stored.camera, looks }))
+    let id = RecordId(head.id);
+    let Stored { camera, track, last, .. } = stored;
+    Ok(Some(Recent { id, camera, track, last, looks }))
 }

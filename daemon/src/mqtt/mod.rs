@@ -21,4 +21,4 @@ pub use handler::{Handler, Presence, Received, Response};
 pub use link::Link;
 pub use settings::{Commands, Identity, Security, Settings};
 pub use state::{Counters, Down, LinkState, Trouble};
-pub use topics::{Inbound, Topics};
+pub use topics::{Inbound, ReplyTopic, Topics};

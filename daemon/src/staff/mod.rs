@@ -5,6 +5,7 @@
 //! [`times`] and [`hours`] read what a person types. Nothing here runs in the daemon, and nothing
 //! prints: the commands do.
 
+pub mod ask;
 mod board;
 mod draft;
 mod fault;

@@ -236,6 +236,11 @@ impl Session {
         &self.site
     }
 
+    /// Where answers to our questions go.
+    pub(super) fn reply_topic(&self) -> String {
+        self.site.replies(&self.client_id)
+    }
+
     pub(super) fn fault(&self, why: impl Into<String>) -> Fault {
         Fault::Broker { broker: self.broker.clone(), why: why.into() }
     }

@@ -94,6 +94,16 @@ impl Site {
         self.below("+/snapshots")
     }
 
+    /// Where what an alert would bring is asked.
+    pub fn preview(&self) -> String {
+        self.below("preview")
+    }
+
+    /// Where those who passed are searched.
+    pub fn search(&self) -> String {
+        self.below("search")
+    }
+
     /// Where answers to this client would go; nobody writes there unless asked.
     pub(super) fn replies(&self, client: &str) -> String {
         self.below(&format!("replies/{client}"))

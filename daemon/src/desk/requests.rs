@@ -1,0 +1,288 @@
+//! What staff ask: who was here that fits a text, and what an alert would bring before it is armed.
+//!
+//! A question is answered on its response topic, once, by every device of the site; the pictures of an
+//! answer follow it one by one. Nothing is armed, and no embedding leaves the box.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Clerk, calibrate::doubts};
+use crate::{
+    alert::{
+        Spec, Wall,
+        lint::{Finding, Severity},
+        rfc3339,
+        schema::Message as AlertMessage,
+    },
+    error::{Error, Result},
+    frame::CameraId,
+    gallery::{Filter, Gallery, Hit, RecordId},
+    mqtt::ReplyTopic,
+    outbox::{Class, Message},
+    score::{Asked, Cutoff},
+};
+
+/// Largest question that is read, in bytes.
+const MAX_BYTES: usize = 8 * 1024;
+/// Tracks of an answer where the question says nothing, and at most.
+const DEFAULT_LIMIT: usize = 20;
+const MAX_LIMIT: usize = 100;
+/// Longest text of a question, in characters.
+const MAX_TEXT: usize = 1000;
+/// How long an answer is worth being delivered.
+const EXPIRY: Duration = Duration::from_secs(120);
+/// Tracks of the last day that are looked at for a preview.
+const PREVIEWED: usize = 200;
+
+/// A question that waits.
+pub(super) struct Request {
+    pub(super) about: About,
+    pub(super) payload: Vec<u8>,
+    pub(super) reply: ReplyTopic,
+    pub(super) correlation: Option<Vec<u8>>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    Preview,
+    Search,
+}
+
+/// A search, as it is asked. Fields that are not known are passed over.
+#[derive(Deserialize)]
+struct Search {
+    text: Option<String>,
+    /// A track of this device: more like it.
+    like: Option<Like>,
+    from: Option<String>,
+    to: Option<String>,
+    #[serde(default)]
+    cameras: Vec<String>,
+    limit: Option<usize>,
+    #[serde(default = "yes")]
+    pictures: bool,
+}
+
+#[derive(Deserialize)]
+struct Like {
+    device: String,
+    track: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// An answer's fields, and the pictures that go with it, by track.
+type Answer = (Value, Vec<(RecordId, Vec<u8>)>);
+
+/// A track of an answer.
+#[derive(Serialize)]
+struct Found {
+    /// The track's number in this device's gallery.
+    id: u64,
+    camera: CameraId,
+    first_seen: String,
+    last_seen: String,
+    score: f32,
+    /// How likely somebody who does not fit scores as much; `null` where nothing is calibrated.
+    false_alarm_probability: Option<f64>,
+    picture: bool,
+}
+
+impl Clerk {
+    /// Answers a question; what is wrong with it is its answer.
+    pub(super) fn answer(&mut self, request: &Request) {
+        let answered = match request.about {
+            About::Search => self.search(&request.payload),
+            About::Preview => self.preview(&request.payload),
+        };
+        let (mut answer, pictures) =
+            answered.unwrap_or_else(|error| (json!({"error": error.to_string()}), Vec::new()));
+        let shared = [("schema", json!(1)), ("device", json!(self.topics.device()))];
+        if let Value::Object(fields) = &mut answer {
+            fields.extend(shared.map(|(name, value)| (name.to_owned(), value)));
+            fields.insert("pictures".into(), json!(pictures.len()));
+        }
+        let mut messages = vec![self.reply(request, Class::Event, answer.to_string().into_bytes())];
+        for (id, jpeg) in pictures {
+            let mut picture = self.reply(request, Class::Picture, jpeg);
+            picture.header.content_type = Some("image/jpeg".into());
+            picture.header.properties = vec![
+                ("device".into(), self.topics.device().to_owned()),
+                ("track".into(), id.0.to_string()),
+            ];
+            messages.push(picture);
+        }
+        if let Err(error) = self.outbox.commit(&messages) {
+            tracing::error!(%error, "A question of staff was not answered.");
+        }
+    }
+
+    fn reply(&self, request: &Request, class: Class, payload: Vec<u8>) -> Message {
+        let mut message = Message::new(class, request.reply.as_str(), payload);
+        message.expires_after = Some(EXPIRY);
+        message.header.content_type = Some("application/json".into());
+        message.header.correlation = request.correlation.clone();
+        message
+    }
+
+    fn gallery(&self) -> Result<&Gallery> {
+        self.gallery.as_deref().ok_or_else(|| {
+            Error::config("gallery.keep", "is false: this device remembers nobody who passed")
+        })
+    }
+
+    fn search(&mut self, payload: &[u8]) -> Result<Answer> {
+        let search: Search = read(payload)?;
+        let limit = search.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+        let cameras = search.cameras.iter().map(|name| CameraId::new(name));
+        let filter = Filter {
+            from: time("from", search.from)?,
+            to: time("to", search.to)?,
+            cameras: cameras.collect::<Result<_>>()?,
+        };
+        if let Some(Like { device, track }) = search.like {
+            if device != self.topics.device() {
+                // Only the box that holds the track can say what is like it.
+                return Ok((json!({"results": []}), Vec::new()));
+            }
+            let hits = self.gallery()?.like(RecordId(track), &filter, limit)?;
+            return self.results(json!({}), &hits, None, search.pictures);
+        }
+        let text = search.text.unwrap_or_default();
+        if text.trim().is_empty() || text.chars().count() > MAX_TEXT {
+            let reason = format!("is needed: a description of 1 to {MAX_TEXT} characters");
+            return Err(Error::config("text", reason));
+        }
+        let spec = Spec::of_text(&text);
+        let findings = self.findings(&spec)?;
+        let read = self.reader.read(&text)?;
+        let cutoff = self.cutoff_of(&read.embedding, None, &|camera| {
+            filter.cameras.is_empty() || filter.cameras.contains(camera)
+        })?;
+        let hits = self.gallery()?.search(&read.embedding, &filter, limit)?;
+        let about = json!({"text": read.understood, "findings": findings});
+        self.results(about, &hits, Some(&cutoff), search.pictures)
+    }
+
+    /// What there is to say of a text.
+    ///
+    /// # Errors
+    /// Where the policy refuses it: nobody is searched for by what no alert may ask.
+    fn findings(&self, spec: &Spec) -> Result<Vec<Finding>> {
+        let rules = self.shared.store().book().rules().clone();
+        let refuse = |reason: String| Error::config("text", reason);
+        rules.admit(spec).map_err(|why| refuse(why.reason))?;
+        let findings = rules.lint(spec);
+        match findings.iter().find(|finding| finding.severity == Severity::Refused) {
+            Some(finding) => Err(refuse(finding.message.clone())),
+            None => Ok(findings),
+        }
+    }
+
+    fn cutoff_of(
+        &self,
+        text: &spotter_models::Embedding,
+        budget_per_day: Option<f64>,
+        counts: &dyn Fn(&CameraId) -> bool,
+    ) -> Result<Cutoff> {
+        self.policy.cutoff(&Asked { text, budget_per_day, counts }, self.shared.now().at)
+    }
+
+    fn results(
+        &self,
+        mut about: Value,
+        hits: &[Hit],
+        cutoff: Option<&Cutoff>,
+        with_pictures: bool,
+    ) -> Result<Answer> {
+        let null = cutoff.and_then(|cutoff| cutoff.null.as_ref());
+        let found = hits.iter().map(|hit| Found {
+            id: hit.id.0,
+            camera: hit.camera.clone(),
+            first_seen: rfc3339(hit.first),
+            last_seen: rfc3339(hit.last),
+            score: hit.score,
+            false_alarm_probability: null.map(|null| null.probability(hit.score)),
+            picture: hit.has_picture,
+        });
+        about["results"] = json!(found.collect::<Vec<_>>());
+        about["searched"] = json!(self.gallery()?.counts().records);
+        about["bundle"] = json!(self.reader.generation().to_string());
+        let mut pictures = Vec::new();
+        for hit in hits.iter().filter(|hit| with_pictures && hit.has_picture) {
+            pictures.extend(self.gallery()?.picture(hit.id)?.map(|jpeg| (hit.id, jpeg)));
+        }
+        Ok((about, pictures))
+    }
+
+    fn preview(&mut self, payload: &[u8]) -> Result<Answer> {
+        let spec = match AlertMessage::parse(payload) {
+            AlertMessage::Alert { spec, .. } | AlertMessage::Plain(spec) => spec,
+            AlertMessage::Unreadable { refusal, .. } => {
+                return Err(Error::config("alert", refusal.reason));
+            }
+            AlertMessage::Withdrawn { .. } | AlertMessage::Empty => {
+                return Err(Error::config("alert", "says nothing that could be looked for"));
+            }
+        };
+        let findings = self.findings(&spec)?;
+        let text = self.reader.read(&spec.text)?;
+        let counts = |camera: &CameraId| {
+            let globs = spec.cameras.as_ref();
+            globs.is_none_or(|globs| globs.iter().any(|glob| glob.fits(camera)))
+        };
+        let cutoff = self.cutoff_of(&text.embedding, spec.budget_per_day, &counts)?;
+        let now = self.shared.now();
+        let hits = self.would_fire(&text.embedding, cutoff.threshold, &counts, now)?;
+        let promise = cutoff.promise;
+        let about = json!({
+            "text": text.understood,
+            "findings": findings,
+            "warnings": doubts(&cutoff),
+            "threshold": cutoff.threshold,
+            "budget_share": promise.map(|promise| promise.budget_share),
+            "expected_per_day": promise.map(|promise| promise.expected_per_day),
+            "matched_24h": hits.len(),
+        });
+        let limit = hits.len().min(DEFAULT_LIMIT);
+        self.results(about, hits.get(..limit).unwrap_or_default(), Some(&cutoff), true)
+    }
+
+    /// The tracks of the last 24 hours that a text would have told, best first.
+    fn would_fire(
+        &self,
+        text: &spotter_models::Embedding,
+        threshold: f32,
+        counts: &dyn Fn(&CameraId) -> bool,
+        now: Wall,
+    ) -> Result<Vec<Hit>> {
+        let from = now.at.saturating_sub(SignedDuration::from_hours(24)).ok();
+        let filter = Filter { from, ..Filter::default() };
+        let mut hits = self.gallery()?.search(text, &filter, PREVIEWED)?;
+        hits.retain(|hit| hit.score >= threshold && counts(&hit.camera));
+        Ok(hits)
+    }
+}
+
+fn time(name: &str, text: Option<String>) -> Result<Option<Timestamp>> {
+    let parse = |text: String| {
+        text.parse()
+            .map_err(|_| Error::config(name, "is no time: write it as 2026-11-25T06:00:00Z"))
+    };
+    text.map(parse).transpose()
+}
+
+fn read<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T> {
+    let refuse = |reason: String| Error::config("the question", reason);
+    if payload.len() > MAX_BYTES {
+        return Err(refuse(format!("has {} bytes; at most {MAX_BYTES} are read", payload.len())));
+    }
+    serde_json::from_slice(payload)
+        .map_err(|error| refuse(format!("is no JSON object that can be read: {error}")))
+}
