@@ -15,7 +15,7 @@ use super::{
 /// As [`plain::dots`]; `path` must be one that the processor knows.
 pub(super) fn dots(path: Path, rows: Rows<'_>, queries: &[Query], out: &mut [i32]) {
     // The loads below rely on these lengths.
-    let whole = rows.stride % ROW_BYTES == 0
+    let whole = rows.stride.is_multiple_of(ROW_BYTES)
         && rows.bytes.len() == rows.count * rows.stride
         && queries.iter().all(|query| query.padded().len() == rows.stride)
         && out.len() == queries.len() * rows.count;
@@ -35,7 +35,7 @@ pub(super) fn dots(path: Path, rows: Rows<'_>, queries: &[Query], out: &mut [i32
 /// As [`plain::masked`]; `path` must be one that the processor knows.
 pub(super) fn masked(path: Path, blocks: &[u64], query: &[u64], words: usize, out: &mut [u32]) {
     let count = out.len() / PLANE_ROWS;
-    let whole = out.len() % PLANE_ROWS == 0
+    let whole = out.len().is_multiple_of(PLANE_ROWS)
         && blocks.len() == count * words * PLANE_ROWS
         && query.len() == words * QUERY_BITS;
     if !whole {
