@@ -81,7 +81,7 @@ fn record(number: u64) -> Record {
         last: second(number as i64) + Duration::from_millis(1500),
         generation: A,
         quality: 0.5,
-        sightings: if number % 5 == 0 { vec![sighting(number)] } else { Vec::new() },
+        sightings: if number.is_multiple_of(5) { vec![sighting(number)] } else { Vec::new() },
         looks,
         pooled,
         portrait: Some(portrait),

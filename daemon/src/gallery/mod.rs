@@ -3,7 +3,7 @@
 //! One [`Record`] for each track that ended: when and where, its embeddings, its best picture. A text
 //! that is armed today is compared with everybody of the last weeks ([`Gallery::search`]); a calibration
 //! takes the newest looks ([`Gallery::recent`]). Records lie in files that only grow (`*.tracks`, and
-//! `*.pictures` for the portraits); memory has 40 bytes and one bit for each component of a record's
+//! `*.pictures` for the portraits); memory has 46 bytes and one bit for each component of a record's
 //! pooled embedding. Whatever is erased is overwritten before [`Gallery::erase`] returns.
 //! docs/design/gallery.md has the formats and the measurements behind them.
 //!
