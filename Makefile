@@ -54,6 +54,9 @@ chaos: build
 bench: build
 	rm -rf target/bench/full
 	target/release/spotterd bench embed
+	scripts/bench-peers
+	target/release/spotterd bench match
+	target/release/spotterd bench retro
 	target/release/spotterd bench random-bundle --out target/bench/full
 	target/release/spotterd replay --bundle target/bench/full --video tests/data/scenes/street-a.mp4
 	target/release/spotter-trainer bench --size small --steps 3 --threads 1

@@ -163,16 +163,20 @@ fn rows_are_replaced_wiped_and_read_back() {
     assert!(packed.is_empty());
 }
 
+fn le(codes: &FineCodes) -> Vec<u8> {
+    codes.values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
 #[test]
 fn sixteen_bits_keep_a_cosine_to_the_fourth_digit() {
     for size in [1, 15, 16, 17, 512] {
         let [a, b]: [Vec<f32>; 2] = vectors(2, size, 3 + size as u64).try_into().unwrap();
         let unit: Vec<f32> = b.iter().map(|v| v / length(&b) as f32).collect();
         let exact = exact(&a, &b) / (length(&a) * length(&b)).max(1e-12);
-        let cosine = FineCodes::new(&a).cosine(&unit).unwrap();
+        let cosine = FineCodes::cosine(&le(&FineCodes::new(&a)), &unit).unwrap();
         assert!((f64::from(cosine) - exact).abs() < 1e-4, "{size}: {cosine} {exact}");
     }
-    assert_eq!(FineCodes::new(&[0.0; 9]).cosine(&[0.0; 9]), None);
+    assert_eq!(FineCodes::cosine(&le(&FineCodes::new(&[0.0; 9])), &[0.0; 9]), None);
     let codes = FineCodes::new(&[f32::NAN, 2.0, -2.0, f32::NEG_INFINITY]);
     assert_eq!(codes.values, [0, 32767, -32767, 0]);
 }

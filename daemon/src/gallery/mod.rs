@@ -3,7 +3,7 @@
 //! One [`Record`] for each track that ended: when and where, its embeddings, its best picture. A text
 //! that is armed today is compared with everybody of the last weeks ([`Gallery::search`]); a calibration
 //! takes the newest looks ([`Gallery::recent`]). Records lie in files that only grow (`*.tracks`, and
-//! `*.pictures` for the portraits); memory has 40 bytes and one bit for each component of a record's
+//! `*.pictures` for the portraits); memory has 46 bytes and one bit for each component of a record's
 //! pooled embedding. Whatever is erased is overwritten before [`Gallery::erase`] returns.
 //! docs/design/gallery.md has the formats and the measurements behind them.
 //!
@@ -210,7 +210,6 @@ impl Gallery {
         match &written {
             Err(error) => {
                 self.shared_mut().counts.records_refused += 1;
-                metrics::counter!("spotter_gallery_refused_total", "what" => "record").increment(1);
                 if !was_short {
                     tracing::error!(%error, "The gallery takes no tracks: free some room on its disk.");
                 }
@@ -219,7 +218,7 @@ impl Gallery {
             Ok(_) => {}
         }
         if self.clock.now().since(writer.synced_at) >= self.settings.sync_every {
-            self.sync_files(&mut writer)?;
+            self.try_sync(&mut writer);
         }
         written
     }
@@ -255,7 +254,7 @@ impl Gallery {
         let is_full = length >= self.settings.tracks_roll()
             || segment.rows().list.len() >= self.settings.file_records;
         if is_full {
-            self.sync_files(writer)?;
+            self.try_sync(writer);
             writer.active.remove(&record.generation);
             segment.seal(&rotation);
         }
@@ -280,7 +279,7 @@ impl Gallery {
         let mut shared = self.shared_mut();
         shared.segments.push(segment.clone());
         if let Some((old, _)) = old {
-            old.seal(&*shared.rotation(old.head.size));
+            old.seal(&shared.rotation(old.head.size));
         }
         Ok((segment, length))
     }
@@ -291,7 +290,6 @@ impl Gallery {
         let mut shared = self.shared_mut();
         shared.pictures.write(id, jpeg, self.settings.pictures_roll()).unwrap_or_else(|error| {
             shared.counts.pictures_refused += 1;
-            metrics::counter!("spotter_gallery_refused_total", "what" => "picture").increment(1);
             tracing::warn!(%error, "A portrait is not kept; its track is.");
             Place::default()
         })
@@ -303,6 +301,13 @@ impl Gallery {
     /// [`Error::Io`].
     pub fn sync(&self) -> Result<()> {
         self.sync_files(&mut self.writer())
+    }
+
+    /// What was appended is in its file, synced or not: a sync that fails takes no record back.
+    fn try_sync(&self, writer: &mut Writer) {
+        if let Err(error) = self.sync_files(writer) {
+            tracing::error!(%error, "A power cut would take more of the gallery than it should.");
+        }
     }
 
     fn sync_files(&self, writer: &mut Writer) -> Result<()> {

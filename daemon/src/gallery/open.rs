@@ -190,7 +190,7 @@ fn settle(
     let active: Vec<u32> = writer.active.values().map(|(segment, _)| segment.number).collect();
     for segment in shared.segments.clone() {
         if !active.contains(&segment.number) {
-            segment.seal(&*shared.rotation(segment.head.size));
+            segment.seal(&shared.rotation(segment.head.size));
         }
     }
     Ok(())

@@ -34,7 +34,6 @@ impl Gallery {
         let doomed = self.first_that(|_| true, surplus)?;
         self.expire(&mut writer, &doomed)?;
         self.sync_files(&mut writer)?;
-        metrics::gauge!("spotter_gallery_records").set(self.counts().records as f64);
         Ok(())
     }
 

@@ -39,11 +39,11 @@ pub struct Hit {
 /// Fewest records whose vectors are compared, where there are as many.
 const RERANK_MIN: usize = 1024;
 /// Of how many records one vector more is compared.
-const RERANK_SHARE: usize = 250;
+const RERANK_SHARE: usize = 400;
 /// Vectors that are compared before the error of the bits is judged by them.
 const FIRST: usize = 256;
 /// How many standard deviations of that error still count as possible.
-const MARGIN: f32 = 4.0;
+const MARGIN: f32 = 3.0;
 
 /// A record that may be among the best.
 #[derive(Clone, Copy)]
@@ -82,6 +82,28 @@ impl Best {
             let lowest = self.list.iter().map(|candidate| candidate.score);
             self.floor = lowest.fold(f32::INFINITY, f32::min);
         }
+    }
+}
+
+/// How far estimates were off.
+#[derive(Default)]
+struct Errors {
+    count: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Errors {
+    fn add(&mut self, error: f64) {
+        self.count += 1.0;
+        self.sum += error;
+        self.squares += error * error;
+    }
+
+    /// Around their mean: the best by estimate are those that were estimated too high.
+    fn deviation(&self) -> f32 {
+        let mean = self.sum / self.count.max(1.0);
+        (self.squares / self.count.max(1.0) - mean * mean).max(0.0).sqrt() as f32
     }
 }
 
@@ -124,18 +146,18 @@ impl Search<'_> {
             scores.clear();
             match &rows.code {
                 Code::Exact(packed) => packed.scores(&bytes_query, &mut scores),
-                Code::Bits { planes, centre } => {
-                    planes.masked(Path::best(), &planes_query, &mut sums);
-                    let base = dot(self.query, centre);
-                    let pairs = sums.iter().zip(&rows.list);
-                    scores.extend(pairs.map(|(sum, row)| {
-                        let signed = scale * *sum as f32 + low * f32::from(row.ones) + shift;
-                        base + row.factor * signed
+                Code::Bits(bits) => {
+                    bits.planes.masked(Path::best(), &planes_query, &mut sums);
+                    let base = dot(self.query, &bits.centre);
+                    let parts = sums.iter().zip(&bits.factors).zip(&bits.ones);
+                    scores.extend(parts.map(|((sum, factor), ones)| {
+                        base + factor * (scale * *sum as f32 + low * f32::from(*ones) + shift)
                     }));
                 }
             }
-            for (index, (score, row)) in scores.iter().zip(&rows.list).enumerate() {
-                if *score > best.floor && self.filter.takes(row) {
+            for (index, score) in scores.iter().enumerate() {
+                let may = *score > best.floor;
+                if may && rows.list.get(index).is_some_and(|row| self.filter.takes(row)) {
                     let (segment, row) = (number as u32, index as u32);
                     best.offer(Candidate { score: *score, segment, row });
                 }
@@ -147,19 +169,18 @@ impl Search<'_> {
     /// left can be among the best any more.
     fn rerank(&self, candidates: &[Candidate]) -> Result<Vec<Candidate>> {
         let mut exact: Vec<Candidate> = Vec::with_capacity(candidates.len());
-        let mut errors = (0.0f64, 0usize);
+        let mut errors = Errors::default();
         let mut buffer = Vec::new();
         for chunk in candidates.chunks(FIRST) {
             let lowest_needed = self.needed(&mut exact);
-            let deviation = (errors.0 / errors.1.max(1) as f64).sqrt() as f32;
             let best_left = chunk.first().map_or(f32::NEG_INFINITY, |candidate| candidate.score);
-            if lowest_needed.is_some_and(|needed| best_left + MARGIN * deviation < needed) {
+            if lowest_needed.is_some_and(|needed| best_left + MARGIN * errors.deviation() < needed)
+            {
                 break;
             }
             for candidate in chunk {
                 if let Some(score) = self.cosine(candidate, &mut buffer)? {
-                    errors.0 += f64::from(score - candidate.score).powi(2);
-                    errors.1 += 1;
+                    errors.add(f64::from(score - candidate.score));
                     exact.push(Candidate { score, ..*candidate });
                 }
             }
@@ -191,7 +212,6 @@ impl Search<'_> {
         let Some(segment) = self.segments.get(candidate.segment as usize) else { return Ok(None) };
         let row = segment.rows().list.get(candidate.row as usize).copied();
         let Some(row) = row.filter(|row| row.is_live()) else { return Ok(None) };
-        let read = segment.vector(row.offset, buffer);
-        Ok(read.map_err(crate::Error::io(&segment.path))?.cosine(self.query))
+        segment.cosine(row.offset, self.query, buffer).map_err(crate::Error::io(&segment.path))
     }
 }

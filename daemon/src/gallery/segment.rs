@@ -17,7 +17,8 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// What is kept in memory of one record, besides its code: 40 bytes.
+/// What is kept in memory of one record, besides its code: 40 bytes, read
+/// only of those that may be found.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row {
     /// When it was seen first, in milliseconds since 1970.
@@ -32,12 +33,8 @@ pub(super) struct Row {
     pub(super) track: u32,
     /// The file of its portrait; 0 where it has none.
     pub(super) picture: u32,
-    /// What turns the sum over signs into a product.
-    pub(super) factor: f32,
     /// Index of the camera.
     pub(super) camera: u16,
-    /// Bits that are set in its code.
-    pub(super) ones: u16,
     /// Whether anything was told of it.
     pub(super) sighted: bool,
 }
@@ -64,7 +61,17 @@ pub(super) enum Code {
     /// 8 bits a component, while the file grows.
     Exact(Packed),
     /// One bit a component of what is left beyond `centre`, rotated.
-    Bits { planes: Planes, centre: Vec<f32> },
+    Bits(Bits),
+}
+
+/// Signs of all vectors of a file, and what makes products of sums over them.
+pub(super) struct Bits {
+    pub(super) planes: Planes,
+    pub(super) centre: Vec<f32>,
+    /// What turns a sum over signs into a product.
+    pub(super) factors: Vec<f32>,
+    /// How many bits of a row are set.
+    pub(super) ones: Vec<u16>,
 }
 
 /// The records of a file, in the order of their ids.
@@ -238,26 +245,28 @@ impl Segment {
 
     /// Turns the vectors into bits, once the file grows no more.
     pub(super) fn seal(&self, rotation: &Rotation) {
-        let coded = match &*self.rows() {
+        let bits = match &*self.rows() {
             Rows { code: Code::Exact(packed), list, .. } => encode(packed, list, rotation),
-            Rows { code: Code::Bits { .. }, .. } => return,
+            Rows { code: Code::Bits(_), .. } => return,
         };
-        let (code, factors) = coded;
         let mut rows = self.rows_mut();
         if let Code::Exact(packed) = &mut rows.code {
             packed.wipe();
         }
-        rows.code = code;
-        for (row, (factor, ones)) in rows.list.iter_mut().zip(factors) {
-            (row.factor, row.ones) = (factor, ones);
-        }
+        rows.code = Code::Bits(bits);
     }
 
-    /// The pooled vector of a record.
-    pub(super) fn vector(&self, offset: u32, buffer: &mut Vec<u8>) -> io::Result<FineCodes> {
+    /// The cosine of a query of unit length and the pooled vector of a record; `None` where that was
+    /// erased. `buffer` is used again by the next call.
+    pub(super) fn cosine(
+        &self,
+        offset: u32,
+        query: &[f32],
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<Option<f32>> {
         buffer.resize(record::pooled_bytes(self.head.size), 0);
         self.file.read_exact_at(buffer, u64::from(offset) + HEAD as u64)?;
-        Ok(record::fine(buffer))
+        Ok(FineCodes::cosine(buffer.get(4..).unwrap_or_default(), query))
     }
 
     /// The head of a record.
@@ -326,7 +335,10 @@ impl Rows {
     pub(super) fn bytes(&self) -> u64 {
         let code = match &self.code {
             Code::Exact(packed) => packed.bytes(),
-            Code::Bits { planes, centre } => planes.bytes() + size_of_val(centre.as_slice()),
+            Code::Bits(bits) => {
+                let parts = [size_of_val(&*bits.centre), size_of_val(&*bits.factors)];
+                bits.planes.bytes() + parts.iter().sum::<usize>() + size_of_val(&*bits.ones)
+            }
         };
         (code + self.list.capacity() * size_of::<Row>()) as u64
     }
@@ -348,9 +360,7 @@ impl Rows {
             span: u32::try_from(span).unwrap_or(u32::MAX),
             track: stored.track as u32,
             picture: head.picture.file,
-            factor: 0.0,
             camera,
-            ones: 0,
             sighted: !stored.sightings.is_empty(),
         };
         if let Code::Exact(packed) = &mut self.code {
@@ -370,27 +380,26 @@ impl Rows {
             match &mut self.code {
                 // The size is its own and the row is there.
                 Code::Exact(packed) => drop(packed.replace(*index, &vec![0.0; packed.size()])),
-                Code::Bits { planes, .. } => planes.wipe(*index),
+                Code::Bits(bits) => bits.wipe(*index),
             }
         }
     }
 }
 
-const GONE: Row = Row {
-    first: 0,
-    id: 0,
-    offset: 0,
-    span: 0,
-    track: 0,
-    picture: 0,
-    factor: 0.0,
-    camera: 0,
-    ones: 0,
-    sighted: false,
-};
+const GONE: Row =
+    Row { first: 0, id: 0, offset: 0, span: 0, track: 0, picture: 0, camera: 0, sighted: false };
 
-/// Bits of all vectors, with the factor and the number of ones of each.
-fn encode(packed: &Packed, list: &[Row], rotation: &Rotation) -> (Code, Vec<(f32, u16)>) {
+impl Bits {
+    /// Overwrites what is known of a row.
+    fn wipe(&mut self, row: usize) {
+        self.planes.wipe(row);
+        self.factors.get_mut(row).into_iter().for_each(|factor| *factor = 0.0);
+        self.ones.get_mut(row).into_iter().for_each(|ones| *ones = 0);
+    }
+}
+
+/// Bits of all vectors.
+fn encode(packed: &Packed, list: &[Row], rotation: &Rotation) -> Bits {
     let vectors = || (0..packed.len()).map(|row| packed.codes(row).map(|c| c.to_f32()));
     let mut centre = vec![0.0; packed.size()];
     let live = list.iter().filter(|row| row.is_live()).count().max(1);
@@ -398,7 +407,8 @@ fn encode(packed: &Packed, list: &[Row], rotation: &Rotation) -> (Code, Vec<(f32
         centre.iter_mut().zip(vector).for_each(|(sum, v)| *sum += v / live as f32);
     }
     let mut planes = Planes::new(rotation.size());
-    let (mut factors, mut rotated) = (Vec::with_capacity(list.len()), Vec::new());
+    let (mut factors, mut all_ones) = (Vec::with_capacity(list.len()), Vec::new());
+    let mut rotated = Vec::new();
     for (vector, row) in vectors().zip(list) {
         let mut rest = vector.unwrap_or_default();
         if !row.is_live() {
@@ -412,9 +422,11 @@ fn encode(packed: &Packed, list: &[Row], rotation: &Rotation) -> (Code, Vec<(f32
         let absolute: f32 = rotated.iter().map(|v| v.abs()).sum();
         let factor = if absolute > 0.0 { squares / absolute } else { 0.0 };
         let ones = planes.push(&rotated);
-        factors.push((factor, u16::try_from(ones).unwrap_or(u16::MAX)));
+        factors.push(factor);
+        // A vector has at most 4096 components.
+        all_ones.push(ones as u16);
     }
-    (Code::Bits { planes, centre }, factors)
+    Bits { planes, centre, factors, ones: all_ones }
 }
 
 /// A file's head, or an error that says what to do.

@@ -65,14 +65,16 @@ impl FineCodes {
         self.values.iter().map(|v| self.scale * f32::from(*v)).collect()
     }
 
-    /// The cosine of that vector and one of unit length of its size; `None` for a vector of zeros.
-    pub fn cosine(&self, unit: &[f32]) -> Option<f32> {
+    /// The cosine of a vector whose whole numbers are given as bytes, the lower one first, and one of
+    /// unit length; `None` for a vector of zeros. The scale does not matter.
+    pub fn cosine(bytes: &[u8], unit: &[f32]) -> Option<f32> {
         const LANES: usize = 16;
         let (mut products, mut squares) = ([0f32; LANES], [0f32; LANES]);
-        for (codes, values) in self.values.chunks(LANES).zip(unit.chunks(LANES)) {
+        let (pairs, _) = bytes.as_chunks::<2>();
+        for (codes, values) in pairs.chunks(LANES).zip(unit.chunks(LANES)) {
             let lanes = products.iter_mut().zip(&mut squares);
             for ((product, square), (code, value)) in lanes.zip(codes.iter().zip(values)) {
-                let code = f32::from(*code);
+                let code = f32::from(i16::from_le_bytes(*code));
                 *product += code * value;
                 *square += code * code;
             }

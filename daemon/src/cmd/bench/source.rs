@@ -121,7 +121,7 @@ impl Source {
     }
 
     fn lay_into(&mut self, size: usize, seed: u64) -> Result<()> {
-        if size < self.images.first().map_or(0, Vec::len) || size % 64 != 0 {
+        if size < self.images.first().map_or(0, Vec::len) || !size.is_multiple_of(64) {
             bail!("--dim: use a multiple of 64 that is not below the file's");
         }
         let rotation = Rotation::new(size, seed);
