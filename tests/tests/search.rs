@@ -26,8 +26,8 @@ fn ask(broker: u16, arguments: &[&str]) -> Run {
 }
 
 fn answer(run: &Run) -> Value {
-    let mut answers: Value = serde_json::from_str(&run.out).unwrap_or_default();
-    answers["answers"][0].take()
+    let answers: Value = serde_json::from_str(&run.out).unwrap_or_default();
+    answers["answers"].get(0).cloned().unwrap_or_default()
 }
 
 /// Asks until somebody is found.

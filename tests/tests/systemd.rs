@@ -291,6 +291,8 @@ fn embedding() -> Embedding {
         matcher: Matcher::new(Arc::default(), Arc::default()),
         ledger: Ledger::new(Limits::default(), SmallRng::seed_from_u64(1)),
         portraits: Portraits::default(),
+        history: Arc::default(),
+        keeper: None,
         armed: Box::new(Arc::default),
         sink: Box::new(|_, _| {}),
     }

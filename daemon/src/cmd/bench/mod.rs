@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
+mod calibration;
 mod embed;
 mod embeddings;
 mod pairs;
@@ -25,6 +26,8 @@ pub enum Command {
     Match(pairs::Args),
     /// Time a search over many tracks, beside indexes of other libraries
     Retro(retro::Args),
+    /// Compare promised with observed false alarms on fresh persons
+    Calibration(calibration::Args),
 }
 
 pub(super) fn run(command: &Command) -> Result<ExitCode> {
@@ -34,6 +37,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::Embeddings(args) => embeddings::run(args),
         Command::Match(args) => pairs::run(args),
         Command::Retro(args) => retro::run(args),
+        Command::Calibration(args) => calibration::run(args),
     }
 }
 
