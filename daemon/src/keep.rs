@@ -70,6 +70,7 @@ impl Keeper {
                     if let Err(error) = gallery.upkeep(Wall::new(clock.wall(), None)) {
                         tracing::error!(%error, "Old tracks are not deleted from the gallery.");
                     }
+                    tell(&gallery);
                 }
             }
             if let Err(error) = gallery.sync() {
@@ -105,6 +106,19 @@ impl Drop for Keeper {
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("The thread of the gallery ended by a bug.");
         }
+    }
+}
+
+/// Says how full it is, for who measures.
+fn tell(gallery: &Gallery) {
+    let counts = gallery.counts();
+    metrics::gauge!("spotter_gallery_tracks").set(counts.records as f64);
+    for (kind, bytes, refused) in [
+        ("tracks", counts.track_bytes, counts.records_refused),
+        ("pictures", counts.picture_bytes, counts.pictures_refused),
+    ] {
+        metrics::gauge!("spotter_gallery_bytes", "kind" => kind).set(bytes as f64);
+        metrics::counter!("spotter_gallery_refused_total", "kind" => kind).absolute(refused);
     }
 }
 

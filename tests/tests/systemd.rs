@@ -214,7 +214,7 @@ fn the_units_exec_start_says_ready_how_it_goes_alive_and_stopping() {
     drop(free);
     let text = format!(
         "bundle = {:?}\n[metrics]\nlisten = \"127.0.0.1:0\"\n\
-         [mqtt]\nembedded_port = {port}\n[storage]\nfolder = {:?}\n\
+         [mqtt]\nembedded_port = {port}\n[decision]\npolicy = \"fixed=0.3\"\n[storage]\nfolder = {:?}\n\
          [[camera]]\nid = \"test\"\nurl = \"test:ball\"\n",
         tiny_bundle(),
         folder.path().join("state"),

@@ -188,3 +188,81 @@ impl Outcome {
         delays.get(delays.len() / 2).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use spotter_models::Generation;
+
+    use super::*;
+
+    const A: Generation = Generation([1; 16]);
+
+    /// A direction whose cosine with the text of [`alert`] is `cosine`.
+    fn person(cosine: f32) -> Embedding {
+        Embedding::new(vec![cosine, (1.0 - cosine * cosine).sqrt()], A).unwrap()
+    }
+
+    fn alert(matches: &[u64], near: &[u64]) -> Alert {
+        let set = |ids: &[u64]| ids.iter().copied().collect();
+        Alert { text: person(1.0), matches: set(matches), near: set(near) }
+    }
+
+    fn track(person_id: Option<u64>, looks: &[(f64, f32)]) -> Track {
+        let look = |(at, cosine): &(f64, f32)| (*at, person(*cosine));
+        Track { person: person_id, looks: looks.iter().map(look).collect() }
+    }
+
+    /// Person 1 is meant and seen twice, 2 nearly, 3 not at all, and one track shows nobody.
+    fn scene() -> Scene {
+        Scene {
+            name: "scene".into(),
+            passed: Vec::new(),
+            alerts: vec![alert(&[1, 4], &[2])],
+            tracks: vec![
+                track(Some(1), &[(2.0, 0.3), (4.0, 0.8)]),
+                track(Some(1), &[(9.0, 0.9)]),
+                track(Some(2), &[(1.0, 0.7)]),
+                track(Some(3), &[(1.0, 0.6), (2.0, 0.5)]),
+                track(None, &[(3.0, 0.1)]),
+            ],
+            // Person 4 is meant and was never well seen.
+            good_from: BTreeMap::from([(1, 3.0), (2, 1.0), (3, 1.0)]),
+        }
+    }
+
+    fn at(cut: f64) -> Outcome {
+        scene().outcome(&|_, score| f64::from(score), cut)
+    }
+
+    #[test]
+    fn who_is_meant_is_found_once_and_who_nearly_fits_is_neither_found_nor_wrong() {
+        let strict = at(0.75);
+        assert_eq!((strict.meant, strict.found, strict.others, strict.false_alarms), (1, 1, 2, 0));
+        assert_eq!(strict.delays, [1.0], "from the first good view to the first sighting");
+        let loose = at(0.55);
+        assert_eq!((loose.found, loose.false_alarms), (1, 1));
+        let all = at(0.05);
+        assert_eq!((all.found, all.false_alarms), (1, 2));
+        assert_eq!(all.delays, [0.0], "told before the good view is no delay");
+        assert_eq!(at(0.95).found, 0);
+    }
+
+    #[test]
+    fn at_the_same_number_of_false_alarms_the_better_scale_finds_more() {
+        // A second text whose scores all lie higher: one threshold for both cannot serve.
+        let mut high = scene();
+        high.alerts = vec![alert(&[3], &[])];
+        high.good_from.insert(3, 0.0);
+        let scenes = [scene(), high];
+        let fixed = cosine(&scenes);
+        let table = compare(&scenes, &[fixed], 0.0);
+        let row = &table.rows[0];
+        assert_eq!((row.meant, row.found, row.false_alarms), (2, 0, 0), "{row:?}");
+        assert_eq!(row.cut_by, "best in hindsight");
+        let table = compare(&scenes, &[cosine(&scenes)], 1.5);
+        assert_eq!((table.rows[0].found, table.rows[0].false_alarms), (1, 3));
+        let [_, curve] = table.curves[0].1.last().copied().unwrap();
+        assert!((0.0..=1.0).contains(&curve));
+        assert_eq!(table.rows[0].first_is_better_by, [0.0, 0.0], "than itself");
+    }
+}
