@@ -310,7 +310,10 @@ fn check_names_what_is_wrong_with_a_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("spotterd.toml");
     let config = |text: String| {
-        let storage = format!("[storage]\nfolder = {:?}\n", folder.path().join("state"));
+        // The tiny bundle has no cohort, which the default policy needs.
+        let policy =
+            if text.contains("[decision]") { "" } else { "[decision]\npolicy = \"fixed=0.3\"\n" };
+        let storage = format!("{policy}[storage]\nfolder = {:?}\n", folder.path().join("state"));
         fs::write(&path, text + &storage).unwrap();
         spotterd(&["check", &path.display().to_string()])
     };
@@ -318,6 +321,8 @@ fn check_names_what_is_wrong_with_a_configuration() {
     let camera = "[[camera]]\nid = \"door\"\nurl = \"test:ball\"\n";
     let run = config(format!("bundle = \"{bundle}\"\n{camera}"));
     assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    let budget = format!("bundle = \"{bundle}\"\n{camera}[decision]\npolicy = \"budget=2\"\n");
+    refused(&config(budget), 1, &["WRONG  decision", "spotterd bundle cohort"]);
     refused(&config(format!("bundel = \"{bundle}\"\n{camera}")), 2, &["spotterd.toml:1", "bundel"]);
     refused(&config(format!("bundle = \"/nowhere\"\n{camera}")), 1, &["WRONG  bundle", "/nowhere"]);
     let decoder = format!("bundle = \"{bundle}\"\n{camera}decoder = \"nvh264dec\"\n");

@@ -8,7 +8,7 @@
 use super::Scored;
 
 /// Shape that excesses of such scores have on average, and how many excesses that is worth.
-const PRIOR_SHAPE: f64 = -0.1;
+const PRIOR_SHAPE: f64 = -0.05;
 const PRIOR_WEIGHT: f64 = 200.0;
 
 /// Shapes beyond these are noise: a bound close above the data, or a tail without a variance.
