@@ -194,7 +194,7 @@ fn the_demo_finds_persons_with_pictures_and_a_page_and_ends_by_a_signal() {
     for alert in ["grey-coat", "yellow-jacket"] {
         let start = format!("Alert {alert}: ");
         let line = before.iter().find(|line| line.starts_with(&start)).unwrap();
-        assert!(line.contains(": armed; about 2.0 false alarms a day"), "{line}");
+        assert!(line.ends_with(": armed"), "{line}");
     }
     // A second one does not take the folder away from it.
     let second = spotterd(&["demo", "--video", &street(), "--pack", pack, "--out", out]);

@@ -39,6 +39,8 @@ fn configuration(folder: &Path, broker: &Mosquitto, metrics: u16) -> String {
             "#   login_file = \"/etc/spotter/mqtt.secret\"",
             format!("login_file = {:?}", file("login")),
         ),
+        // The tiny bundle has no cohort, which the default policy needs.
+        ("# policy = \"budget=2\"", "policy = \"fixed=0.3\"".to_owned()),
         ("# folder = \"/var/lib/spotter\"", format!("folder = {:?}", folder.join("state"))),
         ("# listen = \"127.0.0.1:9464\"", format!("listen = \"127.0.0.1:{metrics}\"")),
         ("\"rtsp://192.0.2.10/stream1\"", "\"test:ball\"".to_owned()),

@@ -68,7 +68,7 @@ fn a_reload_touches_only_what_changed_and_a_faulty_file_changes_nothing() {
     let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
     let mut plan = Plan::new(folder.path(), broker.port, &format!("{hall}{gate}"));
     let daemon = plan.start();
-    let mut on_dock = alert("a person", 1);
+    let mut on_dock = alert("woman in a red coat with a black backpack", 1);
     on_dock["cameras"] = json!(["dock"]);
     publish(&broker, "dock-only", &on_dock.to_string());
     watcher.seen.when("both stream", stream(&["hall", "gate"]));

@@ -175,6 +175,21 @@ impl Rules {
         if spec.expires_at.is_none() && !self.policy.plain_text {
             return Err(plain_text_refused());
         }
+        self.admit_texts(spec)?;
+        // The author cannot approve, so without one nobody is known to be somebody else.
+        if self.policy.second_person && spec.created_by.is_none() {
+            let reason =
+                "created_by is missing; this site asks for the approval of a second person";
+            return Err(Refusal::new(Code::MissingField, reason));
+        }
+        Ok(())
+    }
+
+    /// Decides over what is looked for alone, as for a search.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names the term that is never looked for.
+    pub fn admit_texts(&self, spec: &Spec) -> Result<(), Refusal> {
         let texts = std::iter::once(&spec.text).chain(&spec.without);
         for text in texts.map(|text| words(text)) {
             if let Some(term) = self.refused_term(&text) {
@@ -182,12 +197,6 @@ impl Rules {
                     format!("the text holds {term:?}, which this site does not search for");
                 return Err(Refusal::new(Code::RefusedTerm, reason));
             }
-        }
-        // The author cannot approve, so without one nobody is known to be somebody else.
-        if self.policy.second_person && spec.created_by.is_none() {
-            let reason =
-                "created_by is missing; this site asks for the approval of a second person";
-            return Err(Refusal::new(Code::MissingField, reason));
         }
         Ok(())
     }

@@ -177,7 +177,7 @@ impl Clerk {
     fn findings(&self, spec: &Spec) -> Result<Vec<Finding>> {
         let rules = self.shared.store().book().rules().clone();
         let refuse = |reason: String| Error::config("text", reason);
-        rules.admit(spec).map_err(|why| refuse(why.reason))?;
+        rules.admit_texts(spec).map_err(|why| refuse(why.reason))?;
         let findings = rules.lint(spec);
         match findings.iter().find(|finding| finding.severity == Severity::Refused) {
             Some(finding) => Err(refuse(finding.message.clone())),
