@@ -118,6 +118,19 @@ fn jumps_spikes_and_divergence_are_said_with_their_step() {
 }
 
 #[test]
+fn a_run_that_diverged_at_its_first_step_has_a_page_that_says_so() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("log.csv"), LOG).unwrap();
+    let diverged = r#"{"step":1,"learning_rate":0.5,"error":"training diverged","pairs":
+        [{"file":"a.png","id":3,"caption":"a man"}]}"#;
+    fs::write(folder.path().join("diverged.json"), diverged).unwrap();
+    training::write(folder.path()).unwrap();
+    let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("diverged: at step 1, with a learning rate of 0.5"), "{page}");
+    assert!(!page.contains("Nothing stands out"));
+}
+
+#[test]
 fn the_page_of_a_run_has_its_curves_and_findings() {
     let folder = TempDir::new().unwrap();
     let run = folder.path().join("first-run");

@@ -19,6 +19,7 @@ use spotter_trainer::{
     base::Base,
     export::Model,
     recipe::Recipe,
+    report::training,
     run::{Finished, Job, Outcome, Progress, train},
 };
 use tch::Device;
@@ -360,13 +361,23 @@ fn divergence_stops_with_a_report_and_changes_nothing() {
         .replace("epochs = 3", "epochs = 9");
     let job = room.job(&recipe, Some(&base), "diverged");
     let error = train(&job, &AtomicBool::new(false), &mut Progress::new(true)).unwrap_err();
-    assert!(error.to_string().contains("learning_rate"), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("learning_rate") && !said.contains("checkpoint"), "{said}");
     let report: serde_json::Value =
         serde_json::from_slice(&fs::read(room.path("diverged/diverged.json")).unwrap()).unwrap();
-    assert!(
-        report["step"].as_u64().unwrap() > 1
-            && !report["record_and_caption"].as_array().unwrap().is_empty()
-    );
+    let step = report["step"].as_u64().unwrap();
+    assert!(step > 1 && report["learning_rate"].as_f64().unwrap() > 1e28, "{report}");
+    let pair = &report["pairs"][0];
+    assert_eq!(pair["file"].as_str().unwrap().split('_').next().unwrap(), pair["id"].to_string());
+    assert!(pair["caption"].as_str().unwrap().contains(' '), "{pair}");
+    training::write(&job.out).unwrap();
+    let page = fs::read_to_string(job.out.join("report.html")).unwrap();
+    assert!(page.contains(&format!("diverged: at step {step},")), "{page}");
+    assert!(!page.contains("Nothing stands out"));
+
+    fs::write(room.path("long.toml"), &recipe).unwrap();
+    let mut again = program(&room, "again");
+    assert_eq!(again.arg("--base").arg(&base).status().unwrap().code(), Some(1));
 }
 
 #[test]

@@ -6,7 +6,10 @@ use super::{
     Page, csv,
     plot::{self, Axis, Series, number},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    run::Diverged,
+};
 
 /// One line for each step that was logged.
 pub const LOG_FILE: &str = "log.csv";
@@ -224,28 +227,44 @@ fn over_fitting(validation: &Table) -> Option<String> {
 /// Where there is no log, a table is broken, or the page cannot be written.
 pub fn write(run: &Path) -> Result<()> {
     let path = run.join(LOG_FILE);
-    let Some(log) = Table::read(&path)?.filter(|log| !log.is_empty()) else {
+    let log = Table::read(&path)?.unwrap_or_default();
+    let diverged = Diverged::read(run)?;
+    if log.is_empty() && diverged.is_none() {
         let reason = "has no steps yet; is this the folder of a run?";
         return Err(Error::invalid(path.display().to_string(), reason));
-    };
+    }
     let validation = Table::read(&run.join(VALIDATION_FILE))?.unwrap_or_default();
     let absolute = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
     let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    page(&name, &log, &validation).write(&run.join(PAGE_FILE))
+    let mut found: Vec<String> = diverged.iter().map(stopped).collect();
+    found.extend(findings(&log, &validation));
+    page(&name, &log, &validation, &found).write(&run.join(PAGE_FILE))
 }
 
-fn page(name: &str, log: &Table, validation: &Table) -> Page {
+fn stopped(diverged: &Diverged) -> String {
+    format!(
+        "Training diverged: at step {}, with a learning rate of {}, loss or gradient was no number, and \
+         the run stopped before that step changed anything. The step's {} pairs are in diverged.json. \
+         Start again in a new folder with a lower learning rate, a longer warm-up, or clipped gradients.",
+        diverged.step,
+        diverged.learning_rate,
+        diverged.pairs.len(),
+    )
+}
+
+fn page(name: &str, log: &Table, validation: &Table, findings: &[String]) -> Page {
     let mut page = Page::new(&format!("Training {name}"));
     summary(&mut page, log, validation);
-    let findings = findings(log, validation);
     findings.iter().for_each(|finding| page.note(finding));
     if findings.is_empty() {
         page.paragraph(
             "Nothing stands out: no jump of the gradient, no spike of the loss, no over-fitting.",
         );
     }
-    page.heading("Curves");
-    page.plots(&plots(log, validation));
+    if !log.is_empty() {
+        page.heading("Curves");
+        page.plots(&plots(log, validation));
+    }
     page
 }
 

@@ -39,6 +39,8 @@ pub const BEST: &str = "best.safetensors";
 pub const ADAPTERS: &str = "adapters.safetensors";
 /// The backbone, where that was trained, when finished.
 pub const BASE: &str = "base";
+/// The step that left the numbers, where one did.
+pub const DIVERGED: &str = "diverged.json";
 /// Figures of the result, when finished.
 pub const RESULT: &str = "result.json";
 
@@ -77,6 +79,46 @@ pub struct Counts {
     pub captions: usize,
     /// Persons.
     pub persons: usize,
+}
+
+/// The step at which a training left the numbers, for whoever looks for the cause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Diverged {
+    /// Which one, from 1 on.
+    pub step: u64,
+    /// The learning rate it would have been made with.
+    pub learning_rate: f64,
+    /// Loss and gradient, in words: JSON has no NaN.
+    pub error: String,
+    /// What it was made of.
+    pub pairs: Vec<DivergedPair>,
+}
+
+/// A picture and the caption that was drawn for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DivergedPair {
+    /// The picture's path as the annotations have it.
+    pub file: String,
+    /// Whom it shows.
+    pub id: i64,
+    /// What was said of it, before changes.
+    pub caption: String,
+}
+
+impl Diverged {
+    /// Reads it from a run's folder; `None` where the run did not diverge.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn read(run: &Path) -> Result<Option<Self>> {
+        let path = run.join(DIVERGED);
+        if !path.exists() {
+            return Ok(None);
+        }
+        read_json(&path).map(Some)
+    }
 }
 
 /// How a run ended.
@@ -186,6 +228,10 @@ impl Folder {
 
     /// Leaves out rows of steps after `step`, which will be made again.
     pub(super) fn rewind(&mut self, step: u64) -> Result<()> {
+        let path = self.path.join(DIVERGED);
+        if path.exists() {
+            std::fs::remove_file(&path).map_err(spotter_models::Error::io(&path))?;
+        }
         self.log = rewind(&self.path.join(LOG), step)?;
         self.validation = rewind(&self.path.join(VALIDATION), step)?;
         Ok(())

@@ -10,7 +10,7 @@ mod model;
 mod progress;
 mod step;
 
-pub use folder::{ADAPTERS, Counts, Ended, Finished, Origin, RESULT};
+pub use folder::{ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT};
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
 
@@ -28,7 +28,7 @@ use tch::Device;
 
 use crate::{
     base::Base,
-    dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Split, is_in_share},
+    dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Pair, Split, is_in_share},
     error::{Error, Result},
     method::Method,
     recipe::{Keep, Recipe},
@@ -237,7 +237,7 @@ impl<'a> Run<'a> {
         let factor = recipe.schedule.factor(epoch);
         self.trainee.parameters.set_training(true);
         let measured = self.trainee.step(batch, recipe, factor).inspect_err(|error| {
-            self.say_what_diverged(batch, error);
+            self.say_what_diverged(batch, error, factor);
         })?;
         self.position.step += 1;
         self.position.optimiser_steps = self.trainee.adam.steps();
@@ -263,15 +263,26 @@ impl<'a> Run<'a> {
     }
 
     /// Which pairs a step was made of that left the numbers, for whoever looks for the cause.
-    fn say_what_diverged(&self, batch: &Batch, error: &Error) {
-        let pairs: Vec<[usize; 2]> = batch.pairs.iter().map(|p| [p.record, p.caption]).collect();
-        let report = serde_json::json!({
-            "step": self.position.step + 1,
-            "error": error.to_string(),
-            "record_and_caption": pairs,
-        });
+    fn say_what_diverged(&self, batch: &Batch, error: &Error, factor: f64) {
+        if !matches!(error, Error::Diverged { .. }) {
+            return;
+        }
+        let pair = |pair: &Pair| {
+            let record = self.data.records().get(pair.record)?;
+            Some(DivergedPair {
+                file: record.file.clone(),
+                id: record.person,
+                caption: record.captions.get(pair.caption)?.clone(),
+            })
+        };
+        let report = Diverged {
+            step: self.position.step + 1,
+            learning_rate: self.job.recipe.optimiser.learning_rate * factor,
+            error: error.to_string(),
+            pairs: batch.pairs.iter().filter_map(pair).collect(),
+        };
         // The error itself is told in any case.
-        let _ = self.folder.json("diverged.json", &report);
+        let _ = self.folder.json(folder::DIVERGED, &report);
     }
 
     /// Judges the state after an epoch and keeps it where it is the best so far.
