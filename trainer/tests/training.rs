@@ -173,6 +173,7 @@ fn a_backbone_from_nothing_learns_and_cskt_leaves_it_as_it_is() {
     assert!(losses[20..].iter().sum::<f64>() < 0.8 * losses[..4].iter().sum::<f64>(), "{losses:?}");
     // Six persons of new pairs of colours: chance is 17 %.
     assert!(scratch.ended.r1.unwrap() > 40.0, "{:?}", scratch.ended);
+    assert!(!scratch.ended.is_at_chance());
 
     let before = Base::open(&base).unwrap();
     let cskt = room.train(CSKT, Some(&base), "cskt");
@@ -378,6 +379,25 @@ fn divergence_stops_with_a_report_and_changes_nothing() {
     fs::write(room.path("long.toml"), &recipe).unwrap();
     let mut again = program(&room, "again");
     assert_eq!(again.arg("--base").arg(&base).status().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_training_that_learns_nothing_says_so() {
+    let room = Room::new();
+    // Steps too small to change anything.
+    let recipe = SCRATCH.replace("learning_rate = 2e-3", "learning_rate = 1e-12");
+    fs::write(room.path("long.toml"), recipe.replace("epochs = 12", "epochs = 2")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+    command.arg("train").arg(room.path("long.toml")).arg("--data").arg(room.path("data"));
+    let output = command.arg("--out").arg(room.path("flat")).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let ended = Finished::open(&room.path("flat")).unwrap().ended;
+    // Six persons with two pictures each.
+    assert!((ended.chance.unwrap() - 100.0 / 6.0).abs() < 1e-9, "{ended:?}");
+    assert!(said.contains("learnt nothing: at chance"), "{said} {ended:?}");
+    training::write(&room.path("flat")).unwrap();
+    let page = fs::read_to_string(room.path("flat/report.html")).unwrap();
+    assert!(page.contains("Learnt nothing: at chance") && !page.contains("Nothing stands out"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    run::Diverged,
+    run::{self, Diverged},
 };
 
 /// One line for each step that was logged.
@@ -225,20 +225,40 @@ fn over_fitting(validation: &Table) -> Option<String> {
 ///
 /// # Errors
 /// Where there is no log, a table is broken, or the page cannot be written.
-pub fn write(run: &Path) -> Result<()> {
-    let path = run.join(LOG_FILE);
+pub fn write(folder: &Path) -> Result<()> {
+    let path = folder.join(LOG_FILE);
     let log = Table::read(&path)?.unwrap_or_default();
-    let diverged = Diverged::read(run)?;
+    let diverged = Diverged::read(folder)?;
     if log.is_empty() && diverged.is_none() {
         let reason = "has no steps yet; is this the folder of a run?";
         return Err(Error::invalid(path.display().to_string(), reason));
     }
-    let validation = Table::read(&run.join(VALIDATION_FILE))?.unwrap_or_default();
-    let absolute = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
+    let validation = Table::read(&folder.join(VALIDATION_FILE))?.unwrap_or_default();
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut found: Vec<String> = diverged.iter().map(stopped).collect();
+    found.extend(run::chance(folder)?.and_then(|chance| at_chance(&validation, chance)));
     found.extend(findings(&log, &validation));
-    page(&name, &log, &validation, &found).write(&run.join(PAGE_FILE))
+    page(&name, &log, &validation, &found).write(&folder.join(PAGE_FILE))
+}
+
+/// Says where no validation was better than guessing, whose R@1 is `chance` percent.
+pub fn at_chance(validation: &Table, chance: f64) -> Option<String> {
+    let (step, best) = first_best(validation)?;
+    run::is_at_chance(best, chance).then(|| {
+        format!(
+            "Learnt nothing: at chance. The best validation R@1 was {best:.2} % at step {step}, and \
+             guessing has {chance:.2} %. Rule: not above twice guessing's, or, where that is above a \
+             third, not above the middle between it and 100 %. Try another learning rate, a longer \
+             warm-up, or more epochs; see whether captions and pictures belong together."
+        )
+    })
+}
+
+/// The step and value of the best R@1; of equal ones the first, which is the one that is kept.
+fn first_best(validation: &Table) -> Option<(f64, f64)> {
+    let ranks = validation.over_steps("R@1").into_iter().rev();
+    ranks.filter(|(_, rank)| rank.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1))
 }
 
 fn stopped(diverged: &Diverged) -> String {
@@ -323,9 +343,7 @@ fn summary(page: &mut Page, log: &Table, validation: &Table) {
         vec!["minutes".to_owned(), format!("{:.1}", seconds(log) / 60.0)],
         vec!["loss at the end".to_owned(), last(log, "loss").map_or("–".into(), number)],
     ];
-    let ranks = validation.over_steps("R@1");
-    let best = ranks.iter().filter(|(_, r)| r.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1));
-    if let Some((step, rank)) = best {
+    if let Some((step, rank)) = first_best(validation) {
         rows.push(vec!["best validation R@1".to_owned(), format!("{rank:.2} % at step {step}")]);
     }
     page.table(&["", ""], &rows);

@@ -48,7 +48,7 @@ const LOG_HEAD: &str = "step,epoch,seconds,loss,learning_rate,pairs_per_second,g
 const VALIDATION_HEAD: &str = "step,epoch,loss_train,R@1,R@5,R@10,mAP,mINP,loss_val";
 
 /// What a run was made from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// The base's folder; `None` for a backbone from nothing.
@@ -65,6 +65,9 @@ pub struct Origin {
     pub data_sha256: Digest,
     /// Pictures, captions and persons that are learnt from.
     pub counts: Counts,
+    /// R@1 of guessing on validation persons, in percent, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
     /// Threads of libtorch; another number gives other rounding.
     pub threads: usize,
 }
@@ -107,6 +110,33 @@ pub struct DivergedPair {
     pub caption: String,
 }
 
+impl Ended {
+    /// Whether the model finds persons no better than guessing does.
+    pub fn is_at_chance(&self) -> bool {
+        self.r1.zip(self.chance).is_some_and(|(r1, chance)| is_at_chance(r1, chance))
+    }
+}
+
+/// Whether an R@1 is not told apart from that of guessing, both in percent: not above twice as much,
+/// or, where guessing is often right, not above half of what it leaves. Where it is always right
+/// nothing can be said.
+pub fn is_at_chance(r1: f64, chance: f64) -> bool {
+    chance < 100.0 && r1 <= chance + chance.min((100.0 - chance) / 2.0)
+}
+
+/// R@1 of guessing of a run on its validation persons, in percent; `None` where there are none, or it
+/// was not noted.
+///
+/// # Errors
+/// Where the run's `run.json` is there and cannot be read.
+pub fn chance(run: &Path) -> Result<Option<f64>> {
+    let path = run.join(RUN);
+    if !path.exists() {
+        return Ok(None);
+    }
+    read_json(&path).map(|origin: Origin| origin.chance)
+}
+
 impl Diverged {
     /// Reads it from a run's folder; `None` where the run did not diverge.
     ///
@@ -131,6 +161,9 @@ pub struct Ended {
     pub kept: u64,
     /// R@1 on validation persons of that state, in percent, where there are any.
     pub r1: Option<f64>,
+    /// R@1 of guessing on these persons, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
     /// Seconds of work.
     pub seconds: f64,
     /// Numbers that were trained.

@@ -10,7 +10,9 @@ mod model;
 mod progress;
 mod step;
 
-pub use folder::{ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT};
+pub use folder::{
+    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT, chance, is_at_chance,
+};
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
 
@@ -157,6 +159,7 @@ impl<'a> Run<'a> {
             data_name: data.name().to_owned(),
             data_sha256: data.fingerprint(),
             counts,
+            chance: judge.chance(),
             threads: job.threads,
         };
         let recipe_text = recipe.to_text()?;
@@ -351,6 +354,7 @@ impl<'a> Run<'a> {
             steps: self.position.step,
             kept: best.map_or(self.position.step, |(step, _)| step),
             r1: best.or(self.position.best).map(|(_, r1)| r1),
+            chance: self.judge.chance(),
             seconds: self.position.seconds,
             trained,
             total,
