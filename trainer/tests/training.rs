@@ -401,6 +401,31 @@ fn a_training_that_learns_nothing_says_so() {
 }
 
 #[test]
+fn what_is_left_out_of_the_annotations_is_told_and_kept() {
+    let room = Room::new();
+    let captions = room.path("data/captions.json");
+    let mut records: serde_json::Value =
+        serde_json::from_slice(&fs::read(&captions).unwrap()).unwrap();
+    records[0]["split"] = "learn".into();
+    records[1]["captions"][1] = "".into();
+    fs::write(&captions, records.to_string()).unwrap();
+    fs::write(room.path("long.toml"), SCRATCH.replace("epochs = 12", "epochs = 1")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+    command.arg("train").arg(room.path("long.toml")).arg("--data").arg(room.path("data"));
+    let output = command.arg("--out").arg(room.path("left")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in ["Left out of the annotations: 1 unknown split", "1 empty caption (0_1.png)"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("nothing was"), "{said}");
+    let origin = Finished::open(&room.path("left")).unwrap().origin;
+    assert_eq!(origin.left_out.total(), 2);
+    training::write(&room.path("left")).unwrap();
+    let page = fs::read_to_string(room.path("left/report.html")).unwrap();
+    assert!(page.contains("1 unknown split"), "{page}");
+}
+
+#[test]
 fn the_recipes_in_configs_are_possible_and_the_papers_is_as_published() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../configs/trainer");
     let mut read = 0;

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    run::{self, Diverged},
+    run::{self, Diverged, Origin},
 };
 
 /// One line for each step that was logged.
@@ -237,9 +237,16 @@ pub fn write(folder: &Path) -> Result<()> {
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut found: Vec<String> = diverged.iter().map(stopped).collect();
-    found.extend(run::chance(folder)?.and_then(|chance| at_chance(&validation, chance)));
+    let origin = Origin::read(folder)?;
+    let chance = origin.as_ref().and_then(|origin| origin.chance);
+    found.extend(chance.and_then(|chance| at_chance(&validation, chance)));
     found.extend(findings(&log, &validation));
-    page(&name, &log, &validation, &found).write(&folder.join(PAGE_FILE))
+    let mut page = page(&name, &log, &validation, &found);
+    if let Some(origin) = origin.filter(|origin| !origin.left_out.is_empty()) {
+        page.heading("Data");
+        page.paragraph(&format!("Left out of the annotations: {}", origin.left_out));
+    }
+    page.write(&folder.join(PAGE_FILE))
 }
 
 /// Says where no validation was better than guessing, whose R@1 is `chance` percent.

@@ -19,6 +19,7 @@ use spotter_models::{
 
 use crate::{
     base::{Base, read_json, write_json},
+    dataset::Problems,
     error::{Error, Result},
     recipe::Recipe,
 };
@@ -65,11 +66,28 @@ pub struct Origin {
     pub data_sha256: Digest,
     /// Pictures, captions and persons that are learnt from.
     pub counts: Counts,
+    /// What of the annotations could not be used.
+    #[serde(default, skip_serializing_if = "Problems::is_empty")]
+    pub left_out: Problems,
     /// R@1 of guessing on validation persons, in percent, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chance: Option<f64>,
     /// Threads of libtorch; another number gives other rounding.
     pub threads: usize,
+}
+
+impl Origin {
+    /// Reads it from a run's folder; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn read(run: &Path) -> Result<Option<Self>> {
+        let path = run.join(RUN);
+        if !path.exists() {
+            return Ok(None);
+        }
+        read_json(&path).map(Some)
+    }
 }
 
 /// How much data.
@@ -122,19 +140,6 @@ impl Ended {
 /// nothing can be said.
 pub fn is_at_chance(r1: f64, chance: f64) -> bool {
     chance < 100.0 && r1 <= chance + chance.min((100.0 - chance) / 2.0)
-}
-
-/// R@1 of guessing of a run on its validation persons, in percent; `None` where there are none, or it
-/// was not noted.
-///
-/// # Errors
-/// Where the run's `run.json` is there and cannot be read.
-pub fn chance(run: &Path) -> Result<Option<f64>> {
-    let path = run.join(RUN);
-    if !path.exists() {
-        return Ok(None);
-    }
-    read_json(&path).map(|origin: Origin| origin.chance)
 }
 
 impl Diverged {

@@ -11,7 +11,7 @@ mod progress;
 mod step;
 
 pub use folder::{
-    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT, chance, is_at_chance,
+    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT, is_at_chance,
 };
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
@@ -90,6 +90,9 @@ pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Ou
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(i32::MAX));
     let base = job.base.as_deref().map(Base::open).transpose()?;
     let data = Arc::new(open_data(job)?);
+    if !data.problems().is_empty() {
+        progress.say(&format!("Left out of the annotations: {}", data.problems()));
+    }
     let mut run = Run::begin(job, base.as_ref(), data)?;
     run.resume(progress)?;
     let outcome = run.work(stop, progress)?;
@@ -159,6 +162,7 @@ impl<'a> Run<'a> {
             data_name: data.name().to_owned(),
             data_sha256: data.fingerprint(),
             counts,
+            left_out: data.problems().clone(),
             chance: judge.chance(),
             threads: job.threads,
         };
@@ -375,7 +379,10 @@ impl<'a> Run<'a> {
             self.folder.weights(folder::ADAPTERS, &weights)?;
         }
         self.folder.json(folder::RESULT, &ended)?;
-        progress.say(&self.loader.problems().to_string());
+        let problems = self.loader.problems();
+        if !problems.is_empty() {
+            progress.say(&format!("Left out of training: {problems}"));
+        }
         Ok(ended)
     }
 }
