@@ -401,6 +401,17 @@ fn a_training_that_learns_nothing_says_so() {
 }
 
 #[test]
+fn impossible_numbers_of_threads_are_refused() {
+    for threads in ["0", "257", "-1", "99999999999"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        command.args(["train", "none.toml", "--data", "none", "--out", "none", "--threads"]);
+        let output = command.arg(threads).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains("threads"), "{threads}: {said}");
+    }
+}
+
+#[test]
 fn what_is_left_out_of_the_annotations_is_told_and_kept() {
     let room = Room::new();
     let captions = room.path("data/captions.json");

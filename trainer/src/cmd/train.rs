@@ -34,8 +34,8 @@ pub struct Args {
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Threads of libtorch; all processors if absent. Another number gives other rounding
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
     /// Threads that decode pictures
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -75,7 +75,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         data: args.data.clone(),
         out: args.out.clone(),
         device: device(&args.device)?,
-        threads: args.threads.unwrap_or(threads),
+        threads: args.threads.map_or(threads, usize::from),
         workers: args.workers,
         cache_bytes: args.cache_mib << 20,
         sitting: args.sitting.map(sitting).transpose()?,
