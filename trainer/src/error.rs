@@ -22,9 +22,9 @@ pub enum Error {
     },
     /// Training left the numbers: nothing was changed by the step that did.
     #[error(
-        "training diverged: loss {loss}, gradient {gradient}; the last checkpoint is from before. Lower \
-         optimiser.learning_rate, set optimiser.clip, or lengthen schedule.warmup_epochs, and begin \
-         again in a new folder"
+        "training diverged: loss {loss}, gradient {gradient}; diverged.json in the run's folder has the \
+         step and its pairs. Lower optimiser.learning_rate, set optimiser.clip, or lengthen \
+         schedule.warmup_epochs, and begin again in a new folder"
     )]
     Diverged {
         /// The loss.

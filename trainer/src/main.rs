@@ -14,8 +14,8 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit status: 0 done; 1 something was found wrong; 2 the command line or a recipe is wrong; \
-3 something needed is missing or broken.
+Exit status: 0 done; 1 something was found wrong, such as a training that diverged; 2 the command \
+line or a recipe is wrong; 3 something needed is missing or broken.
 
 Each command explains itself: spotter-trainer COMMAND --help. The guide is in docs/guide.";
 
@@ -24,6 +24,12 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("spotter-trainer: {error:#}");
+            let diverged = |cause: &&(dyn std::error::Error + 'static)| {
+                matches!(cause.downcast_ref(), Some(spotter_trainer::Error::Diverged { .. }))
+            };
+            if error.chain().any(|cause| diverged(&cause)) {
+                return ExitCode::FAILURE;
+            }
             let kind = error.chain().find_map(|cause| {
                 cause
                     .downcast_ref::<spotter_trainer::Error>()

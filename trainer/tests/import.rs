@@ -369,6 +369,36 @@ fn configurations_that_ask_for_other_mathematics_are_refused() {
 }
 
 #[test]
+fn weights_that_are_not_what_the_configuration_says_are_refused() {
+    for (place, tower) in [("vision_config", "vision_model"), ("text_config", "text_model")] {
+        let folder = hugging_face(|_| ());
+        let file = folder.path().join("model.safetensors");
+        let mut tensors = raw(&file);
+        let last = format!("{tower}.encoder.layers.2.");
+        tensors.retain(|name, _| !name.starts_with(&last));
+        write_raw(&file, &tensors);
+        let message = error(folder.path(), &square());
+        let wanted = format!("{place}.num_hidden_layers is 3, but the tensors have 2");
+        assert!(message.contains(&wanted), "{message}");
+    }
+    type Change = fn(&mut Value);
+    let cases: [(&str, Change); 3] = [
+        ("projection_dim is 49", |config| config["projection_dim"] = json!(49)),
+        ("vision_config.hidden_size is 65", |config| {
+            config["vision_config"]["hidden_size"] = json!(65);
+        }),
+        ("text_config.hidden_size is 33", |config| {
+            config["text_config"]["hidden_size"] = json!(33);
+        }),
+    ];
+    for (word, change) in cases {
+        let folder = hugging_face(change);
+        let message = error(folder.path(), &square());
+        assert!(message.contains(word), "{word}: {message}");
+    }
+}
+
+#[test]
 fn a_file_alone_needs_its_activation() {
     let folder = tempdir().unwrap();
     let path = folder.path().join("alone.safetensors");

@@ -118,6 +118,34 @@ fn jumps_spikes_and_divergence_are_said_with_their_step() {
 }
 
 #[test]
+fn a_training_at_chance_learnt_nothing_and_of_equal_validations_the_first_is_best() {
+    let flat = table(&validation(&[0.9, 1.9, 1.9], true));
+    let said = training::at_chance(&flat, 1.0).unwrap();
+    for part in ["Learnt nothing", "1.90 % at step 200", "guessing has 1.00 %"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(training::at_chance(&flat, 0.9), None);
+    assert_eq!(training::at_chance(&Table::default(), 1.0), None, "nothing was judged yet");
+    // Of two persons guessing finds every second one.
+    assert!(training::at_chance(&table(&validation(&[75.0], true)), 50.0).is_some());
+    assert_eq!(training::at_chance(&table(&validation(&[76.0], true)), 50.0), None);
+    assert_eq!(training::at_chance(&table(&validation(&[100.0], true)), 100.0), None);
+}
+
+#[test]
+fn a_run_that_diverged_at_its_first_step_has_a_page_that_says_so() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("log.csv"), LOG).unwrap();
+    let diverged = r#"{"step":1,"learning_rate":0.5,"error":"training diverged","pairs":
+        [{"file":"a.png","id":3,"caption":"a man"}]}"#;
+    fs::write(folder.path().join("diverged.json"), diverged).unwrap();
+    training::write(folder.path()).unwrap();
+    let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("diverged: at step 1, with a learning rate of 0.5"), "{page}");
+    assert!(!page.contains("Nothing stands out"));
+}
+
+#[test]
 fn the_page_of_a_run_has_its_curves_and_findings() {
     let folder = TempDir::new().unwrap();
     let run = folder.path().join("first-run");

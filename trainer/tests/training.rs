@@ -19,6 +19,7 @@ use spotter_trainer::{
     base::Base,
     export::Model,
     recipe::Recipe,
+    report::training,
     run::{Finished, Job, Outcome, Progress, train},
 };
 use tch::Device;
@@ -172,6 +173,7 @@ fn a_backbone_from_nothing_learns_and_cskt_leaves_it_as_it_is() {
     assert!(losses[20..].iter().sum::<f64>() < 0.8 * losses[..4].iter().sum::<f64>(), "{losses:?}");
     // Six persons of new pairs of colours: chance is 17 %.
     assert!(scratch.ended.r1.unwrap() > 40.0, "{:?}", scratch.ended);
+    assert!(!scratch.ended.is_at_chance());
 
     let before = Base::open(&base).unwrap();
     let cskt = room.train(CSKT, Some(&base), "cskt");
@@ -360,13 +362,78 @@ fn divergence_stops_with_a_report_and_changes_nothing() {
         .replace("epochs = 3", "epochs = 9");
     let job = room.job(&recipe, Some(&base), "diverged");
     let error = train(&job, &AtomicBool::new(false), &mut Progress::new(true)).unwrap_err();
-    assert!(error.to_string().contains("learning_rate"), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("learning_rate") && !said.contains("checkpoint"), "{said}");
     let report: serde_json::Value =
         serde_json::from_slice(&fs::read(room.path("diverged/diverged.json")).unwrap()).unwrap();
-    assert!(
-        report["step"].as_u64().unwrap() > 1
-            && !report["record_and_caption"].as_array().unwrap().is_empty()
-    );
+    let step = report["step"].as_u64().unwrap();
+    assert!(step > 1 && report["learning_rate"].as_f64().unwrap() > 1e28, "{report}");
+    let pair = &report["pairs"][0];
+    assert_eq!(pair["file"].as_str().unwrap().split('_').next().unwrap(), pair["id"].to_string());
+    assert!(pair["caption"].as_str().unwrap().contains(' '), "{pair}");
+    training::write(&job.out).unwrap();
+    let page = fs::read_to_string(job.out.join("report.html")).unwrap();
+    assert!(page.contains(&format!("diverged: at step {step},")), "{page}");
+    assert!(!page.contains("Nothing stands out"));
+
+    fs::write(room.path("long.toml"), &recipe).unwrap();
+    let mut again = program(&room, "again");
+    assert_eq!(again.arg("--base").arg(&base).status().unwrap().code(), Some(1));
+}
+
+#[test]
+fn a_training_that_learns_nothing_says_so() {
+    let room = Room::new();
+    // Steps too small to change anything.
+    let recipe = SCRATCH.replace("learning_rate = 2e-3", "learning_rate = 1e-12");
+    fs::write(room.path("long.toml"), recipe.replace("epochs = 12", "epochs = 2")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+    command.arg("train").arg(room.path("long.toml")).arg("--data").arg(room.path("data"));
+    let output = command.arg("--out").arg(room.path("flat")).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let ended = Finished::open(&room.path("flat")).unwrap().ended;
+    // Six persons with two pictures each.
+    assert!((ended.chance.unwrap() - 100.0 / 6.0).abs() < 1e-9, "{ended:?}");
+    assert!(said.contains("learnt nothing: at chance"), "{said} {ended:?}");
+    training::write(&room.path("flat")).unwrap();
+    let page = fs::read_to_string(room.path("flat/report.html")).unwrap();
+    assert!(page.contains("Learnt nothing: at chance") && !page.contains("Nothing stands out"));
+}
+
+#[test]
+fn impossible_numbers_of_threads_are_refused() {
+    for threads in ["0", "257", "-1", "99999999999"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        command.args(["train", "none.toml", "--data", "none", "--out", "none", "--threads"]);
+        let output = command.arg(threads).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains("threads"), "{threads}: {said}");
+    }
+}
+
+#[test]
+fn what_is_left_out_of_the_annotations_is_told_and_kept() {
+    let room = Room::new();
+    let captions = room.path("data/captions.json");
+    let mut records: serde_json::Value =
+        serde_json::from_slice(&fs::read(&captions).unwrap()).unwrap();
+    records[0]["split"] = "learn".into();
+    records[1]["captions"][1] = "".into();
+    fs::write(&captions, records.to_string()).unwrap();
+    fs::write(room.path("long.toml"), SCRATCH.replace("epochs = 12", "epochs = 1")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+    command.arg("train").arg(room.path("long.toml")).arg("--data").arg(room.path("data"));
+    let output = command.arg("--out").arg(room.path("left")).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in ["Left out of the annotations: 1 unknown split", "1 empty caption (0_1.png)"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("nothing was"), "{said}");
+    let origin = Finished::open(&room.path("left")).unwrap().origin;
+    assert_eq!(origin.left_out.total(), 2);
+    training::write(&room.path("left")).unwrap();
+    let page = fs::read_to_string(room.path("left/report.html")).unwrap();
+    assert!(page.contains("1 unknown split"), "{page}");
 }
 
 #[test]

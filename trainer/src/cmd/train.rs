@@ -13,7 +13,7 @@ use super::{print, print_json};
 use crate::{
     error::Error,
     recipe::Recipe,
-    run::{Job, Outcome, Progress, device, train},
+    run::{Ended, Job, Outcome, Progress, device, train},
 };
 
 /// Arguments of `train`.
@@ -34,8 +34,8 @@ pub struct Args {
     #[arg(long, default_value = "cpu")]
     device: String,
     /// Threads of libtorch; all processors if absent. Another number gives other rounding
-    #[arg(long)]
-    threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
     /// Threads that decode pictures
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -56,6 +56,17 @@ fn sitting(minutes: f64) -> Result<Duration> {
     })
 }
 
+/// A line where nothing was learnt, otherwise nothing.
+fn at_chance(ended: &Ended) -> String {
+    match ended.chance.filter(|_| ended.is_at_chance()) {
+        Some(chance) => format!(
+            "learnt nothing: at chance. Guessing has R@1 {chance:.2} %; try another learning rate, a \
+             longer warm-up, or more epochs\n"
+        ),
+        None => String::new(),
+    }
+}
+
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let job = Job {
@@ -64,7 +75,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         data: args.data.clone(),
         out: args.out.clone(),
         device: device(&args.device)?,
-        threads: args.threads.unwrap_or(threads),
+        threads: args.threads.map_or(threads, usize::from),
         workers: args.workers,
         cache_bytes: args.cache_mib << 20,
         sitting: args.sitting.map(sitting).transpose()?,
@@ -80,7 +91,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     match outcome {
         Outcome::Finished(ended) if args.json => print_json(&ended)?,
         Outcome::Finished(ended) => print(&format!(
-            "{}: {} steps in {:.0} s, kept step {}{}; {} of {} numbers trained\n",
+            "{}: {} steps in {:.0} s, kept step {}{}; {} of {} numbers trained\n{}",
             args.out.display(),
             ended.steps,
             ended.seconds,
@@ -88,6 +99,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             ended.r1.map(|r1| format!(", validation R@1 {r1:.2} %")).unwrap_or_default(),
             ended.trained,
             ended.total,
+            at_chance(&ended),
         ))?,
         Outcome::Stopped { step, steps } if args.json => {
             print_json(&serde_json::json!({"stopped": {"step": step, "steps": steps}}))?;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use spotter_models::towers::Tensor;
 
 use super::{
-    Heads,
+    Heads, shapes,
     source::{HF_CONFIG, Source},
     tensors::{self, Tensors, stacked, transposed},
 };
@@ -20,16 +20,19 @@ use crate::{
 struct Settings {
     #[serde(default)]
     model_type: Option<String>,
+    projection_dim: Option<usize>,
     text_config: Option<Tower>,
     vision_config: Option<Tower>,
 }
 
-/// A tower's settings that its tensors do not tell.
+/// A tower's settings: some that its tensors do not tell, and some that they must agree with.
 #[derive(Default, Deserialize)]
 struct Tower {
     hidden_act: Option<String>,
     layer_norm_eps: Option<f64>,
     num_attention_heads: Option<usize>,
+    num_hidden_layers: Option<usize>,
+    hidden_size: Option<usize>,
 }
 
 /// What the towers add to the variance.
@@ -68,7 +71,40 @@ pub(super) fn read(source: &Source) -> Result<(Tensors, Heads)> {
         }
     }
     let heads = Heads { vision: vision.num_attention_heads, text: text.num_attention_heads };
-    Ok((renamed(tensors::read(source.files())?)?, heads))
+    let tensors = renamed(tensors::read(source.files())?)?;
+    compare(&tensors, &vision, &text, settings.projection_dim).map_err(refuse)?;
+    Ok((tensors, heads))
+}
+
+/// Compares what the configuration says, where it does, with the tensors: blocks that are missing at
+/// the end of a tower leave a smaller model that looks complete.
+fn compare(
+    tensors: &Tensors,
+    vision: &Tower,
+    text: &Tower,
+    embed: Option<usize>,
+) -> std::result::Result<(), String> {
+    let size = |name: &str, side: usize| tensors.get(name)?.shape().get(side).copied();
+    let layers = |prefix| Some(shapes::layers(tensors, prefix));
+    let (pictures, words) = ("visual.transformer.resblocks.", "transformer.resblocks.");
+    let pairs = [
+        ("vision_config.num_hidden_layers", vision.num_hidden_layers, layers(pictures)),
+        ("text_config.num_hidden_layers", text.num_hidden_layers, layers(words)),
+        ("vision_config.hidden_size", vision.hidden_size, size("visual.conv1.weight", 0)),
+        ("text_config.hidden_size", text.hidden_size, size("token_embedding.weight", 1)),
+        ("projection_dim", embed, size("text_projection", 1)),
+    ];
+    for (name, said, found) in pairs {
+        if let (Some(said), Some(found)) = (said, found)
+            && said != found
+        {
+            return Err(format!(
+                "{name} is {said}, but the tensors have {found}; weights are missing, or of another \
+                 model: download both again"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Names outside the blocks.

@@ -64,7 +64,7 @@ fn shape<const N: usize>(tensors: &Tensors, name: &str) -> Result<[usize; N]> {
 }
 
 /// Blocks from the first on, by their names.
-fn layers(tensors: &Tensors, prefix: &str) -> usize {
+pub(super) fn layers(tensors: &Tensors, prefix: &str) -> usize {
     let number = |name: &String| -> Option<usize> {
         name.strip_prefix(prefix)?.split('.').next()?.parse().ok()
     };

@@ -6,7 +6,10 @@ use super::{
     Page, csv,
     plot::{self, Axis, Series, number},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    run::{self, Diverged, Origin},
+};
 
 /// One line for each step that was logged.
 pub const LOG_FILE: &str = "log.csv";
@@ -222,30 +225,73 @@ fn over_fitting(validation: &Table) -> Option<String> {
 ///
 /// # Errors
 /// Where there is no log, a table is broken, or the page cannot be written.
-pub fn write(run: &Path) -> Result<()> {
-    let path = run.join(LOG_FILE);
-    let Some(log) = Table::read(&path)?.filter(|log| !log.is_empty()) else {
+pub fn write(folder: &Path) -> Result<()> {
+    let path = folder.join(LOG_FILE);
+    let log = Table::read(&path)?.unwrap_or_default();
+    let diverged = Diverged::read(folder)?;
+    if log.is_empty() && diverged.is_none() {
         let reason = "has no steps yet; is this the folder of a run?";
         return Err(Error::invalid(path.display().to_string(), reason));
-    };
-    let validation = Table::read(&run.join(VALIDATION_FILE))?.unwrap_or_default();
-    let absolute = std::path::absolute(run).unwrap_or_else(|_| run.to_owned());
+    }
+    let validation = Table::read(&folder.join(VALIDATION_FILE))?.unwrap_or_default();
+    let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
     let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    page(&name, &log, &validation).write(&run.join(PAGE_FILE))
+    let mut found: Vec<String> = diverged.iter().map(stopped).collect();
+    let origin = Origin::read(folder)?;
+    let chance = origin.as_ref().and_then(|origin| origin.chance);
+    found.extend(chance.and_then(|chance| at_chance(&validation, chance)));
+    found.extend(findings(&log, &validation));
+    let mut page = page(&name, &log, &validation, &found);
+    if let Some(origin) = origin.filter(|origin| !origin.left_out.is_empty()) {
+        page.heading("Data");
+        page.paragraph(&format!("Left out of the annotations: {}", origin.left_out));
+    }
+    page.write(&folder.join(PAGE_FILE))
 }
 
-fn page(name: &str, log: &Table, validation: &Table) -> Page {
+/// Says where no validation was better than guessing, whose R@1 is `chance` percent.
+pub fn at_chance(validation: &Table, chance: f64) -> Option<String> {
+    let (step, best) = first_best(validation)?;
+    run::is_at_chance(best, chance).then(|| {
+        format!(
+            "Learnt nothing: at chance. The best validation R@1 was {best:.2} % at step {step}, and \
+             guessing has {chance:.2} %. Rule: not above twice guessing's, or, where that is above a \
+             third, not above the middle between it and 100 %. Try another learning rate, a longer \
+             warm-up, or more epochs; see whether captions and pictures belong together."
+        )
+    })
+}
+
+/// The step and value of the best R@1; of equal ones the first, which is the one that is kept.
+fn first_best(validation: &Table) -> Option<(f64, f64)> {
+    let ranks = validation.over_steps("R@1").into_iter().rev();
+    ranks.filter(|(_, rank)| rank.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+fn stopped(diverged: &Diverged) -> String {
+    format!(
+        "Training diverged: at step {}, with a learning rate of {}, loss or gradient was no number, and \
+         the run stopped before that step changed anything. The step's {} pairs are in diverged.json. \
+         Start again in a new folder with a lower learning rate, a longer warm-up, or clipped gradients.",
+        diverged.step,
+        diverged.learning_rate,
+        diverged.pairs.len(),
+    )
+}
+
+fn page(name: &str, log: &Table, validation: &Table, findings: &[String]) -> Page {
     let mut page = Page::new(&format!("Training {name}"));
     summary(&mut page, log, validation);
-    let findings = findings(log, validation);
     findings.iter().for_each(|finding| page.note(finding));
     if findings.is_empty() {
         page.paragraph(
             "Nothing stands out: no jump of the gradient, no spike of the loss, no over-fitting.",
         );
     }
-    page.heading("Curves");
-    page.plots(&plots(log, validation));
+    if !log.is_empty() {
+        page.heading("Curves");
+        page.plots(&plots(log, validation));
+    }
     page
 }
 
@@ -304,9 +350,7 @@ fn summary(page: &mut Page, log: &Table, validation: &Table) {
         vec!["minutes".to_owned(), format!("{:.1}", seconds(log) / 60.0)],
         vec!["loss at the end".to_owned(), last(log, "loss").map_or("–".into(), number)],
     ];
-    let ranks = validation.over_steps("R@1");
-    let best = ranks.iter().filter(|(_, r)| r.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1));
-    if let Some((step, rank)) = best {
+    if let Some((step, rank)) = first_best(validation) {
         rows.push(vec!["best validation R@1".to_owned(), format!("{rank:.2} % at step {step}")]);
     }
     page.table(&["", ""], &rows);

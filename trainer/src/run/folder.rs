@@ -19,6 +19,7 @@ use spotter_models::{
 
 use crate::{
     base::{Base, read_json, write_json},
+    dataset::Problems,
     error::{Error, Result},
     recipe::Recipe,
 };
@@ -39,6 +40,8 @@ pub const BEST: &str = "best.safetensors";
 pub const ADAPTERS: &str = "adapters.safetensors";
 /// The backbone, where that was trained, when finished.
 pub const BASE: &str = "base";
+/// The step that left the numbers, where one did.
+pub const DIVERGED: &str = "diverged.json";
 /// Figures of the result, when finished.
 pub const RESULT: &str = "result.json";
 
@@ -46,7 +49,7 @@ const LOG_HEAD: &str = "step,epoch,seconds,loss,learning_rate,pairs_per_second,g
 const VALIDATION_HEAD: &str = "step,epoch,loss_train,R@1,R@5,R@10,mAP,mINP,loss_val";
 
 /// What a run was made from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Origin {
     /// The base's folder; `None` for a backbone from nothing.
@@ -63,8 +66,28 @@ pub struct Origin {
     pub data_sha256: Digest,
     /// Pictures, captions and persons that are learnt from.
     pub counts: Counts,
+    /// What of the annotations could not be used.
+    #[serde(default, skip_serializing_if = "Problems::is_empty")]
+    pub left_out: Problems,
+    /// R@1 of guessing on validation persons, in percent, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
     /// Threads of libtorch; another number gives other rounding.
     pub threads: usize,
+}
+
+impl Origin {
+    /// Reads it from a run's folder; `None` where there is none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn read(run: &Path) -> Result<Option<Self>> {
+        let path = run.join(RUN);
+        if !path.exists() {
+            return Ok(None);
+        }
+        read_json(&path).map(Some)
+    }
 }
 
 /// How much data.
@@ -79,6 +102,60 @@ pub struct Counts {
     pub persons: usize,
 }
 
+/// The step at which a training left the numbers, for whoever looks for the cause.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Diverged {
+    /// Which one, from 1 on.
+    pub step: u64,
+    /// The learning rate it would have been made with.
+    pub learning_rate: f64,
+    /// Loss and gradient, in words: JSON has no NaN.
+    pub error: String,
+    /// What it was made of.
+    pub pairs: Vec<DivergedPair>,
+}
+
+/// A picture and the caption that was drawn for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DivergedPair {
+    /// The picture's path as the annotations have it.
+    pub file: String,
+    /// Whom it shows.
+    pub id: i64,
+    /// What was said of it, before changes.
+    pub caption: String,
+}
+
+impl Ended {
+    /// Whether the model finds persons no better than guessing does.
+    pub fn is_at_chance(&self) -> bool {
+        self.r1.zip(self.chance).is_some_and(|(r1, chance)| is_at_chance(r1, chance))
+    }
+}
+
+/// Whether an R@1 is not told apart from that of guessing, both in percent: not above twice as much,
+/// or, where guessing is often right, not above half of what it leaves. Where it is always right
+/// nothing can be said.
+pub fn is_at_chance(r1: f64, chance: f64) -> bool {
+    chance < 100.0 && r1 <= chance + chance.min((100.0 - chance) / 2.0)
+}
+
+impl Diverged {
+    /// Reads it from a run's folder; `None` where the run did not diverge.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn read(run: &Path) -> Result<Option<Self>> {
+        let path = run.join(DIVERGED);
+        if !path.exists() {
+            return Ok(None);
+        }
+        read_json(&path).map(Some)
+    }
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,6 +166,9 @@ pub struct Ended {
     pub kept: u64,
     /// R@1 on validation persons of that state, in percent, where there are any.
     pub r1: Option<f64>,
+    /// R@1 of guessing on these persons, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chance: Option<f64>,
     /// Seconds of work.
     pub seconds: f64,
     /// Numbers that were trained.
@@ -186,6 +266,10 @@ impl Folder {
 
     /// Leaves out rows of steps after `step`, which will be made again.
     pub(super) fn rewind(&mut self, step: u64) -> Result<()> {
+        let path = self.path.join(DIVERGED);
+        if path.exists() {
+            std::fs::remove_file(&path).map_err(spotter_models::Error::io(&path))?;
+        }
         self.log = rewind(&self.path.join(LOG), step)?;
         self.validation = rewind(&self.path.join(VALIDATION), step)?;
         Ok(())

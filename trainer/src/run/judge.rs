@@ -1,6 +1,6 @@
 //! How good a state is on persons it does not learn from.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use spotter_models::{preprocess::Preprocess, tokenize::Tokenizer, towers::Config};
 use tch::{Device, Kind, Tensor};
@@ -99,6 +99,15 @@ impl Judge {
 
     pub(super) fn is_empty(&self) -> bool {
         self.gallery.is_empty() || self.queries.is_empty()
+    }
+
+    /// R@1 of guessing, in percent: the mean over captions of their person's share of the pictures.
+    pub(super) fn chance(&self) -> Option<f64> {
+        let mut pictures: HashMap<i64, usize> = HashMap::new();
+        self.gallery.iter().for_each(|person| *pictures.entry(*person).or_default() += 1);
+        let right = self.queries.iter().filter_map(|person| pictures.get(person)).sum::<usize>();
+        let pairs = self.queries.len() * self.gallery.len();
+        (pairs > 0).then(|| 100.0 * right as f64 / pairs as f64)
     }
 
     pub(super) fn judge(&self, trainee: &Trainee, recipe: &Recipe) -> Result<Figures> {

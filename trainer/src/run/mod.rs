@@ -10,7 +10,9 @@ mod model;
 mod progress;
 mod step;
 
-pub use folder::{ADAPTERS, Counts, Ended, Finished, Origin, RESULT};
+pub use folder::{
+    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT, is_at_chance,
+};
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
 
@@ -28,7 +30,7 @@ use tch::Device;
 
 use crate::{
     base::Base,
-    dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Split, is_in_share},
+    dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Pair, Split, is_in_share},
     error::{Error, Result},
     method::Method,
     recipe::{Keep, Recipe},
@@ -88,6 +90,9 @@ pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Ou
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(i32::MAX));
     let base = job.base.as_deref().map(Base::open).transpose()?;
     let data = Arc::new(open_data(job)?);
+    if !data.problems().is_empty() {
+        progress.say(&format!("Left out of the annotations: {}", data.problems()));
+    }
     let mut run = Run::begin(job, base.as_ref(), data)?;
     run.resume(progress)?;
     let outcome = run.work(stop, progress)?;
@@ -157,6 +162,8 @@ impl<'a> Run<'a> {
             data_name: data.name().to_owned(),
             data_sha256: data.fingerprint(),
             counts,
+            left_out: data.problems().clone(),
+            chance: judge.chance(),
             threads: job.threads,
         };
         let recipe_text = recipe.to_text()?;
@@ -237,7 +244,7 @@ impl<'a> Run<'a> {
         let factor = recipe.schedule.factor(epoch);
         self.trainee.parameters.set_training(true);
         let measured = self.trainee.step(batch, recipe, factor).inspect_err(|error| {
-            self.say_what_diverged(batch, error);
+            self.say_what_diverged(batch, error, factor);
         })?;
         self.position.step += 1;
         self.position.optimiser_steps = self.trainee.adam.steps();
@@ -263,15 +270,26 @@ impl<'a> Run<'a> {
     }
 
     /// Which pairs a step was made of that left the numbers, for whoever looks for the cause.
-    fn say_what_diverged(&self, batch: &Batch, error: &Error) {
-        let pairs: Vec<[usize; 2]> = batch.pairs.iter().map(|p| [p.record, p.caption]).collect();
-        let report = serde_json::json!({
-            "step": self.position.step + 1,
-            "error": error.to_string(),
-            "record_and_caption": pairs,
-        });
+    fn say_what_diverged(&self, batch: &Batch, error: &Error, factor: f64) {
+        if !matches!(error, Error::Diverged { .. }) {
+            return;
+        }
+        let pair = |pair: &Pair| {
+            let record = self.data.records().get(pair.record)?;
+            Some(DivergedPair {
+                file: record.file.clone(),
+                id: record.person,
+                caption: record.captions.get(pair.caption)?.clone(),
+            })
+        };
+        let report = Diverged {
+            step: self.position.step + 1,
+            learning_rate: self.job.recipe.optimiser.learning_rate * factor,
+            error: error.to_string(),
+            pairs: batch.pairs.iter().filter_map(pair).collect(),
+        };
         // The error itself is told in any case.
-        let _ = self.folder.json("diverged.json", &report);
+        let _ = self.folder.json(folder::DIVERGED, &report);
     }
 
     /// Judges the state after an epoch and keeps it where it is the best so far.
@@ -340,6 +358,7 @@ impl<'a> Run<'a> {
             steps: self.position.step,
             kept: best.map_or(self.position.step, |(step, _)| step),
             r1: best.or(self.position.best).map(|(_, r1)| r1),
+            chance: self.judge.chance(),
             seconds: self.position.seconds,
             trained,
             total,
@@ -360,7 +379,10 @@ impl<'a> Run<'a> {
             self.folder.weights(folder::ADAPTERS, &weights)?;
         }
         self.folder.json(folder::RESULT, &ended)?;
-        progress.say(&self.loader.problems().to_string());
+        let problems = self.loader.problems();
+        if !problems.is_empty() {
+            progress.say(&format!("Left out of training: {problems}"));
+        }
         Ok(ended)
     }
 }
