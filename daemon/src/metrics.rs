@@ -180,10 +180,7 @@ fn describe_outbox() {
     describe_gauge!("spotter_outbox_bytes", "Their bytes.");
     describe_counter!("spotter_sightings_lost_total", "Sightings that the disk never took.");
     describe_counter!("spotter_gallery_lost_total", "Tracks not kept: the disk was too slow.");
-    describe_counter!(
-        "spotter_gallery_refused_total",
-        "Tracks or portraits that the disk did not take."
-    );
+    describe_counter!("spotter_gallery_refused_total", "What the disk did not take.");
     describe_gauge!("spotter_gallery_tracks", "Tracks that are kept.");
     describe_gauge!("spotter_gallery_bytes", "Their bytes.");
     describe_counter!("spotter_requests_dropped_total", "Questions of staff turned away.");
