@@ -17,6 +17,7 @@ use spotter_models::towers::{Weights, layout::is_trained};
 use spotter_trainer::{
     ablate::Plan,
     base::Base,
+    dataset::Dataset,
     export::Model,
     recipe::Recipe,
     report::training,
@@ -412,6 +413,20 @@ fn impossible_numbers_of_threads_are_refused() {
 }
 
 #[test]
+fn a_missing_file_and_an_empty_set_are_said_once_and_plainly() {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        String::from_utf8(command.args(arguments).output().unwrap().stderr).unwrap()
+    };
+    let said = run(&["train", "none.toml", "--data", "none", "--out", "none"]);
+    assert_eq!(said.matches("os error 2").count(), 1, "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("captions.json"), "[]").unwrap();
+    let error = Dataset::open(folder.path()).err().unwrap().to_string();
+    assert!(error.contains("no records") && !error.contains("nothing was wrong"), "{error}");
+}
+
+#[test]
 fn what_is_left_out_of_the_annotations_is_told_and_kept() {
     let room = Room::new();
     let captions = room.path("data/captions.json");
@@ -468,6 +483,7 @@ fn impossible_recipes_are_refused_by_name() {
         ("[schedule]\nepochs = nan", "schedule.epochs"),
         ("method = \"scratch\"", "backbone"),
         ("[optimiser]\nlearning_rate = -1", "optimiser.learning_rate"),
+        ("[optimiser]\nlearning_rate = inf", "optimiser.learning_rate: must be finite"),
         ("[data]\nshare = 0", "data.share"),
         ("methd = \"cskt\"", "methd"),
         ("[loss]\nkind = \"l2\"", "l2"),
