@@ -327,6 +327,17 @@ fn a_run_that_is_killed_goes_on_bit_for_bit() {
         log.lines().map(|row| row.split(',').nth(3).unwrap().to_owned()).collect()
     };
     assert_eq!(losses("whole"), losses("killed"));
+    let validation = |run: &str| fs::read_to_string(room.path(run).join("validation.csv")).unwrap();
+    assert_eq!(validation("whole"), validation("killed"));
+
+    // A stop asks for a checkpoint in the middle of what is averaged.
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 4");
+    room.train(&recipe, None, "through");
+    let job = room.job(&recipe, None, "stopped");
+    let stopped = train(&job, &AtomicBool::new(true), &mut Progress::new(true)).unwrap();
+    assert!(matches!(stopped, Outcome::Stopped { step: 1, .. }), "{stopped:?}");
+    room.train(&recipe, None, "stopped");
+    assert_eq!(validation("through"), validation("stopped"));
 }
 
 #[test]
