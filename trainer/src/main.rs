@@ -19,11 +19,22 @@ line or a recipe is wrong; 3 something needed is missing or broken.
 
 Each command explains itself: spotter-trainer COMMAND --help. The guide is in docs/guide.";
 
+/// An error and its causes, except those that the line ends with already.
+fn said(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |line, cause| {
+        match (line.is_empty(), line.ends_with(&cause)) {
+            (true, _) => cause,
+            (_, true) => line,
+            _ => format!("{line}: {cause}"),
+        }
+    })
+}
+
 fn main() -> ExitCode {
     match cmd::run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("spotter-trainer: {error:#}");
+            eprintln!("spotter-trainer: {}", said(&error));
             let diverged = |cause: &&(dyn std::error::Error + 'static)| {
                 matches!(cause.downcast_ref(), Some(spotter_trainer::Error::Diverged { .. }))
             };

@@ -362,7 +362,11 @@ impl Recipe {
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let share = |value: f64| (0.0..=1.0).contains(&value);
         let checks = [
-            ("schedule.epochs", positive(steps.epochs) && steps.epochs <= 1e6, "above 0"),
+            (
+                "schedule.epochs",
+                positive(steps.epochs) && steps.epochs <= 1e6,
+                "above 0, up to a million",
+            ),
             (
                 "schedule.warmup_epochs",
                 (0.0..=steps.epochs).contains(&steps.warmup_epochs),
@@ -370,10 +374,10 @@ impl Recipe {
             ),
             ("schedule.warmup_from", share(steps.warmup_from), "0 to 1"),
             ("schedule.end", share(steps.end), "0 to 1"),
-            ("optimiser.learning_rate", positive(rate.learning_rate), "above 0"),
+            ("optimiser.learning_rate", positive(rate.learning_rate), "finite and above 0"),
             ("optimiser.beta_1", (0.0..1.0).contains(&rate.beta_1), "0 to below 1"),
             ("optimiser.beta_2", (0.0..1.0).contains(&rate.beta_2), "0 to below 1"),
-            ("optimiser.epsilon", positive(rate.epsilon), "above 0"),
+            ("optimiser.epsilon", positive(rate.epsilon), "finite and above 0"),
             ("optimiser.weight_decay", share(rate.weight_decay), "0 to 1"),
             ("optimiser.bias_factor", (0.0..=1e3).contains(&rate.bias_factor), "0 to 1000"),
             ("optimiser.clip", rate.clip.is_finite() && rate.clip >= 0.0, "0 or more"),

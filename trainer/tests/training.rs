@@ -17,6 +17,7 @@ use spotter_models::towers::{Weights, layout::is_trained};
 use spotter_trainer::{
     ablate::Plan,
     base::Base,
+    dataset::Dataset,
     export::Model,
     recipe::Recipe,
     report::training,
@@ -326,6 +327,17 @@ fn a_run_that_is_killed_goes_on_bit_for_bit() {
         log.lines().map(|row| row.split(',').nth(3).unwrap().to_owned()).collect()
     };
     assert_eq!(losses("whole"), losses("killed"));
+    let validation = |run: &str| fs::read_to_string(room.path(run).join("validation.csv")).unwrap();
+    assert_eq!(validation("whole"), validation("killed"));
+
+    // A stop asks for a checkpoint in the middle of what is averaged.
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 4");
+    room.train(&recipe, None, "through");
+    let job = room.job(&recipe, None, "stopped");
+    let stopped = train(&job, &AtomicBool::new(true), &mut Progress::new(true)).unwrap();
+    assert!(matches!(stopped, Outcome::Stopped { step: 1, .. }), "{stopped:?}");
+    room.train(&recipe, None, "stopped");
+    assert_eq!(validation("through"), validation("stopped"));
 }
 
 #[test]
@@ -412,6 +424,20 @@ fn impossible_numbers_of_threads_are_refused() {
 }
 
 #[test]
+fn a_missing_file_and_an_empty_set_are_said_once_and_plainly() {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        String::from_utf8(command.args(arguments).output().unwrap().stderr).unwrap()
+    };
+    let said = run(&["train", "none.toml", "--data", "none", "--out", "none"]);
+    assert_eq!(said.matches("os error 2").count(), 1, "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("captions.json"), "[]").unwrap();
+    let error = Dataset::open(folder.path()).err().unwrap().to_string();
+    assert!(error.contains("no records") && !error.contains("nothing was wrong"), "{error}");
+}
+
+#[test]
 fn what_is_left_out_of_the_annotations_is_told_and_kept() {
     let room = Room::new();
     let captions = room.path("data/captions.json");
@@ -468,6 +494,7 @@ fn impossible_recipes_are_refused_by_name() {
         ("[schedule]\nepochs = nan", "schedule.epochs"),
         ("method = \"scratch\"", "backbone"),
         ("[optimiser]\nlearning_rate = -1", "optimiser.learning_rate"),
+        ("[optimiser]\nlearning_rate = inf", "optimiser.learning_rate: must be finite"),
         ("[data]\nshare = 0", "data.share"),
         ("methd = \"cskt\"", "methd"),
         ("[loss]\nkind = \"l2\"", "l2"),

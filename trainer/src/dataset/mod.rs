@@ -90,7 +90,10 @@ impl Dataset {
         let mut problems = Problems::default();
         let (name, records) = annotations::read(path, &mut problems)?;
         if records.is_empty() {
-            let reason = format!("no record can be used: {problems}");
+            let reason = match problems.is_empty() {
+                true => "it has no records".to_owned(),
+                false => format!("no record can be used: {problems}"),
+            };
             return Err(spotter_models::Error::corrupt(path, reason).into());
         }
         refuse_shared_persons(path, &records)?;

@@ -220,9 +220,10 @@ fn sum_up(
     let mut notes = Vec::new();
     if counts.identities < FEW_IDENTITIES {
         notes.push(format!(
-            "With {} identities the figures say little about other persons, and the intervals are \
+            "With {} {} the figures say little about other persons, and the intervals are \
              too narrow; {FEW_IDENTITIES} or more are wanted.",
-            counts.identities
+            counts.identities,
+            if counts.identities == 1 { "identity" } else { "identities" },
         ));
     }
     let chance = judged.iter().map(|query| query.chance).sum::<f64>() / judged.len() as f64;

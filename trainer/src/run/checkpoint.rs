@@ -32,6 +32,10 @@ pub struct Position {
     pub seconds: f64,
     /// Best R@1 on validation persons, in percent, and after which step.
     pub best: Option<(u64, f64)>,
+    /// Losses since the last judgement: the bits of their sum, which JSON's numbers may round, and how
+    /// many there are. Absent in checkpoints of earlier versions.
+    #[serde(default)]
+    pub losses: (u64, u32),
     /// Hash of the recipe, base and data, so that nothing else goes on from here.
     pub job: String,
 }

@@ -128,8 +128,6 @@ struct Run<'a> {
     /// Steps of the run.
     steps: u64,
     position: Position,
-    /// Losses since the last judgement: sum and count.
-    losses: (f64, u32),
 }
 
 impl<'a> Run<'a> {
@@ -188,7 +186,6 @@ impl<'a> Run<'a> {
             per_epoch,
             steps,
             position,
-            losses: (0.0, 0),
         })
     }
 
@@ -249,7 +246,8 @@ impl<'a> Run<'a> {
         self.position.step += 1;
         self.position.optimiser_steps = self.trainee.adam.steps();
         let speed = batch.persons.len() as f64 / began.elapsed().as_secs_f64().max(1e-9);
-        self.losses = (self.losses.0 + measured.loss, self.losses.1 + 1);
+        let (sum, count) = self.position.losses;
+        self.position.losses = ((f64::from_bits(sum) + measured.loss).to_bits(), count + 1);
         self.folder.log(&format!(
             "{},{:.4},{:.1},{},{},{:.1},{}",
             self.position.step,
@@ -302,8 +300,8 @@ impl<'a> Run<'a> {
         }
         self.trainee.parameters.set_training(false);
         let figures = self.judge.judge(&self.trainee, &self.job.recipe)?;
-        let loss = self.losses.0 / f64::from(self.losses.1.max(1));
-        self.losses = (0.0, 0);
+        let (sum, count) = std::mem::take(&mut self.position.losses);
+        let loss = f64::from_bits(sum) / f64::from(count.max(1));
         let ranking = figures.ranking;
         self.folder.validation(&format!(
             "{},{:.4},{loss},{:.4},{:.4},{:.4},{:.4},{:.4},{}",
