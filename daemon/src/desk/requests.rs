@@ -212,7 +212,8 @@ impl Clerk {
             picture: hit.has_picture,
         });
         about["results"] = json!(found.collect::<Vec<_>>());
-        about["searched"] = json!(self.gallery()?.counts().records);
+        let kept = self.gallery.as_deref();
+        about["searched"] = json!(kept.map_or(0, |gallery| gallery.counts().records));
         about["bundle"] = json!(self.reader.generation().to_string());
         let mut pictures = Vec::new();
         for hit in hits.iter().filter(|hit| with_pictures && hit.has_picture) {
@@ -254,7 +255,8 @@ impl Clerk {
         self.results(about, hits.get(..limit).unwrap_or_default(), Some(&cutoff), true)
     }
 
-    /// The tracks of the last 24 hours that a text would have told, best first.
+    /// The tracks of the last 24 hours that a text would have told, best first; none where nobody is
+    /// kept, which is no reason to keep back the rest of a preview.
     fn would_fire(
         &self,
         text: &spotter_models::Embedding,
@@ -264,7 +266,8 @@ impl Clerk {
     ) -> Result<Vec<Hit>> {
         let from = now.at.saturating_sub(SignedDuration::from_hours(24)).ok();
         let filter = Filter { from, ..Filter::default() };
-        let mut hits = self.gallery()?.search(text, &filter, PREVIEWED)?;
+        let Some(gallery) = self.gallery.as_deref() else { return Ok(Vec::new()) };
+        let mut hits = gallery.search(text, &filter, PREVIEWED)?;
         hits.retain(|hit| hit.score >= threshold && counts(&hit.camera));
         Ok(hits)
     }

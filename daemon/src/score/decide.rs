@@ -482,4 +482,24 @@ mod tests {
         let cutoff = policy.cutoff(&asked(&text), noon).unwrap();
         assert_eq!((cutoff.threshold, cutoff.promise.unwrap().common), (1.0, 0.0));
     }
+
+    #[test]
+    fn a_track_whose_looks_cancel_out_stops_nothing() {
+        let history = Arc::new(History::default());
+        let mut policy = budget(&history);
+        let noon = Timestamp::UNIX_EPOCH;
+        let look = |x: f32| Look {
+            embedding: Embedding::new(vec![x, 0.0, 0.0], A).unwrap(),
+            quality: 1.0,
+            at: Mono::default(),
+        };
+        let camera = CameraId::new("gate").unwrap();
+        let looks = vec![look(1.0), look(-1.0)];
+        history.add(Passed { camera, track: TrackId(1), at: noon, looks });
+        (0..100).for_each(|number| passes(&history, "gate", &[cosine(number)], noon));
+        assert!(policy.follow(noon).unwrap());
+        let text = Embedding::new(person(1.0), A).unwrap();
+        let promise = policy.cutoff(&asked(&text), noon).unwrap().promise.unwrap();
+        assert_eq!(promise.tracks, 100);
+    }
 }

@@ -46,8 +46,10 @@ struct Track {
 impl Reference {
     /// The tracks of the site, and of the cohort as much as they leave room for.
     ///
+    /// A track whose looks cancel out says nothing and is left out: it must not stop calibration.
+    ///
     /// # Errors
-    /// Where a track's looks are of another bundle or size, or cancel out.
+    /// Where a track's looks are of another bundle or size.
     pub fn new(
         generation: Generation,
         width: usize,
@@ -55,17 +57,18 @@ impl Reference {
         site: &[Passed],
     ) -> Result<Self> {
         let mut reference =
-            Self { generation, width, rows: Vec::new(), tracks: Vec::new(), of_site: site.len() };
+            Self { generation, width, rows: Vec::new(), tracks: Vec::new(), of_site: 0 };
         for passed in site {
-            let after = Looks::after_each(&passed.looks)?;
+            let Ok(after) = Looks::after_each(&passed.looks) else { continue };
             let rows = after.iter().map(Embedding::values);
             let is_other = |look: &Embedding| look.generation() != generation;
             if after.iter().any(is_other) {
                 return Err(Error::internal("calibration", "a track comes from another bundle"));
             }
             reference.push(rows, (Some(&passed.camera), passed.at.as_second()), 1.0)?;
+            reference.of_site += 1;
         }
-        let missing = ENOUGH.saturating_sub(site.len());
+        let missing = ENOUGH.saturating_sub(reference.of_site);
         if let Some(cohort) = cohort {
             let persons = cohort.all();
             let weight = (missing as f32 / persons.len() as f32).min(1.0);

@@ -120,12 +120,6 @@ impl Null {
     pub fn tracks(&self) -> f64 {
         self.tracks
     }
-
-    /// The middle of the scores.
-    pub fn median(&self) -> f32 {
-        // 0.5 of 0.9 lies between two knots.
-        self.threshold(0.5)
-    }
 }
 
 /// Steps of probability between the first knot and the last, as if they went on to probability 1.
