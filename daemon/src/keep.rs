@@ -136,6 +136,7 @@ fn record(past: Past) -> Result<Record> {
     let Passed { camera, track, at, looks } = passed;
     let pooled = Looks::after_each(&looks)?
         .pop()
+        .map(|place| place.direction().clone())
         .ok_or_else(|| Error::internal("a track for the gallery", "without a look"))?;
     let span = looks
         .last()
@@ -178,17 +179,12 @@ pub fn remember(gallery: &Gallery, generation: Generation, history: &History) {
         }
     }
     for recent in known.into_iter().rev() {
-        let look = |look: gallery::Look| crate::score::Look {
-            embedding: look.embedding,
-            quality: look.quality,
-            at: crate::clock::Mono::default(),
-        };
         history.watching(&recent.camera, recent.last);
         history.add(Passed {
             camera: recent.camera,
             track: crate::track::TrackId(recent.track),
             at: recent.last,
-            looks: recent.looks.into_iter().map(look).collect(),
+            looks: recent.looks.into_iter().map(gallery::Look::timeless).collect(),
         });
     }
 }

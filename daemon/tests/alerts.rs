@@ -14,7 +14,7 @@ use spotter_models::vocabulary::Vocabulary;
 use spotterd::alert::{
     AlertId, Book, Code, Policy, Rules, View, Wall,
     book::{Outcome, Retained, Status, Withdrawal},
-    lint::Unusable,
+    lint::Doubtful,
 };
 
 const NOW: &str = "2026-11-24T12:00:00Z";
@@ -429,7 +429,7 @@ fn the_site_and_the_bundle_decide_what_is_refused() {
     }
     let strict = |words: &str| {
         let vocabulary = Vocabulary::of_captions([words]).unwrap();
-        let rules = rules(|policy| policy.unusable = Unusable::Refuse);
+        let rules = rules(|policy| policy.unusable = Doubtful::Refuse);
         rules.with_vocabulary(Some(vocabulary.into()))
     };
     let mut book = Book::new(strict("a red coat"));

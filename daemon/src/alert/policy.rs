@@ -10,7 +10,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{
     Code, Refusal, Spec,
-    lint::{Finding, Lint, Refuse, Unusable},
+    lint::{Doubtful, Finding, Lint, Refuse},
 };
 use crate::error::{Error, Result};
 
@@ -55,7 +55,10 @@ pub struct Policy {
     /// What is never looked for, by kind. Default: names, faces and protected traits.
     pub refuse: BTreeSet<Refuse>,
     /// What becomes of a text of which the model can use nothing. Default: it is armed with a warning.
-    pub unusable: Unusable,
+    pub unusable: Doubtful,
+    /// What becomes of an alert whose false alarms cannot be kept within its budget, as far as is known
+    /// when it is armed. Default: it is armed with a warning.
+    pub over_budget: Doubtful,
     /// Most alerts that are armed, disabled or wait for approval at one time. Default: 10,000.
     pub max_alerts: usize,
     /// Most ended alerts (withdrawn, expired, rejected) that are remembered, so that late messages
@@ -73,7 +76,8 @@ impl Default for Policy {
             default_lifetime_h: 24,
             refused_terms: Vec::new(),
             refuse: Refuse::ALL.into(),
-            unusable: Unusable::Warn,
+            unusable: Doubtful::Warn,
+            over_budget: Doubtful::Warn,
             max_alerts: 10_000,
             max_ended: 10_000,
         }

@@ -40,6 +40,8 @@ pub enum Code {
     RefusedTrait,
     /// The model can use no word of the text, and the site refuses that.
     Unusable,
+    /// Its false alarms cannot be kept within its budget, and the site refuses that.
+    OverBudget,
 }
 
 /// Why a message is refused.

@@ -29,7 +29,7 @@ use crate::{
     metrics::Stopwatch,
     replay::{Bill, Matching, Meter, Recording, Replay, Trace},
     report,
-    score::{Armed, ArmedAlert, Asked, Choice, Matcher},
+    score::{Armed, ArmedAlert, Asked, Choice, Cutoff, Matcher, Study},
     sighting::{Event, Sighting},
     truth::{Agreement, Truth},
 };
@@ -179,7 +179,7 @@ fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matchi
         false => args.policy.open(bundle, Arc::default())?,
     };
     let mut reader = TowerReader::new(embed::text_tower(engine, bundle)?)?;
-    let arm = |Wanted { id, text: wanted }| {
+    let read = |Wanted { id, text: wanted }| {
         let text = reader
             .read(&wanted)
             .map_err(|error| Error::config(format!("alert {id}"), error.to_string()))?;
@@ -187,14 +187,19 @@ fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matchi
             eprintln!("spotterd: alert {id} is too long, not looked for: {lost}");
         }
         let asked = Asked { text: &text.embedding, budget_per_day: None, counts: &|_| true };
-        let cutoff = policy.cutoff(&asked, Timestamp::UNIX_EPOCH)?;
+        let study = policy.study(&asked, Timestamp::UNIX_EPOCH)?;
         // A phrase that cannot be read explains nothing; the text itself was read.
         let read = |phrase: String| reader.read(&phrase).ok().map(|text| (phrase, text.embedding));
         let phrases = phrases(&wanted).into_iter().filter_map(read).collect();
-        let (text, without) = (text.embedding, Vec::new());
-        Ok(ArmedAlert { id, revision: None, spec: None, text, without, phrases, cutoff })
+        let (text, without, cutoff) = (text.embedding, Vec::new(), Cutoff::never());
+        let alert = ArmedAlert { id, revision: None, spec: None, text, without, phrases, cutoff };
+        Ok((alert, study))
     };
-    let armed = wanted.into_iter().map(arm).collect::<Result<Vec<_>>>()?;
+    let mut read = wanted.into_iter().map(read).collect::<Result<Vec<_>>>()?;
+    let studies: Vec<&Study> = read.iter().map(|(_, study)| study).collect();
+    let cutoffs = policy.cut(&studies, Timestamp::UNIX_EPOCH);
+    read.iter_mut().zip(cutoffs).for_each(|((alert, _), cutoff)| alert.cutoff = cutoff);
+    let armed = read.into_iter().map(|(alert, _)| alert).collect();
     let embedder = Embedder::open(engine, bundle)?;
     let matcher = Matcher::new(Arc::new(Armed::new(armed)?), Arc::default());
     Ok(Matching::new(embedder, matcher))

@@ -18,7 +18,7 @@ use crate::{
     engine::Engine,
     error::Error,
     frame::CameraId,
-    judge::{self, Scene, Table},
+    judge::{self, Scene, Statistic, Table},
     metrics::Stopwatch,
     replay::{Matching, Replay},
     score::{Armed, Matcher},
@@ -89,8 +89,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         let scenes = scenes(args, &engine, &bundle, &truths)?;
         let scales = [
             judge::calibrated(&scenes, &cohort, args.budget)?,
+            judge::elsewhere(&scenes, args.budget),
+            judge::cosine(&scenes, Statistic::Looks),
+            judge::cosine(&scenes, Statistic::View),
             judge::deviations(&scenes, &cohort)?,
-            judge::cosine(&scenes),
         ];
         let table = judge::compare(&scenes, &scales, args.budget);
         all.push(Judged { bundle: bundle.generation().to_string(), name, table });
@@ -158,7 +160,7 @@ fn text(judged: &Judged) -> String {
     let Judged { bundle, name, table } = judged;
     let mut text = format!(
         "{name} ({bundle}): {} recordings, {} texts, {} tracks; {} false alarms a recording allowed\n\n\
-         {:<14} {:>8} {:>18} {:>13} {:>9} {:>20}  cut\n",
+         {:<20} {:>8} {:>18} {:>13} {:>9} {:>20}  cut\n",
         table.scenes.len(),
         table.texts,
         table.tracks,
@@ -174,7 +176,7 @@ fn text(judged: &Judged) -> String {
         let share = |[from, to]: [f64; 2]| format!("{:.1} to {:.1}", 100.0 * from, 100.0 * to);
         let delay = row.median_delay_s.map_or("-".to_owned(), |delay| format!("{delay:.1}"));
         text += &format!(
-            "{:<14} {:>8} {:>18} {:>13} {:>9} {:>20}  {:.4} ({})\n",
+            "{:<20} {:>8} {:>18} {:>13} {:>9} {:>20}  {:.4} ({})\n",
             row.policy,
             format!("{}/{}", row.found, row.meant),
             format!("{:.1} ({})", 100.0 * row.detection, share(row.detection_interval)),

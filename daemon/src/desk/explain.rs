@@ -36,7 +36,8 @@ impl Clerk {
     }
 
     fn try_explain(&mut self) -> Result<()> {
-        let text = |id: &AlertId| self.ready.get(id)?.0.view.spec.as_ref().map(|s| s.text.clone());
+        let text =
+            |id: &AlertId| self.ready.get(id)?.ready.view.spec.as_ref().map(|s| s.text.clone());
         let some: Vec<(AlertId, Vec<String>)> = self
             .unexplained
             .iter()

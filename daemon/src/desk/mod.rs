@@ -46,7 +46,7 @@ use crate::{
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
     page::{AlertShown, Board},
-    score::{Armed, ArmedAlert, Cutoff, Policy},
+    score::{Armed, ArmedAlert, Cutoff, Policy, Study},
     source::Signal,
 };
 
@@ -197,6 +197,7 @@ impl Desk {
             stop: setup.stop,
             ready: BTreeMap::new(),
             stale: BTreeSet::new(),
+            moved: BTreeSet::new(),
             unexplained: BTreeSet::new(),
             phrases: BTreeMap::new(),
             explained_at: None,
@@ -257,16 +258,28 @@ struct Clerk {
     outbox: Arc<Outbox>,
     board: Arc<Board>,
     stop: Arc<Stop>,
-    /// Alerts whose texts are read, with what the score of each must reach.
-    ready: BTreeMap<AlertId, (Ready, Cutoff)>,
-    /// Those that are to be calibrated anew.
+    /// Alerts whose texts are read.
+    ready: BTreeMap<AlertId, Watched>,
+    /// Those that are to be studied anew.
     stale: BTreeSet<AlertId>,
+    /// Those whose threshold is another than was told.
+    moved: BTreeSet<AlertId>,
     /// Armed alerts whose phrases are not read yet.
     unexplained: BTreeSet<AlertId>,
     /// The phrases of armed alerts that have any.
     phrases: BTreeMap<AlertId, Arc<[(String, Embedding)]>>,
     /// When phrases were handed over last, where more are to come.
     explained_at: Option<Mono>,
+}
+
+/// An alert that is looked for.
+struct Watched {
+    ready: Ready,
+    study: Study,
+    /// What its score must reach.
+    cutoff: Cutoff,
+    /// What staff were told of that.
+    told: Cutoff,
 }
 
 /// What became of alerts that were to be armed.
@@ -295,6 +308,8 @@ impl Clerk {
                 self.apply(part);
             } else if self.follow(now) {
                 self.calibrate(now);
+            } else if !self.moved.is_empty() {
+                self.tell_moved();
             } else if !self.explain() {
                 // Armed first, explained later: only when nothing else was to do.
                 self.shared.signal.wait(seen, TICK);
@@ -315,6 +330,7 @@ impl Clerk {
             let mut states = self.states(now, &forgotten);
             states.extend(self.refusals(&part.refused));
             self.outbox.commit(&states)?;
+            now.iter().for_each(|view| self.was_told(&view.id));
             self.show();
             Ok((later, arming))
         });
@@ -350,23 +366,34 @@ impl Clerk {
         for view in views.iter().take(done) {
             self.forget(&view.id);
         }
-        let batch = ready::keep(&mut self.shared.store(), reading, self.shared.now());
+        let mut batch = ready::keep(&mut self.shared.store(), reading, self.shared.now());
+        let fresh: Vec<AlertId> = batch.ready.iter().map(|ready| ready.view.id.clone()).collect();
         for ready in batch.ready {
-            let cutoff = self.cutoff(&ready, self.shared.now())?;
+            let study = self.study(&ready, self.shared.now())?;
             self.unexplained.insert(ready.view.id.clone());
-            self.ready.insert(ready.view.id.clone(), (ready, cutoff));
+            let (cutoff, told) = (Cutoff::never(), Cutoff::never());
+            let id = ready.view.id.clone();
+            self.ready.insert(id, Watched { ready, study, cutoff, told });
+        }
+        self.cut(self.shared.now());
+        for (view, why) in self.over_budget(&fresh) {
+            let also = self.shared.store().cannot_arm(&view, why, self.shared.now());
+            batch.changes.views.extend(also.views);
+            batch.changes.forgotten.extend(also.forgotten);
+            self.forget(&view.id);
         }
         Ok(Armings { done, also: batch.changes, failed: batch.failed, failure })
     }
 
     fn forget(&mut self, id: &AlertId) {
         self.ready.remove(id);
+        self.moved.remove(id);
         self.unexplained.remove(id);
         self.phrases.remove(id);
     }
 
     fn publish_armed(&self) -> Result<()> {
-        let armed = self.ready.values().map(|(ready, cutoff)| ArmedAlert {
+        let armed = self.ready.values().map(|Watched { ready, cutoff, .. }| ArmedAlert {
             id: ready.view.id.clone(),
             revision: ready.view.revision,
             spec: ready.view.spec.clone(),
@@ -382,7 +409,7 @@ impl Clerk {
     /// The armed alerts by their text as it was understood.
     fn twins(&self) -> HashMap<&str, Vec<&Ready>> {
         let mut twins: HashMap<&str, Vec<&Ready>> = HashMap::new();
-        for (ready, _) in self.ready.values() {
+        for Watched { ready, .. } in self.ready.values() {
             twins.entry(ready.text.understood.as_str()).or_default().push(ready);
         }
         twins
@@ -394,10 +421,10 @@ impl Clerk {
         let shown = known.all().iter().map(|view| {
             let (state, why) = state::name(&view.status);
             let ready = self.ready.get(&view.id);
-            let read = ready.map(|(ready, _)| ready.text.understood.clone());
+            let read = ready.map(|watched| watched.ready.text.understood.clone());
             let written = view.spec.as_ref().map(|spec| spec.text.clone());
             let mut warnings = view.warnings.clone();
-            if let (Some((ready, cutoff)), Some(spec)) = (ready, &view.spec) {
+            if let (Some(Watched { ready, cutoff, .. }), Some(spec)) = (ready, &view.spec) {
                 warnings.extend(places.warnings(spec));
                 warnings.extend(ready.text.lost.as_deref().map(|words| lint::lost(words).message));
                 warnings.extend(doubts(cutoff));
@@ -419,7 +446,7 @@ impl Clerk {
         let (now, twins) = (self.shared.now(), self.twins());
         let mut messages = Vec::new();
         for view in views {
-            let arming = self.ready.get(&view.id).map(|(ready, cutoff)| Arming {
+            let arming = self.ready.get(&view.id).map(|Watched { ready, cutoff, .. }| Arming {
                 understood: ready.text.understood.clone(),
                 lost: ready.text.lost.clone(),
                 threshold: Some(cutoff.threshold),

@@ -3,11 +3,12 @@
 //! A question is answered on its response topic, once, by every device of the site; the pictures of an
 //! answer follow it one by one. Nothing is armed, and no embedding leaves the box.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use spotter_models::{Embedding, calibration::Null};
 
 use super::{Clerk, calibrate::doubts};
 use crate::{
@@ -19,10 +20,10 @@ use crate::{
     },
     error::{Error, Result},
     frame::CameraId,
-    gallery::{Filter, Gallery, Hit, RecordId},
+    gallery::{self, Filter, Gallery, Hit, RecordId},
     mqtt::ReplyTopic,
     outbox::{Class, Message},
-    score::{Asked, Cutoff},
+    score::{Asked, Cutoff, Look, Looks, Study},
 };
 
 /// Largest question that is read, in bytes.
@@ -94,6 +95,21 @@ struct Found {
     picture: bool,
 }
 
+/// A track that was found, judged as it would have been while it was in view.
+struct Judged {
+    hit: Hit,
+    /// The largest score over its looks.
+    reached: f32,
+    false_alarm_probability: Option<f64>,
+}
+
+impl Judged {
+    /// Found by another track, not by a text.
+    fn alike(hit: Hit) -> Self {
+        Self { reached: hit.score, hit, false_alarm_probability: None }
+    }
+}
+
 impl Clerk {
     /// Answers a question; what is wrong with it is its answer.
     pub(super) fn answer(&mut self, request: &Request) {
@@ -152,7 +168,8 @@ impl Clerk {
                 return Ok((json!({"results": []}), Vec::new()));
             }
             let hits = self.gallery()?.like(RecordId(track), &filter, limit)?;
-            return self.results(json!({}), &hits, None, search.pictures);
+            let alike: Vec<Judged> = hits.into_iter().map(Judged::alike).collect();
+            return self.results(json!({}), &alike, search.pictures);
         }
         let text = search.text.unwrap_or_default();
         if text.trim().is_empty() || text.chars().count() > MAX_TEXT {
@@ -162,12 +179,13 @@ impl Clerk {
         let spec = Spec::of_text(&text);
         let findings = self.findings(&spec)?;
         let read = self.reader.read(&text)?;
-        let cutoff = self.cutoff_of(&read.embedding, None, &|camera| {
-            filter.cameras.is_empty() || filter.cameras.contains(camera)
-        })?;
+        let counts =
+            |camera: &CameraId| filter.cameras.is_empty() || filter.cameras.contains(camera);
+        let study = self.study_of(&read.embedding, None, &counts)?;
         let hits = self.gallery()?.search(&read.embedding, &filter, limit)?;
+        let judged = self.judged(hits, &read.embedding, study.null())?;
         let about = json!({"text": read.understood, "findings": findings});
-        self.results(about, &hits, Some(&cutoff), search.pictures)
+        self.results(about, &judged, search.pictures)
     }
 
     /// What there is to say of a text.
@@ -185,30 +203,46 @@ impl Clerk {
         }
     }
 
-    fn cutoff_of(
+    fn study_of(
         &self,
-        text: &spotter_models::Embedding,
+        text: &Embedding,
         budget_per_day: Option<f64>,
         counts: &dyn Fn(&CameraId) -> bool,
-    ) -> Result<Cutoff> {
-        self.policy.cutoff(&Asked { text, budget_per_day, counts }, self.shared.now().at)
+    ) -> Result<Study> {
+        self.policy.study(&Asked { text, budget_per_day, counts }, self.shared.now().at)
     }
 
-    fn results(
+    /// What decided on kept tracks: the largest score over the looks at each, not the cosine that they
+    /// were found by.
+    fn judged(
         &self,
-        mut about: Value,
-        hits: &[Hit],
-        cutoff: Option<&Cutoff>,
-        with_pictures: bool,
-    ) -> Result<Answer> {
-        let null = cutoff.and_then(|cutoff| cutoff.null.as_ref());
-        let found = hits.iter().map(|hit| Found {
+        hits: Vec<Hit>,
+        text: &Embedding,
+        null: Option<&Arc<Null>>,
+    ) -> Result<Vec<Judged>> {
+        let mut judged = Vec::with_capacity(hits.len());
+        for hit in hits {
+            // Erased meanwhile.
+            let Some(record) = self.gallery()?.record(hit.id)? else { continue };
+            let looks: Vec<Look> = record.looks.into_iter().map(gallery::Look::timeless).collect();
+            let mut reached = -1.0;
+            for place in Looks::after_each(&looks)? {
+                reached = place.score(text)?.max(reached);
+            }
+            let false_alarm_probability = null.map(|null| null.probability(reached));
+            judged.push(Judged { hit, reached, false_alarm_probability });
+        }
+        Ok(judged)
+    }
+
+    fn results(&self, mut about: Value, judged: &[Judged], with_pictures: bool) -> Result<Answer> {
+        let found = judged.iter().map(|Judged { hit, false_alarm_probability, .. }| Found {
             id: hit.id.0,
             camera: hit.camera.clone(),
             first_seen: rfc3339(hit.first),
             last_seen: rfc3339(hit.last),
             score: hit.score,
-            false_alarm_probability: null.map(|null| null.probability(hit.score)),
+            false_alarm_probability: *false_alarm_probability,
             picture: hit.has_picture,
         });
         about["results"] = json!(found.collect::<Vec<_>>());
@@ -216,7 +250,8 @@ impl Clerk {
         about["searched"] = json!(kept.map_or(0, |gallery| gallery.counts().records));
         about["bundle"] = json!(self.reader.generation().to_string());
         let mut pictures = Vec::new();
-        for hit in hits.iter().filter(|hit| with_pictures && hit.has_picture) {
+        let hits = judged.iter().map(|judged| &judged.hit);
+        for hit in hits.filter(|hit| with_pictures && hit.has_picture) {
             pictures.extend(self.gallery()?.picture(hit.id)?.map(|jpeg| (hit.id, jpeg)));
         }
         Ok((about, pictures))
@@ -238,9 +273,10 @@ impl Clerk {
             let globs = spec.cameras.as_ref();
             globs.is_none_or(|globs| globs.iter().any(|glob| glob.fits(camera)))
         };
-        let cutoff = self.cutoff_of(&text.embedding, spec.budget_per_day, &counts)?;
+        let study = self.study_of(&text.embedding, spec.budget_per_day, &counts)?;
         let now = self.shared.now();
-        let hits = self.would_fire(&text.embedding, cutoff.threshold, &counts, now)?;
+        let cutoff = self.cutoff_beside(&study, now);
+        let hits = self.would_fire(&text.embedding, &cutoff, &counts, now)?;
         let promise = cutoff.promise;
         let about = json!({
             "text": text.understood,
@@ -252,24 +288,26 @@ impl Clerk {
             "matched_24h": hits.len(),
         });
         let limit = hits.len().min(DEFAULT_LIMIT);
-        self.results(about, hits.get(..limit).unwrap_or_default(), Some(&cutoff), true)
+        self.results(about, hits.get(..limit).unwrap_or_default(), true)
     }
 
     /// The tracks of the last 24 hours that a text would have told, best first; none where nobody is
     /// kept, which is no reason to keep back the rest of a preview.
     fn would_fire(
         &self,
-        text: &spotter_models::Embedding,
-        threshold: f32,
+        text: &Embedding,
+        cutoff: &Cutoff,
         counts: &dyn Fn(&CameraId) -> bool,
         now: Wall,
-    ) -> Result<Vec<Hit>> {
+    ) -> Result<Vec<Judged>> {
         let from = now.at.saturating_sub(SignedDuration::from_hours(24)).ok();
         let filter = Filter { from, ..Filter::default() };
         let Some(gallery) = self.gallery.as_deref() else { return Ok(Vec::new()) };
         let mut hits = gallery.search(text, &filter, PREVIEWED)?;
-        hits.retain(|hit| hit.score >= threshold && counts(&hit.camera));
-        Ok(hits)
+        hits.retain(|hit| counts(&hit.camera));
+        let mut judged = self.judged(hits, text, cutoff.null.as_ref())?;
+        judged.retain(|judged| judged.reached >= cutoff.threshold);
+        Ok(judged)
     }
 }
 

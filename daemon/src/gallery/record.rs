@@ -41,6 +41,14 @@ pub struct Look {
     pub embedding: Embedding,
 }
 
+impl Look {
+    /// For whom the order of the looks is enough.
+    pub fn timeless(self) -> crate::score::Look {
+        let at = crate::clock::Mono::default();
+        crate::score::Look { embedding: self.embedding, quality: self.quality, at }
+    }
+}
+
 /// A track that ended.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {

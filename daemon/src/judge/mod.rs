@@ -13,13 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spotter_models::{Embedding, embedding::dot};
 
-pub use scale::{Scale, calibrated, cosine, deviations};
+pub use scale::{Scale, calibrated, cosine, deviations, elsewhere};
 pub use table::{Interval, Row, Table, compare};
 
 use crate::{
     error::Result,
     replay::Recording,
-    score::{Looks, Passed},
+    score::{Looks, Passed, Place},
     truth::{Agreement, Meant, Truth},
 };
 
@@ -47,8 +47,26 @@ pub struct Alert {
 
 struct Track {
     person: Option<u64>,
-    /// Seconds of the recording, and where the track lay then.
-    looks: Vec<(f64, Embedding)>,
+    looks: Vec<Seen>,
+}
+
+/// A track at one look.
+struct Seen {
+    /// Seconds of the recording.
+    at: f64,
+    /// What this look alone showed.
+    view: Embedding,
+    /// Where the track lay by then.
+    place: Place,
+}
+
+/// What a text is compared with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Statistic {
+    /// The score that the daemon decides by: all looks so far, as far as they bear it out.
+    Looks,
+    /// The cosine of each look alone, which is what a cut-off on raw scores is laid on elsewhere.
+    View,
 }
 
 impl Scene {
@@ -68,24 +86,35 @@ impl Scene {
         let alerts = truth.alerts.iter().map(alert).collect::<Result<_>>()?;
         let track = |passed: &Passed| {
             let after = Looks::after_each(&passed.looks)?;
-            let at = passed.looks.iter().map(|look| look.at.0.as_secs_f64());
+            let seen = passed.looks.iter().zip(after).map(|(look, place)| Seen {
+                at: look.at.0.as_secs_f64(),
+                view: look.embedding.clone(),
+                place,
+            });
             let person = agreement.shows.get(&passed.track).copied();
-            Ok(Track { person, looks: at.zip(after).collect() })
+            Ok(Track { person, looks: seen.collect() })
         };
         let tracks = recording.passed.iter().map(track).collect::<Result<_>>()?;
         let good_from = truth.good_from();
         Ok(Self { name: name.to_owned(), passed: recording.passed, alerts, tracks, good_from })
     }
 
-    /// What a policy tells of this recording when every text's scale is cut there.
-    pub fn outcome(&self, values: &dyn Fn(usize, f32) -> f64, cut: f64) -> Outcome {
+    /// What a policy tells of this recording when every text's scale is cut there; `values` lays a
+    /// text's score on the scale.
+    pub fn outcome(
+        &self,
+        statistic: Statistic,
+        values: &dyn Fn(usize, f32) -> f64,
+        cut: f64,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         for (index, alert) in self.alerts.iter().enumerate() {
             let mut found: BTreeMap<u64, f64> = BTreeMap::new();
             for track in &self.tracks {
                 let relation = alert.relation(track.person);
                 outcome.others += u64::from(relation == Relation::Other);
-                let Some(at) = track.reaches(alert, |score| values(index, score) >= cut) else {
+                let Some(at) = track.reaches(alert, statistic, |score| values(index, score) >= cut)
+                else {
                     continue;
                 };
                 match (relation, track.person) {
@@ -111,12 +140,11 @@ impl Scene {
     }
 
     /// The value of each track that matters to a text, largest over its looks: whether it matches.
-    fn values(&self, values: &dyn Fn(usize, f32) -> f64) -> Vec<f64> {
+    fn values(&self, statistic: Statistic, values: &dyn Fn(usize, f32) -> f64) -> Vec<f64> {
         let mut all = Vec::new();
         for (index, alert) in self.alerts.iter().enumerate() {
             for track in &self.tracks {
-                let scores =
-                    track.looks.iter().map(|(_, at)| dot(at.values(), alert.text.values()));
+                let scores = track.looks.iter().map(|seen| seen.score(alert, statistic));
                 all.push(values(index, scores.fold(-1.0, f32::max)));
             }
         }
@@ -144,10 +172,23 @@ impl Alert {
 
 impl Track {
     /// When the text is reached first.
-    fn reaches(&self, alert: &Alert, fits: impl Fn(f32) -> bool) -> Option<f64> {
-        let mut looks = self.looks.iter();
-        let look = looks.find(|(_, at)| fits(dot(at.values(), alert.text.values())));
-        look.map(|(at, _)| *at)
+    fn reaches(
+        &self,
+        alert: &Alert,
+        statistic: Statistic,
+        fits: impl Fn(f32) -> bool,
+    ) -> Option<f64> {
+        self.looks.iter().find(|seen| fits(seen.score(alert, statistic))).map(|seen| seen.at)
+    }
+}
+
+impl Seen {
+    fn score(&self, alert: &Alert, statistic: Statistic) -> f32 {
+        let (direction, certainty) = match statistic {
+            Statistic::Looks => (self.place.direction(), self.place.certainty()),
+            Statistic::View => (&self.view, 1.0),
+        };
+        certainty * dot(direction.values(), alert.text.values())
     }
 }
 
@@ -194,6 +235,7 @@ mod tests {
     use spotter_models::Generation;
 
     use super::*;
+    use crate::clock::Mono;
 
     const A: Generation = Generation([1; 16]);
 
@@ -208,7 +250,12 @@ mod tests {
     }
 
     fn track(person_id: Option<u64>, looks: &[(f64, f32)]) -> Track {
-        let look = |(at, cosine): &(f64, f32)| (*at, person(*cosine));
+        let look = |(at, cosine): &(f64, f32)| {
+            let view = person(*cosine);
+            let mut looks = Looks::new(A);
+            looks.add(&view, 1.0, Mono::default()).unwrap();
+            Seen { at: *at, view, place: looks.place().unwrap() }
+        };
         Track { person: person_id, looks: looks.iter().map(look).collect() }
     }
 
@@ -231,7 +278,7 @@ mod tests {
     }
 
     fn at(cut: f64) -> Outcome {
-        scene().outcome(&|_, score| f64::from(score), cut)
+        scene().outcome(Statistic::View, &|_, score| f64::from(score), cut)
     }
 
     #[test]
@@ -254,12 +301,11 @@ mod tests {
         high.alerts = vec![alert(&[3], &[])];
         high.good_from.insert(3, 0.0);
         let scenes = [scene(), high];
-        let fixed = cosine(&scenes);
-        let table = compare(&scenes, &[fixed], 0.0);
+        let table = compare(&scenes, &[cosine(&scenes, Statistic::View)], 0.0);
         let row = &table.rows[0];
         assert_eq!((row.meant, row.found, row.false_alarms), (2, 0, 0), "{row:?}");
         assert_eq!(row.cut_by, "best in hindsight");
-        let table = compare(&scenes, &[cosine(&scenes)], 1.5);
+        let table = compare(&scenes, &[cosine(&scenes, Statistic::Looks)], 1.5);
         assert_eq!((table.rows[0].found, table.rows[0].false_alarms), (1, 3));
         let [_, curve] = table.curves[0].1.last().copied().unwrap();
         assert!((0.0..=1.0).contains(&curve));

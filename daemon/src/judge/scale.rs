@@ -1,55 +1,66 @@
 //! The scales that policies lay scores on.
 
-use std::sync::Arc;
+use spotter_models::cohort::Cohort;
 
-use spotter_models::{calibration::Null, cohort::Cohort};
-
-use super::Scene;
+use super::{Scene, Statistic, table::best_cut};
 use crate::{
     error::Result,
-    score::{Passed, Reference},
+    score::{Passed, Reference, Sharer, thresholds},
 };
 
 /// A policy's scale: for each scene and each of its texts, the value of a score. Larger is rarer.
 pub struct Scale {
     /// What it is called in the table.
     pub name: String,
+    /// What is laid on it.
+    pub statistic: Statistic,
     /// By scene, then text.
     values: Vec<Vec<Text>>,
-    /// Where it cuts by its own promise, with this many false alarms a scene over all its texts;
-    /// `None` for a scale that promises nothing.
-    pub own_cut: Option<f64>,
+    /// Where it cuts of itself, with this many false alarms a scene over all its texts, and what it
+    /// knows that from; `None` for a scale whose best cut is looked for in hindsight.
+    pub own_cut: Option<(f64, &'static str)>,
 }
 
-/// One text's scores on a scale.
-enum Text {
-    Cosine,
-    Deviations {
-        mean: f64,
-        deviation: f64,
-    },
-    /// Rarity among tracks that do not match, over what the budget of its scene allows.
-    Rarity {
-        null: Arc<Null>,
-        allowed: f64,
-    },
+/// One text's scores on a scale: so many units above a zero.
+struct Text {
+    zero: f64,
+    unit: f64,
 }
 
 impl Scale {
     /// The value of a text's score.
     pub fn value(&self, scene: usize, text: usize, score: f32) -> f64 {
-        match &self.values[scene][text] {
-            Text::Cosine => f64::from(score),
-            Text::Deviations { mean, deviation } => (f64::from(score) - mean) / deviation,
-            Text::Rarity { null, allowed } => allowed / null.probability(score).max(1e-12),
-        }
+        let Text { zero, unit } = &self.values[scene][text];
+        (f64::from(score) - zero) / unit
     }
 }
 
-/// The cosine as it is: one threshold for all texts.
-pub fn cosine(scenes: &[Scene]) -> Scale {
-    let values = scenes.iter().map(|scene| scene.alerts.iter().map(|_| Text::Cosine).collect());
-    Scale { name: "fixed".into(), values: values.collect(), own_cut: None }
+/// The score as it is: one threshold for all texts.
+pub fn cosine(scenes: &[Scene], statistic: Statistic) -> Scale {
+    let texts = |scene: &Scene| -> Vec<Text> {
+        scene.alerts.iter().map(|_| Text { zero: 0.0, unit: 1.0 }).collect()
+    };
+    let values = scenes.iter().map(texts).collect();
+    let name = match statistic {
+        Statistic::Looks => "fixed",
+        Statistic::View => "fixed, single looks",
+    };
+    Scale { name: name.into(), statistic, values, own_cut: None }
+}
+
+/// One threshold for all texts of a scene: the best for the other scenes, in hindsight there.
+pub fn elsewhere(scenes: &[Scene], budget: f64) -> Scale {
+    let fixed = cosine(scenes, Statistic::Looks);
+    let values = scenes.iter().enumerate().map(|(index, scene)| {
+        let zero = best_cut(scenes, &fixed, budget, |other| other != index);
+        scene.alerts.iter().map(|_| Text { zero, unit: 1.0 }).collect()
+    });
+    Scale {
+        name: "fixed, learned".into(),
+        statistic: Statistic::Looks,
+        values: values.collect(),
+        own_cut: Some((0.0, "best of the others")),
+    }
 }
 
 /// Standard deviations above the mean over the cohort.
@@ -62,16 +73,18 @@ pub fn deviations(scenes: &[Scene], cohort: &Cohort) -> Result<Scale> {
         let mut texts = Vec::new();
         for alert in &scene.alerts {
             let spread = cohort.spread(&alert.text)?;
-            let deviation = f64::from(spread.deviation.max(1e-4));
-            texts.push(Text::Deviations { mean: f64::from(spread.mean), deviation });
+            let unit = f64::from(spread.deviation.max(1e-4));
+            texts.push(Text { zero: f64::from(spread.mean), unit });
         }
         values.push(texts);
     }
-    Ok(Scale { name: "zscore".into(), values, own_cut: None })
+    let statistic = Statistic::Looks;
+    Ok(Scale { name: "zscore".into(), statistic, values, own_cut: None })
 }
 
-/// Rarity among the tracks of the other scenes, which stand for the site's past, and of the cohort. Cuts
-/// where `budget` false alarms a scene are promised, shared evenly by its texts.
+/// How far a score lies above its text's threshold, for `budget` false alarms a scene that its texts
+/// share. Learned from the tracks of the other scenes, which stand for the site's past, and the cohort;
+/// nobody tells which of these tracks match.
 ///
 /// # Errors
 /// Where tracks and texts come from several bundles, or there are too few.
@@ -87,15 +100,20 @@ pub fn calibrated(scenes: &[Scene], cohort: &Cohort, budget: f64) -> Result<Scal
         let (generation, width) = (first.text.generation(), first.text.values().len());
         let reference = Reference::new(generation, width, Some(cohort), &past)?;
         // Nobody knows before how many will pass; about as many as elsewhere.
-        let tracks = past.len() as f64 / (scenes.len() - 1).max(1) as f64;
-        let allowed = budget / (scene.alerts.len() as f64 * tracks.max(1.0));
-        let mut texts = Vec::new();
+        let tracks = (past.len() as f64 / (scenes.len() - 1).max(1) as f64).max(1.0);
+        let mut nulls = Vec::new();
         for alert in &scene.alerts {
-            let scores = reference.score(&alert.text)?;
-            let null = Arc::new(reference.null(&scores, |_| true)?);
-            texts.push(Text::Rarity { null, allowed });
+            nulls.push(reference.null(&reference.score(&alert.text)?, |_| true)?);
         }
-        values.push(texts);
+        let even = budget / nulls.len() as f64;
+        let sharers: Vec<Sharer> = nulls.iter().map(|null| Sharer { null, tracks, even }).collect();
+        let above = |threshold: f32| Text { zero: f64::from(threshold), unit: 1.0 };
+        values.push(thresholds(&sharers).into_iter().map(above).collect());
     }
-    Ok(Scale { name: format!("budget={budget}"), values, own_cut: Some(1.0) })
+    Ok(Scale {
+        name: format!("budget={budget}"),
+        statistic: Statistic::Looks,
+        values,
+        own_cut: Some((0.0, "promise")),
+    })
 }

@@ -61,7 +61,8 @@ pub fn compare(scenes: &[Scene], scales: &[Scale], budget: f64) -> Table {
     let judged: Vec<(&Scale, f64, Vec<Outcome>)> = scales
         .iter()
         .map(|scale| {
-            let cut = scale.own_cut.unwrap_or_else(|| best_cut(scenes, scale, budget));
+            let own = scale.own_cut.map(|(cut, _)| cut);
+            let cut = own.unwrap_or_else(|| best_cut(scenes, scale, budget, |_| true));
             (scale, cut, outcomes(scenes, scale, cut))
         })
         .collect();
@@ -79,7 +80,7 @@ pub fn compare(scenes: &[Scene], scales: &[Scale], budget: f64) -> Table {
 
 fn outcomes(scenes: &[Scene], scale: &Scale, cut: f64) -> Vec<Outcome> {
     let of = |(index, scene): (usize, &Scene)| {
-        scene.outcome(&|text, score| scale.value(index, text, score), cut)
+        scene.outcome(scale.statistic, &|text, score| scale.value(index, text, score), cut)
     };
     scenes.iter().enumerate().map(of).collect()
 }
@@ -93,7 +94,7 @@ fn sum(outcomes: &[Outcome]) -> Outcome {
 /// Every cut that changes anything, rising.
 fn cuts(scenes: &[Scene], scale: &Scale) -> Vec<f64> {
     let of = |(index, scene): (usize, &Scene)| {
-        scene.values(&|text, score| scale.value(index, text, score))
+        scene.values(scale.statistic, &|text, score| scale.value(index, text, score))
     };
     let mut cuts: Vec<f64> = scenes.iter().enumerate().flat_map(of).collect();
     cuts.sort_by(f64::total_cmp);
@@ -101,11 +102,21 @@ fn cuts(scenes: &[Scene], scale: &Scale) -> Vec<f64> {
     cuts
 }
 
-/// The lowest cut that keeps the budget: it finds most.
-fn best_cut(scenes: &[Scene], scale: &Scale, budget: f64) -> f64 {
+/// The lowest cut that keeps the budget over the scenes that count: it finds most.
+pub(super) fn best_cut(
+    scenes: &[Scene],
+    scale: &Scale,
+    budget: f64,
+    counts: impl Fn(usize) -> bool,
+) -> f64 {
     let cuts = cuts(scenes, scale);
-    let allowed = (budget * scenes.len() as f64) as u64;
-    let keeps = |cut: f64| sum(&outcomes(scenes, scale, cut)).false_alarms <= allowed;
+    let allowed = (budget * (0..scenes.len()).filter(|index| counts(*index)).count() as f64) as u64;
+    let alarms = |cut: f64| {
+        let outcomes = outcomes(scenes, scale, cut);
+        let counting = outcomes.iter().enumerate().filter(|(index, _)| counts(*index));
+        counting.map(|(_, outcome)| outcome.false_alarms).sum::<u64>()
+    };
+    let keeps = |cut: f64| alarms(cut) <= allowed;
     let first = cuts.partition_point(|cut| !keeps(*cut));
     cuts.get(first).copied().unwrap_or(f64::INFINITY)
 }
@@ -139,7 +150,7 @@ fn row(scale: &Scale, cut: f64, each: &[Outcome], first: &[Outcome]) -> Row {
     }
     Row {
         policy: scale.name.clone(),
-        cut_by: if scale.own_cut.is_some() { "promise" } else { "best in hindsight" },
+        cut_by: scale.own_cut.map_or("best in hindsight", |(_, from)| from),
         cut,
         meant: all.meant,
         found: all.found,

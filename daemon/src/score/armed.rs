@@ -3,9 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use spotter_models::{Embedding, Generation};
+use spotter_models::{
+    Embedding, Generation,
+    embedding::dot,
+    kernel::{Packed, Query},
+};
 
-use super::Cutoff;
+use super::{Cutoff, Place};
 use crate::{
     alert::{AlertId, Spec, Wall, place::Places},
     error::{Error, Result},
@@ -65,9 +69,9 @@ impl ArmedAlert {
 #[derive(Debug, Default)]
 pub struct Armed {
     alerts: Vec<ArmedAlert>,
-    /// The texts' directions one after the other, for one pass over all of them.
-    rows: Vec<f32>,
-    width: usize,
+    /// The texts' directions in 8 bits and what each must reach, for one pass over all of them.
+    rows: Option<Packed>,
+    thresholds: Vec<f32>,
     generation: Option<Generation>,
 }
 
@@ -79,7 +83,7 @@ impl Armed {
     pub fn new(alerts: Vec<ArmedAlert>) -> Result<Self> {
         let generation = alerts.first().map(|alert| alert.text.generation());
         let width = alerts.first().map_or(0, |alert| alert.text.values().len());
-        let mut rows = Vec::with_capacity(alerts.len() * width);
+        let mut rows = Packed::new(width);
         for alert in &alerts {
             let same = |text: &Embedding| {
                 Some(text.generation()) == generation && text.values().len() == width
@@ -91,9 +95,10 @@ impl Armed {
                     "its text was embedded by another bundle than the others",
                 ));
             }
-            rows.extend_from_slice(alert.text.values());
+            rows.push(alert.text.values())?;
         }
-        Ok(Self { alerts, rows, width, generation })
+        let thresholds = alerts.iter().map(|alert| alert.cutoff.threshold).collect();
+        Ok(Self { alerts, rows: Some(rows), thresholds, generation })
     }
 
     /// The alerts.
@@ -106,25 +111,35 @@ impl Armed {
     ///
     /// # Errors
     /// Where the track was embedded by another bundle.
-    pub fn fitting(&self, track: &Embedding) -> Result<Vec<(&ArmedAlert, f32)>> {
-        if self.alerts.is_empty() {
+    pub fn fitting(&self, place: &Place) -> Result<Vec<(&ArmedAlert, f32)>> {
+        let track = place.direction();
+        let Some(rows) = self.rows.as_ref().filter(|rows| !rows.is_empty()) else {
             return Ok(Vec::new());
-        }
-        if Some(track.generation()) != self.generation || track.values().len() != self.width {
+        };
+        if Some(track.generation()) != self.generation || track.values().len() != rows.size() {
             return Err(Error::internal(
                 "matching",
                 "texts and tracks come from two bundles, whose scores are never compared",
             ));
         }
+        let query = Query::new(track.values());
+        let mut rough = Vec::new();
+        rows.scores(&query, &mut rough);
+        // In 8 bits nearly all fall through; who may reach the threshold is looked at exactly.
+        let bound = rows.bound(&query);
         let mut fitting = Vec::new();
-        for (alert, row) in self.alerts.iter().zip(self.rows.chunks_exact(self.width)) {
-            let score = spotter_models::embedding::dot(row, track.values());
-            if score < alert.cutoff.threshold {
+        for ((alert, threshold), rough) in self.alerts.iter().zip(&self.thresholds).zip(rough) {
+            if place.certainty() * (rough + bound) < *threshold {
+                continue;
+            }
+            let cosine = dot(alert.text.values(), track.values());
+            let score = place.certainty() * cosine;
+            if score < *threshold {
                 continue;
             }
             let mut excluded = false;
             for other in &alert.without {
-                excluded |= other.cosine(track)? > score;
+                excluded |= other.cosine(track)? > cosine;
             }
             if !excluded {
                 fitting.push((alert, score));
@@ -137,11 +152,19 @@ impl Armed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{clock::Mono, score::Looks};
 
     const A: Generation = Generation([1; 16]);
 
     fn embedding(x: f32, y: f32) -> Embedding {
         Embedding::new(vec![x, y], A).unwrap()
+    }
+
+    /// Where a track lies that was seen once and well.
+    fn place(track: &Embedding) -> Place {
+        let mut looks = Looks::new(track.generation());
+        looks.add(track, 1.0, Mono::default()).unwrap();
+        looks.place().unwrap()
     }
 
     fn alert(id: &str, text: Embedding, without: Vec<Embedding>, threshold: f32) -> ArmedAlert {
@@ -179,10 +202,48 @@ mod tests {
         ])
         .unwrap();
         let ids = |track: &Embedding| -> Vec<String> {
-            armed.fitting(track).unwrap().iter().map(|(a, _)| a.id.to_string()).collect()
+            armed.fitting(&place(track)).unwrap().iter().map(|(a, _)| a.id.to_string()).collect()
         };
         assert_eq!(ids(&coat), ["coat", "coat-no-hat"]);
         assert_eq!(ids(&hat), ["coat"]);
+    }
+
+    #[test]
+    fn what_is_looked_at_in_8_bits_first_fits_as_if_it_were_not() {
+        let mut seed = 7u32;
+        let mut random = |length: usize| -> Embedding {
+            let mut value = || {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 8) as f32 / (1 << 24) as f32 - 0.5
+            };
+            Embedding::new((0..length).map(|_| value()).collect(), A).unwrap()
+        };
+        let track = random(96);
+        let seen = place(&track);
+        // Thresholds that lie on the very score, just above it, and anywhere.
+        let alerts: Vec<ArmedAlert> = (0..600)
+            .map(|number| {
+                let text = random(96);
+                let exact = seen.certainty() * dot(text.values(), track.values());
+                let threshold = match number % 3 {
+                    0 => exact,
+                    1 => exact + 1e-6,
+                    _ => 0.1,
+                };
+                alert(&format!("a-{number}"), text, vec![], threshold)
+            })
+            .collect();
+        let armed = Armed::new(alerts).unwrap();
+        let fitting: Vec<&str> =
+            armed.fitting(&seen).unwrap().iter().map(|(alert, _)| alert.id.as_str()).collect();
+        let expected: Vec<&str> = armed
+            .alerts()
+            .iter()
+            .filter(|alert| seen.score(&alert.text).unwrap() >= alert.cutoff.threshold)
+            .map(|alert| alert.id.as_str())
+            .collect();
+        assert_eq!(fitting, expected);
+        assert!((200..500).contains(&fitting.len()), "{}", fitting.len());
     }
 
     #[test]
@@ -194,7 +255,7 @@ mod tests {
         ];
         assert!(Armed::new(mixed).is_err());
         let armed = Armed::new(vec![alert("a", embedding(1.0, 0.0), vec![], 0.5)]).unwrap();
-        assert!(armed.fitting(&other).is_err());
-        assert!(Armed::default().fitting(&other).unwrap().is_empty());
+        assert!(armed.fitting(&place(&other)).is_err());
+        assert!(Armed::default().fitting(&place(&other)).unwrap().is_empty());
     }
 }

@@ -2,11 +2,15 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use spotter_models::{Embedding, Generation, bundle::Bundle, calibration::Null, cohort::Cohort};
 
-use super::{History, Reference};
+use super::{
+    History,
+    budget::{Budget, Counted},
+    reference::COHORT_CERTAINTY,
+};
 use crate::{
     error::{Error, Result},
     frame::CameraId,
@@ -24,18 +28,6 @@ const MAX_BUDGET: f64 = 1e6;
 /// Least spread that counts: a text that scores the same on everybody stands out on nobody by noise.
 const MIN_DEVIATION: f32 = 1e-4;
 
-/// By how many tracks, as a share of those that are judged by, calibration may lag behind the site.
-const LAG: f64 = 0.1;
-
-/// Fewest further tracks for which everything is calibrated anew.
-const MIN_LAG: u64 = 32;
-
-/// Fewest tracks a day that a budget is spread over: on a night without anybody, not everybody fits.
-const MIN_PER_DAY: f64 = 24.0;
-
-/// How far beyond its tracks a null distribution is trusted: to a tenth of the rarest that it saw.
-const BEYOND: f64 = 10.0;
-
 /// What is asked for a text.
 pub struct Asked<'a> {
     /// Its direction.
@@ -49,7 +41,7 @@ pub struct Asked<'a> {
 /// What a score must reach, and what follows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cutoff {
-    /// The cosine from which a track fits, -1 to 1.
+    /// The score from which a track fits, -1 to 1; see [`super::Place::score`].
     pub threshold: f32,
     /// The distribution of the text's scores on tracks that do not match, where it was counted.
     pub null: Option<Arc<Null>>,
@@ -57,15 +49,23 @@ pub struct Cutoff {
     pub promise: Option<Promise>,
 }
 
+impl Cutoff {
+    /// Nobody fits.
+    pub fn never() -> Self {
+        Self { threshold: 1.0, null: None, promise: None }
+    }
+}
+
 /// What to expect of a text.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Promise {
-    /// This device's share of the budget, in false alarms a day.
+    /// The text's part of the budget on this device, in false alarms a day.
     pub budget_share: f64,
     /// False alarms a day to expect of this device. More than the share where so few cannot be shown
     /// from so few tracks.
     pub expected_per_day: f64,
-    /// Tracks of the last 24 hours that would have fitted, as far as they are remembered.
+    /// Tracks of the last 24 hours that would have fitted, as far as they are remembered; of more than
+    /// [`Promise::MOST_MATCHED`] these.
     pub matched_24h: u64,
     /// Tracks of the site that this rests on.
     pub tracks: usize,
@@ -74,13 +74,51 @@ pub struct Promise {
     pub common: f64,
 }
 
-/// Decides what score a text must reach.
+impl Promise {
+    /// Most tracks of a day that are counted.
+    pub const MOST_MATCHED: usize = 256;
+}
+
+/// What a text scores here, as far as its policy wants to know.
+#[derive(Clone, Debug)]
+pub enum Study {
+    /// The threshold already: it depends on nothing else.
+    Threshold(f32),
+    /// The distribution of its scores.
+    Counted(Box<Counted>),
+}
+
+impl Study {
+    /// The distribution of the text's scores on tracks that do not match, where it was counted.
+    pub fn null(&self) -> Option<&Arc<Null>> {
+        match self {
+            Study::Threshold(_) => None,
+            Study::Counted(counted) => Some(&counted.null),
+        }
+    }
+}
+
+/// Decides what score a text must reach. In two steps, since texts may share a budget: each is studied
+/// alone, which takes milliseconds, then all are cut together, which takes next to nothing.
 pub trait Policy: Send {
-    /// What this text must reach.
+    /// What this text scores.
     ///
     /// # Errors
     /// Where the text was embedded by another bundle than the policy judges by.
-    fn cutoff(&self, asked: &Asked<'_>, now: Timestamp) -> Result<Cutoff>;
+    fn study(&self, asked: &Asked<'_>, now: Timestamp) -> Result<Study>;
+
+    /// What each of the texts must reach, in their order.
+    fn cut(&self, studies: &[&Study], _now: Timestamp) -> Vec<Cutoff> {
+        let alone = |study: &&Study| match study {
+            Study::Threshold(threshold) => {
+                Cutoff { threshold: *threshold, null: None, promise: None }
+            }
+            Study::Counted(counted) => {
+                Cutoff { threshold: 1.0, null: Some(counted.null.clone()), promise: None }
+            }
+        };
+        studies.iter().map(alone).collect()
+    }
 
     /// Looks at what happened on the site meanwhile. Whether all texts are to be asked for anew.
     ///
@@ -96,7 +134,7 @@ pub trait Policy: Send {
 #[serde(try_from = "String", into = "String")]
 pub enum Choice {
     /// So many false alarms a day for each text that names no number itself, counted on the site's
-    /// own tracks.
+    /// own tracks. These texts share what they have: what one cannot use helps another.
     Budget(f64),
     /// The same cosine for every text: for experiments and comparisons, not for a site.
     Fixed(f32),
@@ -119,12 +157,9 @@ impl Choice {
                 Box::new(ZScore { cohort: self.cohort(bundle)?, generation, deviations })
             }
             Choice::Budget(per_day) => {
-                let (cohort, width) = (self.cohort(bundle)?, bundle.manifest().config.embed);
-                let reference = Reference::new(generation, width, Some(&cohort), &[])?;
-                let fitted = Fitted { reference, count: 0, per_day: 0.0 };
-                let mut policy = Budget { cohort, generation, width, per_day, history, fitted };
-                policy.fit(Timestamp::UNIX_EPOCH)?;
-                Box::new(policy)
+                let cohort = self.cohort(bundle)?;
+                let width = bundle.manifest().config.embed;
+                Box::new(Budget::new(cohort, (generation, width), per_day, history)?)
             }
         })
     }
@@ -211,8 +246,8 @@ struct Fixed {
 }
 
 impl Policy for Fixed {
-    fn cutoff(&self, _: &Asked<'_>, _: Timestamp) -> Result<Cutoff> {
-        Ok(Cutoff { threshold: self.cosine, null: None, promise: None })
+    fn study(&self, _: &Asked<'_>, _: Timestamp) -> Result<Study> {
+        Ok(Study::Threshold(self.cosine))
     }
 }
 
@@ -225,7 +260,7 @@ struct ZScore {
 }
 
 impl Policy for ZScore {
-    fn cutoff(&self, asked: &Asked<'_>, _: Timestamp) -> Result<Cutoff> {
+    fn study(&self, asked: &Asked<'_>, _: Timestamp) -> Result<Study> {
         if asked.text.generation() != self.generation {
             return Err(Error::internal(
                 "policy zscore",
@@ -233,88 +268,15 @@ impl Policy for ZScore {
             ));
         }
         let spread = self.cohort.spread(asked.text)?;
-        let threshold = spread.mean + self.deviations * spread.deviation.max(MIN_DEVIATION);
-        Ok(Cutoff { threshold: threshold.clamp(-1.0, 1.0), null: None, promise: None })
-    }
-}
-
-/// Counts on the site's own tracks what each text scores by chance, and takes the score that chance
-/// reaches as often as can be borne.
-struct Budget {
-    cohort: Cohort,
-    generation: Generation,
-    width: usize,
-    per_day: f64,
-    history: Arc<History>,
-    fitted: Fitted,
-}
-
-/// What calibration rests on now.
-struct Fitted {
-    reference: Reference,
-    /// Tracks that had passed by then.
-    count: u64,
-    /// Tracks a day by then.
-    per_day: f64,
-}
-
-impl Budget {
-    fn fit(&mut self, now: Timestamp) -> Result<()> {
-        let count = self.history.count();
-        let site = self.history.tracks(self.generation);
-        let reference = Reference::new(self.generation, self.width, Some(&self.cohort), &site)?;
-        let per_day = self.history.per_day(now, |_| true);
-        self.fitted = Fitted { reference, count, per_day };
-        Ok(())
-    }
-}
-
-impl Policy for Budget {
-    fn cutoff(&self, asked: &Asked<'_>, now: Timestamp) -> Result<Cutoff> {
-        let Fitted { reference, .. } = &self.fitted;
-        let scores = reference.score(asked.text)?;
-        let null = reference.null(&scores, asked.counts)?;
-        // The budget is the site's; this device takes the part that its tracks are of all tracks.
-        let share = self.history.share(now);
-        let budget_share = asked.budget_per_day.unwrap_or(self.per_day) * share;
-        let tracks_per_day = self.history.per_day(now, asked.counts).max(MIN_PER_DAY);
-        let threshold = null.threshold((budget_share / tracks_per_day).min(1.0));
-        let shown = 1.0 / (BEYOND * null.tracks());
-        let expected_per_day = null.probability(threshold).max(shown) * tracks_per_day;
-        let since = now.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
-        let matched_24h = reference.reached(&scores, threshold, since.as_second(), asked.counts);
-        let tracks = reference.of_site();
-        let common = reference.common(&scores).unwrap_or(0.0);
-        Ok(Cutoff {
-            threshold,
-            null: Some(Arc::new(null)),
-            promise: Some(Promise { budget_share, expected_per_day, matched_24h, tracks, common }),
-        })
-    }
-
-    fn follow(&mut self, now: Timestamp) -> Result<bool> {
-        let Fitted { reference, count, per_day } = &self.fitted;
-        let new = self.history.count() - count;
-        let lags = new >= MIN_LAG && new as f64 >= LAG * reference.of_site() as f64;
-        let now_per_day = self.history.per_day(now, |_| true);
-        let busier = now_per_day > per_day * 1.25 || now_per_day < per_day * 0.8;
-        if lags || busier {
-            self.fit(now)?;
-        }
-        Ok(lags || busier)
+        let cosine = spread.mean + self.deviations * spread.deviation.max(MIN_DEVIATION);
+        let threshold = COHORT_CERTAINTY * cosine;
+        Ok(Study::Threshold(threshold.clamp(-1.0, 1.0)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        clock::Mono,
-        score::{Look, Passed},
-        track::TrackId,
-    };
-
-    const A: Generation = Generation([1; 16]);
 
     fn asked(text: &Embedding) -> Asked<'_> {
         Asked { text, budget_per_day: None, counts: &|_| true }
@@ -359,147 +321,16 @@ mod tests {
         let policy = ZScore { cohort, generation, deviations: 2.0 };
         let threshold = |values: [f32; 3]| {
             let text = Embedding::new(values.to_vec(), generation).unwrap();
-            policy.cutoff(&asked(&text), Timestamp::UNIX_EPOCH).unwrap().threshold
+            match policy.study(&asked(&text), Timestamp::UNIX_EPOCH).unwrap() {
+                Study::Threshold(threshold) => threshold,
+                Study::Counted(_) => unreachable!(),
+            }
         };
         // Everybody scores 0.8 on the first, which says nothing; 0.2 is much on the second.
-        assert!((threshold([1.0, 0.0, 0.0]) - 0.8).abs() < 1e-3);
+        assert!((threshold([1.0, 0.0, 0.0]) - 0.8 * COHORT_CERTAINTY).abs() < 1e-3);
         let second = threshold([0.0, 1.0, 0.0]);
-        assert!((0.1..0.13).contains(&second), "{second}");
+        assert!((0.1..0.13).contains(&(second / COHORT_CERTAINTY)), "{second}");
         let other = Embedding::new(vec![1.0, 0.0, 0.0], Generation([2; 16])).unwrap();
-        assert!(policy.cutoff(&asked(&other), Timestamp::UNIX_EPOCH).is_err());
-    }
-
-    /// A person whose cosine with the text [1, 0, 0] is `cosine`.
-    fn person(cosine: f32) -> Vec<f32> {
-        vec![cosine, (1.0 - cosine * cosine).sqrt(), 0.0]
-    }
-
-    /// Cosines spread evenly from -0.2 to 0.2, in an order that is not theirs.
-    fn cosine(number: usize) -> f32 {
-        (number * 37 % 1000) as f32 / 2500.0 - 0.2
-    }
-
-    fn passes(history: &History, camera: &str, cosines: &[f32], at: Timestamp) {
-        let look = |cosine: &f32| Look {
-            embedding: Embedding::new(person(*cosine), A).unwrap(),
-            quality: 1.0,
-            at: Mono::default(),
-        };
-        history.add(Passed {
-            camera: CameraId::new(camera).unwrap(),
-            track: TrackId(1),
-            at,
-            looks: cosines.iter().map(look).collect(),
-        });
-    }
-
-    fn budget(history: &Arc<History>) -> Budget {
-        let cohort = Cohort::new((0..1000).map(|n| person(cosine(n) - 0.5)).collect()).unwrap();
-        let reference = Reference::new(A, 3, Some(&cohort), &[]).unwrap();
-        let fitted = Fitted { reference, count: 0, per_day: 0.0 };
-        let history = history.clone();
-        Budget { cohort, generation: A, width: 3, per_day: 2.0, history, fitted }
-    }
-
-    #[test]
-    fn the_site_replaces_the_cohort_and_a_smaller_budget_raises_the_bar() {
-        let history = Arc::new(History::default());
-        let mut policy = budget(&history);
-        let (text, noon) = (Embedding::new(person(1.0), A).unwrap(), Timestamp::UNIX_EPOCH);
-        let at = |policy: &Budget, per_day| {
-            let asked = Asked { budget_per_day: Some(per_day), ..asked(&text) };
-            policy.cutoff(&asked, noon).unwrap()
-        };
-        history.watching(&CameraId::new("gate").unwrap(), noon);
-        let before = at(&policy, 100.0);
-        assert!((-0.4..-0.3).contains(&before.threshold), "a fifth of the cohort: {before:?}");
-        for number in 0..2000 {
-            passes(&history, "gate", &[cosine(number)], noon);
-        }
-        assert!(policy.follow(noon).unwrap());
-        assert!(!policy.follow(noon).unwrap(), "once");
-        let per_day = history.per_day(noon, |_| true);
-        let [tenth, hundredth] = [0.1, 0.01].map(|share| at(&policy, share * per_day));
-        assert!((tenth.threshold - 0.16).abs() < 0.005, "{tenth:?}");
-        assert!((hundredth.threshold - 0.196).abs() < 0.02, "{hundredth:?}");
-        let Promise { budget_share, expected_per_day, tracks, .. } = tenth.promise.unwrap();
-        assert_eq!((budget_share, tracks), (0.1 * per_day, 2000));
-        assert!((expected_per_day / budget_share - 1.0).abs() < 0.05);
-        // What two thousand tracks cannot show is not promised.
-        let promise = at(&policy, 1e-7 * per_day).promise.unwrap();
-        assert!(promise.expected_per_day > 100.0 * promise.budget_share);
-    }
-
-    #[test]
-    fn the_largest_score_over_a_tracks_looks_is_what_counts() {
-        let history = Arc::new(History::default());
-        let mut policy = budget(&history);
-        let (text, noon) = (Embedding::new(person(1.0), A).unwrap(), Timestamp::UNIX_EPOCH);
-        for number in 0..2000 {
-            passes(&history, "gate", &[cosine(number) + 0.3, cosine(number) - 0.3], noon);
-        }
-        policy.follow(noon).unwrap();
-        let per_day = history.per_day(noon, |_| true);
-        let asked = Asked { budget_per_day: Some(0.1 * per_day), ..asked(&text) };
-        let Cutoff { threshold, promise, .. } = policy.cutoff(&asked, noon).unwrap();
-        assert!((threshold - 0.46).abs() < 0.01, "of the first looks: {threshold}");
-        assert!((195..206).contains(&promise.unwrap().matched_24h), "{promise:?}");
-    }
-
-    #[test]
-    fn an_alert_for_some_cameras_is_judged_by_them_alone() {
-        let history = Arc::new(History::default());
-        let mut policy = budget(&history);
-        let (text, noon) = (Embedding::new(person(1.0), A).unwrap(), Timestamp::UNIX_EPOCH);
-        for number in 0..2000 {
-            passes(&history, "gate", &[cosine(number)], noon);
-            passes(&history, "dock", &[cosine(number) + 0.5], noon);
-        }
-        policy.follow(noon).unwrap();
-        let of = |name: &'static str| {
-            let counts = move |camera: &CameraId| camera.as_str() == name;
-            let per_day = history.per_day(noon, counts);
-            let asked = Asked { text: &text, budget_per_day: Some(0.1 * per_day), counts: &counts };
-            policy.cutoff(&asked, noon).unwrap().threshold
-        };
-        assert!((of("gate") - 0.16).abs() < 0.01 && (of("dock") - 0.66).abs() < 0.01);
-    }
-
-    #[test]
-    fn what_everybody_here_wears_is_named_so_and_one_person_alone_stops_nothing() {
-        let history = Arc::new(History::default());
-        let mut policy = budget(&history);
-        let (text, noon) = (Embedding::new(person(1.0), A).unwrap(), Timestamp::UNIX_EPOCH);
-        // The cohort scores -0.7 to -0.3; here everybody does far more.
-        (0..600).for_each(|number| passes(&history, "gate", &[cosine(number) + 0.6], noon));
-        policy.follow(noon).unwrap();
-        let promise = policy.cutoff(&asked(&text), noon).unwrap().promise.unwrap();
-        assert_eq!(promise.common, 1.0);
-        let history = Arc::new(History::default());
-        let mut policy = budget(&history);
-        (0..5000).for_each(|_| passes(&history, "gate", &[-0.6], noon));
-        policy.follow(noon).unwrap();
-        let cutoff = policy.cutoff(&asked(&text), noon).unwrap();
-        assert_eq!((cutoff.threshold, cutoff.promise.unwrap().common), (1.0, 0.0));
-    }
-
-    #[test]
-    fn a_track_whose_looks_cancel_out_stops_nothing() {
-        let history = Arc::new(History::default());
-        let mut policy = budget(&history);
-        let noon = Timestamp::UNIX_EPOCH;
-        let look = |x: f32| Look {
-            embedding: Embedding::new(vec![x, 0.0, 0.0], A).unwrap(),
-            quality: 1.0,
-            at: Mono::default(),
-        };
-        let camera = CameraId::new("gate").unwrap();
-        let looks = vec![look(1.0), look(-1.0)];
-        history.add(Passed { camera, track: TrackId(1), at: noon, looks });
-        (0..100).for_each(|number| passes(&history, "gate", &[cosine(number)], noon));
-        assert!(policy.follow(noon).unwrap());
-        let text = Embedding::new(person(1.0), A).unwrap();
-        let promise = policy.cutoff(&asked(&text), noon).unwrap().promise.unwrap();
-        assert_eq!(promise.tracks, 100);
+        assert!(policy.study(&asked(&other), Timestamp::UNIX_EPOCH).is_err());
     }
 }

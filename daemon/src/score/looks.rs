@@ -7,6 +7,11 @@ use crate::{
     error::{Error, Result},
 };
 
+/// What a track is taken to have shown before it was looked at: a look of this quality that fits no
+/// text. So one poor look cannot reach what several good ones can. Chosen by experiment, see
+/// `docs/design/decision.md`.
+const DOUBT: f32 = 0.2;
+
 /// Most looks at a track that are remembered one by one; crops are chosen more sparingly than that.
 const MAX_LOOKS: usize = 16;
 
@@ -21,12 +26,41 @@ pub struct Look {
     pub at: Mono,
 }
 
-/// The quality-weighted sum of a track's embeddings. Its direction is the track's place in the
-/// common space: one blurred or half-hidden look does not decide.
+/// Where a track lies in the common space, and how far its looks bear that out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    direction: Embedding,
+    certainty: f32,
+}
+
+impl Place {
+    /// The quality-weighted mean of the looks, as a direction.
+    pub fn direction(&self) -> &Embedding {
+        &self.direction
+    }
+
+    /// More than 0, less than 1: the length of the quality-weighted mean of the looks, drawn towards 0
+    /// while little was seen. Looks that disagree make a short mean.
+    pub fn certainty(&self) -> f32 {
+        self.certainty
+    }
+
+    /// What decides on a text: the cosine by as much as it is borne out, -1 to 1.
+    ///
+    /// # Errors
+    /// Where the text comes from another bundle.
+    pub fn score(&self, text: &Embedding) -> Result<f32> {
+        Ok(self.certainty * self.direction.cosine(text)?)
+    }
+}
+
+/// The quality-weighted sum of a track's embeddings: one blurred or half-hidden look does not decide.
 #[derive(Clone, Debug)]
 pub struct Looks {
     generation: Generation,
     sum: Vec<f32>,
+    /// The weights' sum.
+    weight: f32,
     count: u32,
     /// The first [`MAX_LOOKS`] of them.
     each: Vec<Look>,
@@ -35,7 +69,7 @@ pub struct Looks {
 impl Looks {
     /// Nothing seen yet.
     pub fn new(generation: Generation) -> Self {
-        Self { generation, sum: Vec::new(), count: 0, each: Vec::new() }
+        Self { generation, sum: Vec::new(), weight: 0.0, count: 0, each: Vec::new() }
     }
 
     /// Adds a look at some time; `quality` is its weight, 0 to 1.
@@ -55,6 +89,7 @@ impl Looks {
         for (sum, value) in self.sum.iter_mut().zip(look.values()) {
             *sum += weight * value;
         }
+        self.weight += weight;
         self.count += 1;
         if self.each.len() < MAX_LOOKS {
             self.each.push(Look { embedding: look.clone(), quality, at });
@@ -72,12 +107,12 @@ impl Looks {
     ///
     /// # Errors
     /// Where looks cancel out or come from several bundles.
-    pub fn after_each(looks: &[Look]) -> Result<Vec<Embedding>> {
+    pub fn after_each(looks: &[Look]) -> Result<Vec<Place>> {
         let Some(first) = looks.first() else { return Ok(Vec::new()) };
         let mut pooled = Looks::new(first.embedding.generation());
         let after = |look: &Look| {
             pooled.add(&look.embedding, look.quality, look.at)?;
-            pooled.pooled()
+            pooled.place()
         };
         looks.iter().map(after).collect()
     }
@@ -87,12 +122,14 @@ impl Looks {
         self.count
     }
 
-    /// The track's direction.
+    /// Where the track lies by now.
     ///
     /// # Errors
     /// Where there is no look yet, or the looks cancel out.
-    pub fn pooled(&self) -> Result<Embedding> {
-        Ok(Embedding::new(self.sum.clone(), self.generation)?)
+    pub fn place(&self) -> Result<Place> {
+        let direction = Embedding::new(self.sum.clone(), self.generation)?;
+        let length = self.sum.iter().map(|value| value * value).sum::<f32>().sqrt();
+        Ok(Place { direction, certainty: length / (self.weight + DOUBT) })
     }
 }
 
@@ -108,8 +145,9 @@ mod tests {
         let mut looks = Looks::new(A);
         looks.add(&Embedding::new(vec![1.0, 0.0], A).unwrap(), 1.0, NOW).unwrap();
         looks.add(&Embedding::new(vec![0.0, 1.0], A).unwrap(), 0.5, NOW).unwrap();
-        let pooled = looks.pooled().unwrap();
-        assert!((pooled.values()[0] / pooled.values()[1] - 2.0).abs() < 1e-6);
+        let place = looks.place().unwrap();
+        let pooled = place.direction().values();
+        assert!((pooled[0] / pooled[1] - 2.0).abs() < 1e-6);
         assert_eq!(looks.count(), 2);
     }
 
@@ -118,7 +156,7 @@ mod tests {
         let mut looks = Looks::new(A);
         let add = |looks: &mut Looks, x: f32, y: f32, quality| {
             looks.add(&Embedding::new(vec![x, y], A).unwrap(), quality, NOW).unwrap();
-            looks.pooled().unwrap()
+            looks.place().unwrap()
         };
         let then = [add(&mut looks, 1.0, 0.0, 0.4), add(&mut looks, 0.0, 1.0, 0.9)];
         assert_eq!(Looks::after_each(looks.each()).unwrap(), then);
@@ -128,9 +166,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_seen_well_and_often_and_agrees_is_borne_out() {
+        let certainty = |looks: &[(f32, f32, f32)]| {
+            let mut all = Looks::new(A);
+            for (x, y, quality) in looks {
+                all.add(&Embedding::new(vec![*x, *y], A).unwrap(), *quality, NOW).unwrap();
+            }
+            all.place().unwrap().certainty()
+        };
+        let poor = certainty(&[(1.0, 0.0, 0.1)]);
+        let good = certainty(&[(1.0, 0.0, 0.9)]);
+        let often = certainty(&[(1.0, 0.0, 0.9); 5]);
+        let apart = certainty(&[(1.0, 0.0, 0.9), (0.6, 0.8, 0.9)]);
+        let together = certainty(&[(1.0, 0.0, 0.9), (0.96, 0.28, 0.9)]);
+        assert!(poor < good && good < often && often < 1.0, "{poor} {good} {often}");
+        assert!(apart < together, "{apart} {together}");
+        let mut looks = Looks::new(A);
+        looks.add(&Embedding::new(vec![1.0, 0.0], A).unwrap(), 0.8, NOW).unwrap();
+        let text = Embedding::new(vec![0.6, 0.8], A).unwrap();
+        assert!((looks.place().unwrap().score(&text).unwrap() - 0.8 * 0.6).abs() < 1e-6);
+    }
+
+    #[test]
     fn other_generations_and_nothing_at_all_are_errors() {
         let mut looks = Looks::new(A);
-        assert!(looks.pooled().is_err());
+        assert!(looks.place().is_err());
         let other = Embedding::new(vec![1.0, 0.0], Generation([2; 16])).unwrap();
         assert!(looks.add(&other, 1.0, NOW).is_err());
     }

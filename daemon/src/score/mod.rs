@@ -1,10 +1,12 @@
 //! MATCH: compares what is known of a track with every text.
 
 mod armed;
+mod budget;
 mod decide;
 mod history;
 mod looks;
 mod reference;
+mod share;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,10 +14,11 @@ use arc_swap::ArcSwap;
 use spotter_models::{Embedding, Generation};
 
 pub use armed::{Armed, ArmedAlert};
-pub use decide::{Asked, Choice, Cutoff, Policy, Promise};
+pub use decide::{Asked, Choice, Cutoff, Policy, Promise, Study};
 pub use history::{History, Passed};
-pub use looks::{Look, Looks};
+pub use looks::{Look, Looks, Place};
 pub use reference::Reference;
+pub use share::{Sharer, thresholds};
 
 use crate::{
     alert::{Wall, place::Places},
@@ -143,9 +146,9 @@ fn scored(
     track: &Track,
     now: Wall,
 ) -> Result<Vec<Scored>> {
-    let pooled = track.looks.pooled()?;
-    let generation: Generation = pooled.generation();
-    let fitting = armed.fitting(&pooled)?.into_iter();
+    let place = track.looks.place()?;
+    let generation: Generation = place.direction().generation();
+    let fitting = armed.fitting(&place)?.into_iter();
     let here = fitting.filter(|(alert, _)| alert.applies(places, camera, track.bbox, now));
     let scored = here.map(|(alert, score)| {
         Ok(Scored {
@@ -159,7 +162,7 @@ fn scored(
             false_alarm_probability: alert.cutoff.null.as_ref().map(|null| null.probability(score)),
             bbox: track.bbox,
             crops: track.looks.count(),
-            phrases: alert.explain(&pooled)?,
+            phrases: alert.explain(place.direction())?,
             bundle: generation,
             first: track.first,
             at: track.last,

@@ -39,10 +39,10 @@ impl Refuse {
     pub const ALL: [Self; 3] = [Self::Names, Self::Faces, Self::ProtectedTraits];
 }
 
-/// What becomes of a text of which the model can use nothing.
+/// What becomes of an alert that will not do what its author expects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Unusable {
+pub enum Doubtful {
     /// It is armed with a warning.
     #[default]
     Warn,
@@ -143,7 +143,7 @@ pub struct Lint<'a> {
     /// What is never searched for.
     pub refuse: &'a BTreeSet<Refuse>,
     /// What becomes of a text of which the model can use nothing.
-    pub unusable: Unusable,
+    pub unusable: Doubtful,
     /// The words of the model's training captions, where the bundle has them.
     pub vocabulary: Option<&'a Vocabulary>,
 }
@@ -274,8 +274,8 @@ impl Lint<'_> {
         let has_words = !words.is_empty();
         if has_words && !meaning::content(words).any(|(index, _)| is_left(index)) {
             let severity = match self.unusable {
-                Unusable::Warn => Warning,
-                Unusable::Refuse => Severity::Refused,
+                Doubtful::Warn => Warning,
+                Doubtful::Refuse => Severity::Refused,
             };
             let message = "the model can use no word of this and finds people by chance; describe \
                            clothes, colours and what is carried, in English";

@@ -205,7 +205,7 @@ fn lint(text: &str) -> Vec<Finding> {
 
 fn lint_with(text: &str, vocabulary: Option<&Vocabulary>) -> Vec<Finding> {
     let refuse = Refuse::ALL.into();
-    Lint { refuse: &refuse, unusable: Unusable::Warn, vocabulary }.text(text)
+    Lint { refuse: &refuse, unusable: Doubtful::Warn, vocabulary }.text(text)
 }
 
 fn codes(text: &str) -> Vec<Kind> {
@@ -225,7 +225,7 @@ fn alert(text: &str, without: &[&str]) -> Vec<Finding> {
     let refuse = Refuse::ALL.into();
     let mut spec = Spec::of_text(text);
     spec.without = without.iter().map(|item| (*item).to_owned()).collect();
-    Lint { refuse: &refuse, unusable: Unusable::Warn, vocabulary: None }.alert(&spec)
+    Lint { refuse: &refuse, unusable: Doubtful::Warn, vocabulary: None }.alert(&spec)
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn each_kind_is_refused_with_its_own_code_and_can_be_switched_off() {
         for text in texts {
             let (on, off) = (BTreeSet::from([refuse]), BTreeSet::new());
             let lint =
-                |refuse| Lint { refuse, unusable: Unusable::Warn, vocabulary: None }.text(text);
+                |refuse| Lint { refuse, unusable: Doubtful::Warn, vocabulary: None }.text(text);
             let found = lint(&on);
             assert_eq!(found.first().map(|finding| finding.code), Some(kind), "{text}");
             let refusal = found.first().and_then(Finding::refusal).unwrap();
@@ -413,7 +413,7 @@ fn a_vocabulary_tells_which_words_the_model_has_met() {
     assert!(is_refused("red coat, Kowalski"));
     let refuse = BTreeSet::new();
     let strict =
-        Lint { refuse: &refuse, unusable: Unusable::Refuse, vocabulary: Some(&vocabulary) };
+        Lint { refuse: &refuse, unusable: Doubtful::Refuse, vocabulary: Some(&vocabulary) };
     assert_eq!(strict.text("fuchsia poncho")[0].refusal().unwrap().code, Code::Unusable);
     assert_eq!(strict.text("fuchsia coat")[0].refusal(), None);
 }
