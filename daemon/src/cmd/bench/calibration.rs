@@ -1,57 +1,56 @@
 //! `spotterd bench calibration`: what calibration promises against what is observed on fresh persons.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use spotter_models::{
-    Embedding,
+    Embedding, Generation,
     calibration::{Null, Scored},
-    embedding::dot,
+    cohort::Cohort,
 };
 
+use super::tracks::{self, Alert, Named, Tracks};
 use crate::{
     alert::{reader::TowerReader, ready::TextReader},
     cmd::model::ModelArgs,
-    embed::Embedder,
     error::Error,
-    picture,
+    score::{Passed, Reference},
 };
 
 /// The rates that are promised.
-const RATES: [f64; 4] = [1e-1, 1e-2, 1e-3, 1e-4];
+const RATES: [f64; 5] = [1e-1, 5e-2, 1e-2, 1e-3, 1e-4];
 /// The share of true matches that is mixed in, and the separation from which it must not matter.
 const MIXED_IN: f64 = 0.05;
 const SEPARATES_WELL: f64 = 3.0;
 /// Fewest true matches by which a text's separation is measured.
 const FEWEST_MATCHES: usize = 8;
-/// Resamplings of the fresh persons for an interval.
+/// Resamplings of the fresh tracks for an interval.
 const RESAMPLINGS: usize = 400;
 
 /// Compare promised with observed false alarms on fresh persons
 ///
-/// Texts are calibrated on the pictures of one folder, as a site's past, and watched on those of another.
-/// A false alarm is a picture that the text does not fit, by the list of texts.
+/// Texts are calibrated on some tracks, as a site's past, by the daemon's own rules, and watched on others.
+/// What counts of a track is what the daemon decides by, the largest score over its looks. A false alarm
+/// is a track that the text does not fit, by the list of texts.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
-    /// The site's past: a folder with captions.json, a list of {id, file_path}, and the pictures
-    #[arg(long, value_name = "FOLDER")]
-    site: PathBuf,
-    /// The texts, {text, matches}, and which of the site's pictures each fits (tools/synth-persons/gen_alerts.py)
-    #[arg(long, value_name = "FILE")]
-    site_alerts: PathBuf,
-    /// Fresh persons: such a folder
-    #[arg(long, value_name = "FOLDER")]
-    fresh: PathBuf,
-    /// The same texts, and which of the fresh pictures each fits
+    /// The site's past: a recording, with its truth.json beside it where there is one, or a folder with
+    /// captions.json, a list of {id, file_path}, and the pictures; pictures of one id that follow each
+    /// other are one track. Give the option again for more. Without it the fresh tracks of each source are
+    /// cut in two halves, each judged by the other
+    #[arg(long, value_name = "PATH", requires = "site_alerts")]
+    site: Vec<PathBuf>,
+    /// The texts, {text, matches}, and which of the site's tracks each fits (tools/synth-persons/gen_alerts.py)
+    #[arg(long, value_name = "FILE", requires = "site")]
+    site_alerts: Option<PathBuf>,
+    /// Fresh persons, as for --site
+    #[arg(long, value_name = "PATH", required = true)]
+    fresh: Vec<PathBuf>,
+    /// The same texts, and which of the fresh tracks each fits
     #[arg(long, value_name = "FILE")]
     fresh_alerts: PathBuf,
     /// Print JSON
@@ -59,29 +58,27 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Deserialize)]
-struct Picture {
-    file_path: String,
+/// Tracks and the texts that fit them.
+struct Sample<'a> {
+    tracks: Vec<&'a Named>,
+    alerts: &'a [Alert],
 }
 
-#[derive(Deserialize)]
-struct Alert {
-    text: String,
-    matches: BTreeSet<String>,
-}
-
-/// Pictures and the texts that fit them.
-struct Folder {
-    names: Vec<String>,
-    embeddings: Vec<Embedding>,
-    alerts: Vec<Alert>,
+/// What texts score on a site's past, and on whom they are watched.
+struct Fold<'a> {
+    site: Sample<'a>,
+    fresh: Sample<'a>,
+    /// By text, then track.
+    past: Vec<Vec<f32>>,
+    new: Vec<Vec<f32>>,
+    nulls: Vec<Null>,
 }
 
 /// One promised rate.
 #[derive(Serialize)]
 struct Rate {
     promised: f64,
-    /// Pooled over all texts, and its middle 95 % over resampled fresh pictures.
+    /// Pooled over all texts, and its middle 95 % over resampled fresh tracks.
     observed: f64,
     interval: [f64; 2],
     /// The share of the texts whose own rate lies within a factor of 3.
@@ -91,11 +88,13 @@ struct Rate {
 #[derive(Serialize)]
 struct Report {
     bundle: String,
+    /// Tracks that each text is calibrated on, and watched on; looks at each of these.
     site: usize,
     fresh: usize,
+    looks_per_track: f64,
     texts: usize,
     rates: Vec<Rate>,
-    /// With [`MIXED_IN`] true matches among the site's pictures: by separation of the texts.
+    /// With [`MIXED_IN`] true matches among the site's tracks: by separation of the texts.
     mixed_in: Vec<Mixed>,
 }
 
@@ -111,34 +110,35 @@ struct Mixed {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let opened = args.model.open()?;
-    let mut embedder = opened.embedder()?;
-    let mut reader = TowerReader::new(opened.text_tower()?)?;
-    let site = folder(&mut embedder, &args.site, &args.site_alerts)?;
-    let fresh = folder(&mut embedder, &args.fresh, &args.fresh_alerts)?;
-    let texts = |folder: &Folder| -> Vec<String> {
-        folder.alerts.iter().map(|alert| alert.text.clone()).collect()
-    };
-    if texts(&site) != texts(&fresh) {
+    let cohort = Cohort::of(&opened.bundle)?;
+    let fresh_alerts = tracks::alerts(&args.fresh_alerts)?;
+    let site_alerts = args.site_alerts.as_ref().map(tracks::alerts).transpose()?;
+    if site_alerts.as_ref().is_some_and(|of_site| !are_same(of_site, &fresh_alerts)) {
         let reason = "holds other texts than --site-alerts: make both with the same seed";
         return Err(Error::config("--fresh-alerts", reason).into());
     }
-    let read = |text: String| Ok(reader.read(&text)?.embedding);
-    let texts: Vec<Embedding> = texts(&site).into_iter().map(read).collect::<Result<_>>()?;
-    let scores = |folder: &Folder| -> Vec<Vec<f32>> {
-        let of = |text: &Embedding| {
-            folder.embeddings.iter().map(|person| dot(person.values(), text.values())).collect()
-        };
-        texts.iter().map(of).collect()
+    let mut reader = TowerReader::new(opened.text_tower()?)?;
+    let read = |alert: &Alert| Ok(reader.read(&alert.text)?.embedding);
+    let texts: Vec<Embedding> = fresh_alerts.iter().map(read).collect::<Result<_>>()?;
+    let mut all = Tracks::new(&opened)?;
+    let mut read = |paths: &[PathBuf]| -> Result<Vec<Vec<Named>>> {
+        paths.iter().map(|path| all.read(path)).collect()
     };
-    let (past, new) = (scores(&site), scores(&fresh));
-    let report = Report {
-        bundle: opened.bundle.generation().to_string(),
-        site: site.names.len(),
-        fresh: fresh.names.len(),
-        texts: texts.len(),
-        rates: rates(&past, &new, &fresh)?,
-        mixed_in: mixed_in(&past, &new, (&site, &fresh))?,
+    let (site, fresh) = (read(&args.site)?, read(&args.fresh)?);
+    let calibrate = Calibrate { cohort: cohort.as_ref(), texts: &texts };
+    let folds = match site_alerts.as_deref() {
+        Some(alerts) => {
+            let site = Sample { tracks: site.iter().flatten().collect(), alerts };
+            let fresh = Sample { tracks: fresh.iter().flatten().collect(), alerts: &fresh_alerts };
+            vec![calibrate.fold(site, fresh)?]
+        }
+        None => {
+            let [one, other] = halves(&fresh, &fresh_alerts);
+            let [again_one, again_other] = halves(&fresh, &fresh_alerts);
+            vec![calibrate.fold(one, other)?, calibrate.fold(again_other, again_one)?]
+        }
     };
+    let report = report(&opened.bundle.generation(), &folds)?;
     match args.json {
         true => crate::cmd::print_json(&report)?,
         false => crate::cmd::print(&text(&report))?,
@@ -146,85 +146,137 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn folder(embedder: &mut Embedder, folder: &Path, alerts: &Path) -> Result<Folder> {
-    let read = |path: &Path| fs::read(path).map_err(Error::io(path));
-    let pictures: Vec<Picture> = serde_json::from_slice(&read(&folder.join("captions.json"))?)?;
-    let alerts: Vec<Alert> = serde_json::from_slice(&read(alerts)?)?;
-    let mut embeddings = Vec::with_capacity(pictures.len());
-    for picture in &pictures {
-        let picture = picture::read(&folder.join(&picture.file_path))?;
-        embeddings.push(embedder.embed(picture.view())?);
-    }
-    let names = pictures.into_iter().map(|picture| picture.file_path).collect();
-    Ok(Folder { names, embeddings, alerts })
+fn are_same(one: &[Alert], other: &[Alert]) -> bool {
+    one.iter().map(|alert| &alert.text).eq(other.iter().map(|alert| &alert.text))
 }
 
+/// Each source's earlier tracks, and its later ones.
+fn halves<'a>(sources: &'a [Vec<Named>], alerts: &'a [Alert]) -> [Sample<'a>; 2] {
+    let (mut earlier, mut later) = (Vec::new(), Vec::new());
+    for source in sources {
+        let (one, other) = source.split_at(source.len() / 2);
+        earlier.extend(one);
+        later.extend(other);
+    }
+    [earlier, later].map(|tracks| Sample { tracks, alerts })
+}
+
+struct Calibrate<'a> {
+    cohort: Option<&'a Cohort>,
+    texts: &'a [Embedding],
+}
+
+impl Calibrate<'_> {
+    fn fold<'a>(&self, site: Sample<'a>, fresh: Sample<'a>) -> Result<Fold<'a>> {
+        let first = self.texts.first().ok_or_else(|| Error::config("the list", "holds no text"))?;
+        let (generation, width) = (first.generation(), first.values().len());
+        let reference = |sample: &Sample, cohort| {
+            let tracks = sample.tracks.iter().map(|named| named.passed.clone());
+            let passed: Vec<Passed> = tracks.collect();
+            Reference::new(generation, width, cohort, &passed)
+        };
+        let (past, watched) = (reference(&site, self.cohort)?, reference(&fresh, None)?);
+        let mut fold = Fold { site, fresh, past: vec![], new: vec![], nulls: vec![] };
+        for text in self.texts {
+            let mut scores = past.score(text)?;
+            fold.nulls.push(past.null(&scores, |_| true)?);
+            scores.truncate(past.of_site());
+            fold.past.push(scores);
+            fold.new.push(watched.score(text)?);
+        }
+        Ok(fold)
+    }
+}
+
+impl Sample<'_> {
+    fn fits(&self, text: usize, track: usize) -> bool {
+        self.tracks[track].names.iter().any(|name| self.alerts[text].matches.contains(name))
+    }
+
+    /// How many of the tracks that a text does not fit reach a threshold, and how many there are.
+    fn reached(&self, text: usize, scores: &[f32], threshold: f32) -> (u32, u32) {
+        let others = scores.iter().enumerate().filter(|(track, _)| !self.fits(text, *track));
+        others.fold((0, 0), |(reached, all), (_, score)| {
+            (reached + u32::from(*score >= threshold), all + 1)
+        })
+    }
+}
+
+fn report(generation: &Generation, folds: &[Fold]) -> Result<Report> {
+    let fresh: usize = folds.iter().map(|fold| fold.fresh.tracks.len()).sum();
+    let looks = folds.iter().flat_map(|fold| &fold.fresh.tracks);
+    let looks: usize = looks.map(|named| named.passed.looks.len()).sum();
+    let (site, texts) =
+        folds.first().map_or((0, 0), |fold| (fold.site.tracks.len(), fold.new.len()));
+    let mixed_in = match folds {
+        [fold] => mixed_in(fold)?,
+        _ => Vec::new(),
+    };
+    Ok(Report {
+        bundle: generation.to_string(),
+        site,
+        fresh,
+        looks_per_track: looks as f64 / fresh.max(1) as f64,
+        texts,
+        rates: RATES.map(|promised| rate(folds, promised)).into(),
+        mixed_in,
+    })
+}
+
+/// Fits to what a text scored, each track once.
 fn null(scores: impl Iterator<Item = f32>) -> Result<Null> {
     let sample: Vec<Scored> = scores.map(|score| Scored { score, weight: 1.0 }).collect();
     Ok(Null::fit(&sample)?)
 }
 
-impl Folder {
-    fn fits(&self, text: usize, picture: usize) -> bool {
-        self.alerts[text].matches.contains(&self.names[picture])
-    }
-
-    /// The share of the pictures that a text does not fit which reach a threshold.
-    fn rate(&self, text: usize, scores: &[f32], threshold: f32) -> f64 {
-        let (mut reached, mut all) = (0u32, 0u32);
-        for (_, score) in scores.iter().enumerate().filter(|(p, _)| !self.fits(text, *p)) {
-            all += 1;
-            reached += u32::from(*score >= threshold);
-        }
-        f64::from(reached) / f64::from(all.max(1))
-    }
-}
-
-fn rates(past: &[Vec<f32>], new: &[Vec<f32>], fresh: &Folder) -> Result<Vec<Rate>> {
-    let nulls: Vec<Null> =
-        past.iter().map(|scores| null(scores.iter().copied())).collect::<Result<_>>()?;
-    let mut rates = Vec::new();
-    for promised in RATES {
-        // For each fresh picture: in how many texts it is a false alarm, and in how many it could be.
-        let mut pictures = vec![(0u32, 0u32); fresh.names.len()];
-        let mut within = 0;
-        for (text, scores) in new.iter().enumerate() {
-            let threshold = nulls[text].threshold(promised);
-            for (picture, score) in scores.iter().enumerate() {
-                if !fresh.fits(text, picture) {
-                    pictures[picture].0 += u32::from(*score >= threshold);
-                    pictures[picture].1 += 1;
+fn rate(folds: &[Fold], promised: f64) -> Rate {
+    // For each fresh track: in how many texts it is a false alarm, and in how many it could be.
+    let mut tracks = Vec::new();
+    let texts = folds.first().map_or(0, |fold| fold.new.len());
+    let mut of_texts = vec![(0u32, 0u32); texts];
+    for fold in folds {
+        let mut of_tracks = vec![(0u32, 0u32); fold.fresh.tracks.len()];
+        for (text, scores) in fold.new.iter().enumerate() {
+            let threshold = fold.nulls[text].threshold(promised);
+            for (track, score) in scores.iter().enumerate() {
+                if !fold.fresh.fits(text, track) {
+                    of_tracks[track].0 += u32::from(*score >= threshold);
+                    of_tracks[track].1 += 1;
                 }
             }
-            let ratio = fresh.rate(text, scores, threshold) / promised;
-            within += u32::from((1.0 / 3.0..=3.0).contains(&ratio));
+            let (reached, all) = fold.fresh.reached(text, scores, threshold);
+            of_texts[text].0 += reached;
+            of_texts[text].1 += all;
         }
-        rates.push(Rate {
-            promised,
-            observed: pooled(pictures.iter()),
-            interval: interval(&pictures),
-            within_3: f64::from(within) / new.len().max(1) as f64,
-        });
+        tracks.extend(of_tracks);
     }
-    Ok(rates)
+    let is_near = |(reached, all): &&(u32, u32)| {
+        let ratio = f64::from(*reached) / f64::from((*all).max(1)) / promised;
+        (1.0 / 3.0..=3.0).contains(&ratio)
+    };
+    Rate {
+        promised,
+        observed: pooled(tracks.iter()),
+        interval: interval(&tracks),
+        within_3: of_texts.iter().filter(is_near).count() as f64 / texts.max(1) as f64,
+    }
 }
 
-fn pooled<'a>(pictures: impl Iterator<Item = &'a (u32, u32)>) -> f64 {
+fn pooled<'a>(tracks: impl Iterator<Item = &'a (u32, u32)>) -> f64 {
     let (mut alarms, mut all) = (0.0, 0.0);
-    for (alarm, one) in pictures {
+    for (alarm, one) in tracks {
         alarms += f64::from(*alarm);
         all += f64::from(*one);
     }
     if all > 0.0 { alarms / all } else { 0.0 }
 }
 
-fn interval(pictures: &[(u32, u32)]) -> [f64; 2] {
+fn interval(tracks: &[(u32, u32)]) -> [f64; 2] {
     let mut rng = SmallRng::seed_from_u64(5);
     let mut drawn: Vec<f64> = (0..RESAMPLINGS)
         .map(|_| {
-            let some: Vec<&(u32, u32)> = (0..pictures.len())
-                .map(|_| &pictures[rng.random_range(0..pictures.len())])
-                .collect();
+            let some: Vec<&(u32, u32)> =
+                (0..tracks.len()).map(|_| &tracks[rng.random_range(0..tracks.len())]).collect();
             pooled(some.into_iter())
         })
         .collect();
@@ -232,24 +284,21 @@ fn interval(pictures: &[(u32, u32)]) -> [f64; 2] {
     [drawn[RESAMPLINGS / 40], drawn[RESAMPLINGS - 1 - RESAMPLINGS / 40]]
 }
 
-/// What true matches in the past do: drawn with replacement from the matches of both folders, so that
+/// What true matches in the past do: drawn with replacement from the matches of both samples, so that
 /// they are a twentieth of it.
-fn mixed_in(
-    past: &[Vec<f32>],
-    new: &[Vec<f32>],
-    (site, fresh): (&Folder, &Folder),
-) -> Result<Vec<Mixed>> {
+fn mixed_in(fold: &Fold) -> Result<Vec<Mixed>> {
     let mut rng = SmallRng::seed_from_u64(6);
     let mut texts: Vec<(f64, f64, f64)> = Vec::new();
-    for text in 0..past.len() {
-        let split = |folder: &Folder, scores: &[f32]| -> (Vec<f32>, Vec<f32>) {
+    for text in 0..fold.past.len() {
+        let split = |sample: &Sample, scores: &[f32]| -> (Vec<f32>, Vec<f32>) {
             let all = scores.iter().copied().enumerate();
-            let (matches, others): (Vec<_>, Vec<_>) = all.partition(|(p, _)| folder.fits(text, *p));
+            let (matches, others): (Vec<_>, Vec<_>) =
+                all.partition(|(track, _)| sample.fits(text, *track));
             let scores = |list: Vec<(usize, f32)>| list.into_iter().map(|(_, s)| s).collect();
             (scores(matches), scores(others))
         };
-        let (mut matches, others) = split(site, &past[text]);
-        let (more, watched) = split(fresh, &new[text]);
+        let (mut matches, others) = split(&fold.site, &fold.past[text]);
+        let (more, watched) = split(&fold.fresh, &fold.new[text]);
         matches.extend(more);
         if matches.len() < FEWEST_MATCHES {
             continue;
@@ -294,11 +343,12 @@ fn moments(scores: &[f32]) -> (f64, f64) {
 
 fn text(report: &Report) -> String {
     let mut text = format!(
-        "{} texts calibrated on {} pictures, watched on {} fresh ones; bundle {}\n\n\
+        "{} texts calibrated on {} tracks, watched on {} fresh ones with {:.1} looks each; bundle {}\n\n\
          {:>9} {:>11} {:>24} {:>8} {:>10}\n",
         report.texts,
         report.site,
         report.fresh,
+        report.looks_per_track,
         report.bundle,
         "promised",
         "observed",
@@ -313,6 +363,9 @@ fn text(report: &Report) -> String {
             observed / promised,
             100.0 * within_3
         );
+    }
+    if report.mixed_in.is_empty() {
+        return text;
     }
     text += "\nwith 5 % true matches in the past, observed over promised at 1e-2:\n\
              separation (d')   texts   none mixed in   mixed in\n";

@@ -12,6 +12,7 @@ mod pairs;
 mod peer;
 mod retro;
 mod source;
+mod tracks;
 
 /// Measure this machine
 #[derive(Subcommand)]
