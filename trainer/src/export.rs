@@ -17,6 +17,7 @@ use tch::Device;
 
 use crate::{
     base::{Base, Origin},
+    bounded,
     dataset::{Dataset, Split, is_in_share},
     error::{Error, Result},
     evaluate::{
@@ -64,8 +65,8 @@ impl Model {
         let vocabulary = vocabulary(&run).map_err(|error| error.to_string());
         Ok(Self {
             vocabulary,
-            base: read(&run.base.folder().join(crate::base::WEIGHTS_FILE))?,
-            adapters: run.adapters_sha256.map(|_| read(&adapters)).transpose()?,
+            base: bounded::weights(&run.base.folder().join(crate::base::WEIGHTS_FILE))?,
+            adapters: run.adapters_sha256.map(|_| bounded::weights(&adapters)).transpose()?,
             weights: run.weights,
             config: run.config,
             origin: run.base.origin().clone(),
@@ -78,11 +79,11 @@ impl Model {
     /// # Errors
     /// Where a file cannot be read or does not fit the others.
     pub fn of_base(base: &Base, trained: Option<(&Path, &Config)>) -> Result<Self> {
-        let bytes = read(&base.folder().join(crate::base::WEIGHTS_FILE))?;
+        let bytes = bounded::weights(&base.folder().join(crate::base::WEIGHTS_FILE))?;
         let (mut weights, mut config) = (base.weights().clone(), base.config().clone());
         let mut adapters = None;
         if let Some((path, shapes)) = trained {
-            let bytes = read(path)?;
+            let bytes = bounded::weights(path)?;
             for (name, tensor) in Weights::from_bytes(path, &bytes)?.iter() {
                 weights.insert(name, tensor.clone());
             }
@@ -290,8 +291,4 @@ pub fn figures(
     let report = crate::evaluate::evaluate(embedder, data, choice, &mut || {})?.report;
     serde_json::to_value(&report)
         .map_err(|error| spotter_models::Error::internal("evaluation", error).into())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::from(spotter_models::Error::io(path)(error)))
 }

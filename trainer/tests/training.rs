@@ -366,6 +366,36 @@ fn a_stop_is_clean_and_another_recipe_is_refused() {
 }
 
 #[test]
+fn files_beyond_their_length_are_refused_before_they_are_read() {
+    let room = Room::new();
+    let base = room.base();
+    let grow = |file: &Path, length: u64| {
+        let file = fs::File::options().write(true).create(true).truncate(false).open(file).unwrap();
+        file.set_len(length).unwrap();
+    };
+    // Sparse: the disk does not hold them, and memory would not either.
+    let weights = base.join("base.safetensors");
+    grow(&weights, (8 << 30) + 1);
+    let said = Base::open(&base).unwrap_err().to_string();
+    assert!(said.contains("at most 8589934592 are read") && said.contains("base.saf"), "{said}");
+    let said = Model::of_run(&room.path("scratch")).unwrap_err().to_string();
+    assert!(said.contains("at most 8589934592 are read"), "{said}");
+    fs::remove_file(&weights).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &weights).unwrap();
+    let said = Base::open(&base).unwrap_err().to_string();
+    assert!(said.contains("no regular file"), "{said}");
+    grow(&base.join("origin.json"), (64 << 20) + 1);
+    let said = Base::open(&base).unwrap_err().to_string();
+    assert!(said.contains("at most 67108864 are read"), "{said}");
+    grow(&room.path("long.toml"), 1 << 40);
+    let error = Recipe::read(&room.path("long.toml")).unwrap_err();
+    assert!(error.to_string().contains("larger than 1048576 bytes"), "{error}");
+    assert_eq!(error.kind(), spotter_models::Kind::Config);
+    let error = Recipe::read(Path::new("/dev/zero")).unwrap_err().to_string();
+    assert!(error.contains("larger than 1048576 bytes"), "{error}");
+}
+
+#[test]
 fn divergence_stops_with_a_report_and_changes_nothing() {
     let room = Room::new();
     let base = room.base();

@@ -11,14 +11,13 @@ use spotter_models::Digest;
 use toml::{Table, Value};
 
 use crate::{
+    bounded,
     error::{Error, Result},
     evaluate::{Choice, Ids, Part},
     method::Method,
     recipe::Recipe,
 };
 
-/// Largest plan that is read, in bytes.
-const MAX_BYTES: u64 = 1 << 20;
 /// Most jobs of a plan: more would be a mistake.
 const MOST_JOBS: usize = 10_000;
 /// The setting of a recipe that makes two trainings of one row different.
@@ -176,11 +175,7 @@ impl Plan {
     /// # Errors
     /// Where it cannot be read or is no plan; the message names the setting.
     pub fn read(path: &Path) -> Result<Self> {
-        let io = |error| Error::from(spotter_models::Error::io(path)(error));
-        if path.metadata().map_err(io)?.len() > MAX_BYTES {
-            return Err(Error::invalid(path.display().to_string(), "is too large for a plan"));
-        }
-        Self::parse(path, &std::fs::read_to_string(path).map_err(io)?)
+        Self::parse(path, &bounded::text(path, "plan")?)
     }
 
     /// Reads a plan; `name` is what errors call it.

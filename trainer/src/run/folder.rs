@@ -19,6 +19,7 @@ use spotter_models::{
 
 use crate::{
     base::{Base, read_json, write_json},
+    bounded,
     dataset::Problems,
     error::{Error, Result},
     recipe::Recipe,
@@ -233,7 +234,7 @@ impl Finished {
         }
         let mut weights = base.weights().clone();
         let path = folder.join(ADAPTERS);
-        let bytes = std::fs::read(&path).map_err(spotter_models::Error::io(&path))?;
+        let bytes = bounded::weights(&path)?;
         for (name, tensor) in Weights::from_bytes(&path, &bytes)?.iter() {
             weights.insert(name, tensor.clone());
         }

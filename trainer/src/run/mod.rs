@@ -25,11 +25,12 @@ use std::{
     time::Duration,
 };
 
-use spotter_models::Digest;
+use spotter_models::{Digest, towers::Weights};
 use tch::Device;
 
 use crate::{
     base::Base,
+    bounded,
     dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Pair, Split, is_in_share},
     error::{Error, Result},
     method::Method,
@@ -335,7 +336,7 @@ impl<'a> Run<'a> {
     }
 
     /// What is to be kept of the present state.
-    fn kept(&self) -> Result<spotter_models::towers::Weights> {
+    fn kept(&self) -> Result<Weights> {
         let trained = self.job.recipe.method;
         let weights = self.trainee.parameters.to_weights(|name| trained.trains(name))?;
         crate::net::merged(&weights)
@@ -347,7 +348,7 @@ impl<'a> Run<'a> {
         let weights = match best {
             Some((step, _)) if step < self.position.step => {
                 let path = self.job.out.join(folder::BEST);
-                spotter_models::towers::Weights::read(&[path])?
+                Weights::from_bytes(&path, &bounded::weights(&path)?)?
             }
             _ => self.kept()?,
         };
