@@ -395,6 +395,51 @@ fn files_beyond_their_length_are_refused_before_they_are_read() {
     assert!(error.contains("larger than 1048576 bytes"), "{error}");
 }
 
+/// Every file and folder below a folder.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_owned()];
+    let mut at = 0;
+    while let Some(path) = found.get(at).cloned() {
+        at += 1;
+        if path.is_dir() {
+            found.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    found
+}
+
+#[test]
+fn all_that_is_written_has_the_mode_that_the_umask_gives() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let room = Room::new();
+    fs::write(room.path("scratch.toml"), SCRATCH.replace("epochs = 12", "epochs = 1")).unwrap();
+    fs::write(room.path("cskt.toml"), CSKT.replace("epochs = 3", "epochs = 1")).unwrap();
+    let call = |arguments: &str| {
+        // Not the test's own umask, which other threads share.
+        let script =
+            format!("umask 027; cd '{}'; exec \"$0\" {arguments}", room.path("").display());
+        let mut command = Command::new("sh");
+        let output = command.args(["-c", &script, env!("CARGO_BIN_EXE_spotter-trainer")]).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{arguments}: {output:?}");
+    };
+    call("train scratch.toml --data data --out out/scratch --threads 1");
+    call("train cskt.toml --data data --out out/cskt --base out/scratch/base --threads 1");
+    call("report out/cskt");
+    call("export --run out/cskt --precisions f32 --out out/bundle");
+    call("export --run out/cskt --pack --out out/pack");
+    let all = below(&room.path("out"));
+    for name in ["checkpoint.safetensors", "best.safetensors", "adapters.safetensors"] {
+        assert!(all.contains(&room.path("out/cskt").join(name)), "{name}");
+    }
+    for path in &all {
+        let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+        let expected = if path.is_dir() { 0o750 } else { 0o640 };
+        assert_eq!(mode, expected, "{}: {mode:o}", path.display());
+    }
+    assert!(!all.iter().any(|path| path.extension().is_some_and(|end| end == "part")), "{all:?}");
+}
+
 #[test]
 fn divergence_stops_with_a_report_and_changes_nothing() {
     let room = Room::new();

@@ -75,10 +75,7 @@ pub fn write(
     let metadata = HashMap::from([("position".to_owned(), state)]);
     let part = folder.join(format!("{FILE}.part"));
     let io = |error| Error::from(spotter_models::Error::io(&part)(error));
-    safetensors::serialize_to_file(views, Some(metadata), &part).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(error) => io(error),
-        error => spotter_models::Error::internal("checkpoint", error).into(),
-    })?;
+    spotter_models::towers::save(views, Some(metadata), &part)?;
     File::open(&part).and_then(|file| file.sync_all()).map_err(io)?;
     std::fs::rename(&part, folder.join(FILE)).map_err(io)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
