@@ -441,6 +441,38 @@ fn all_that_is_written_has_the_mode_that_the_umask_gives() {
 }
 
 #[test]
+fn another_number_of_threads_is_said_and_recorded() {
+    let room = Room::new();
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 2");
+    fs::write(room.path("long.toml"), &recipe).unwrap();
+    let stopped =
+        train(&room.job(&recipe, None, "run"), &AtomicBool::new(true), &mut Progress::new(true));
+    assert!(matches!(stopped.unwrap(), Outcome::Stopped { step: 1, .. }));
+    let go_on = |threads: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        command.arg("train").arg(room.path("long.toml")).arg("--data").arg(room.path("data"));
+        command.arg("--out").arg(room.path("run")).args(["--threads", threads, "--json"]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (String::from_utf8(output.stderr).unwrap(), json)
+    };
+    let (said, result) = go_on("2");
+    assert!(said.contains("--threads 1 so far and goes on with 2"), "{said}");
+    let change = serde_json::json!([{"after": 1, "threads": 2}]);
+    assert_eq!(result["thread_changes"], change);
+    let origin = Finished::open(&room.path("run")).unwrap().origin;
+    assert_eq!((origin.threads, origin.thread_changes.len()), (1, 1));
+    training::write(&room.path("run")).unwrap();
+    let page = fs::read_to_string(room.path("run/report.html")).unwrap();
+    assert!(page.contains("began with 1 and went on with 2 after step 1."), "{page}");
+    // A complete run computes nothing more, whatever it is asked with.
+    let (said, result) = go_on("1");
+    assert!(!said.contains("--threads"), "{said}");
+    assert_eq!(result["thread_changes"], change);
+}
+
+#[test]
 fn divergence_stops_with_a_report_and_changes_nothing() {
     let room = Room::new();
     let base = room.base();

@@ -33,7 +33,8 @@ pub struct Args {
     /// Where to compute: cpu or cuda
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Threads of libtorch; all processors if absent. Another number gives other rounding
+    /// Threads of libtorch; all processors if absent. Another number gives other rounding: a
+    /// run that goes on with another one says so, and is no longer bit for bit the uninterrupted one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Threads that decode pictures

@@ -241,6 +241,7 @@ pub fn write(folder: &Path) -> Result<()> {
     let chance = origin.as_ref().and_then(|origin| origin.chance);
     found.extend(chance.and_then(|chance| at_chance(&validation, chance)));
     found.extend(findings(&log, &validation));
+    found.extend(origin.as_ref().and_then(other_threads));
     let mut page = page(&name, &log, &validation, &found);
     if let Some(origin) = origin.filter(|origin| !origin.left_out.is_empty()) {
         page.heading("Data");
@@ -266,6 +267,20 @@ pub fn at_chance(validation: &Table, chance: f64) -> Option<String> {
 fn first_best(validation: &Table) -> Option<(f64, f64)> {
     let ranks = validation.over_steps("R@1").into_iter().rev();
     ranks.filter(|(_, rank)| rank.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+/// Says where a run did not keep its number of threads.
+fn other_threads(origin: &Origin) -> Option<String> {
+    let changes: Vec<String> = origin.thread_changes.iter().map(ToString::to_string).collect();
+    (!changes.is_empty()).then(|| {
+        format!(
+            "Another number of threads: the run began with {} and went on with {}. Sums are rounded in \
+             another order since, so that it is not bit for bit a run without an interruption; how \
+             good the model is does not depend on it.",
+            origin.threads,
+            changes.join(", then with "),
+        )
+    })
 }
 
 fn stopped(diverged: &Diverged) -> String {

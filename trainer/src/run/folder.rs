@@ -73,11 +73,49 @@ pub struct Origin {
     /// R@1 of guessing on validation persons, in percent, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chance: Option<f64>,
-    /// Threads of libtorch; another number gives other rounding.
+    /// Threads of libtorch that it began with; another number gives other rounding.
+    pub threads: usize,
+    /// Where it went on with another number of threads, in the order of the steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thread_changes: Vec<ThreadChange>,
+}
+
+/// A run went on with another number of threads: from here on its numbers are rounded otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThreadChange {
+    /// The last step with the number before.
+    pub after: u64,
+    /// Threads of libtorch from then on.
     pub threads: usize,
 }
 
+impl std::fmt::Display for ThreadChange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} after step {}", self.threads, self.after)
+    }
+}
+
 impl Origin {
+    /// Takes over what an earlier sitting wrote about threads, for a run that goes on after `step`
+    /// with `self.threads`, or is complete. Returns the number before, where it was another one.
+    pub(super) fn continue_from(
+        &mut self,
+        earlier: Self,
+        step: u64,
+        is_complete: bool,
+    ) -> Option<usize> {
+        let now = std::mem::replace(&mut self.threads, earlier.threads);
+        self.thread_changes = earlier.thread_changes;
+        // Steps after the checkpoint were lost, and so was what they were computed with.
+        self.thread_changes.retain(|change| change.after < step);
+        let before = self.thread_changes.last().map_or(self.threads, |change| change.threads);
+        (before != now && !is_complete).then(|| {
+            self.thread_changes.push(ThreadChange { after: step, threads: now });
+            before
+        })
+    }
+
     /// Reads it from a run's folder; `None` where there is none.
     ///
     /// # Errors
@@ -158,7 +196,7 @@ impl Diverged {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ended {
     /// Steps that were made.
@@ -176,6 +214,10 @@ pub struct Ended {
     pub trained: usize,
     /// Numbers of the model.
     pub total: usize,
+    /// Where it went on with another number of threads: the result is not bit for bit that of an
+    /// uninterrupted run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thread_changes: Vec<ThreadChange>,
 }
 
 /// A finished run, read for evaluation and export.

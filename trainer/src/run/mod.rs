@@ -11,7 +11,8 @@ mod progress;
 mod step;
 
 pub use folder::{
-    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT, is_at_chance,
+    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT, ThreadChange,
+    is_at_chance,
 };
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
@@ -68,7 +69,7 @@ pub struct Job {
 }
 
 /// How a sitting ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The run is complete.
     Finished(Ended),
@@ -129,6 +130,8 @@ struct Run<'a> {
     /// Steps of the run.
     steps: u64,
     position: Position,
+    /// What `run.json` says.
+    origin: Origin,
 }
 
 impl<'a> Run<'a> {
@@ -164,6 +167,7 @@ impl<'a> Run<'a> {
             left_out: data.problems().clone(),
             chance: judge.chance(),
             threads: job.threads,
+            thread_changes: vec![],
         };
         let recipe_text = recipe.to_text()?;
         let identity = format!("{recipe_text}{:?}{}", origin.base_sha256, origin.data_sha256);
@@ -187,6 +191,7 @@ impl<'a> Run<'a> {
             per_epoch,
             steps,
             position,
+            origin,
         })
     }
 
@@ -197,8 +202,26 @@ impl<'a> Run<'a> {
             progress.say(&format!("going on after step {} of {}", position.step, self.steps));
             progress.from(position.step);
             self.position = position;
+            self.take_over(progress)?;
         }
         self.folder.rewind(self.position.step)
+    }
+
+    /// Goes on with what earlier sittings wrote into `run.json`, and says what is other now.
+    fn take_over(&mut self, progress: &Progress) -> Result<()> {
+        let step = self.position.step;
+        let is_complete = step >= self.steps;
+        let before = Origin::read(&self.job.out)?
+            .and_then(|run| self.origin.continue_from(run, step, is_complete));
+        if let Some(before) = before {
+            progress.warn(&format!(
+                "the run was computed with --threads {before} so far and goes on with {}; its result \
+                 will not be bit for bit that of a run without an interruption, and run.json, \
+                 result.json and the report say so",
+                self.job.threads
+            ));
+        }
+        self.folder.json(folder::RUN, &self.origin)
     }
 
     fn work(&mut self, stop: &AtomicBool, progress: &mut Progress) -> Result<Outcome> {
@@ -361,6 +384,7 @@ impl<'a> Run<'a> {
             seconds: self.position.seconds,
             trained,
             total,
+            thread_changes: self.origin.thread_changes.clone(),
         };
         if recipe.method.trains_backbone() {
             let origin = model::origin(recipe, self.base, &self.data);
