@@ -366,6 +366,46 @@ fn a_stop_is_clean_and_another_recipe_is_refused() {
 }
 
 #[test]
+fn trained_tensors_that_were_changed_are_refused() {
+    let room = Room::new();
+    let base = room.base();
+    let run = room.train(CSKT, Some(&base), "cskt");
+    assert_eq!(run.ended.sha256, run.adapters_sha256);
+    assert!(run.ended.sha256.is_some());
+    let scratch = Finished::open(&room.path("scratch")).unwrap();
+    assert_eq!(scratch.ended.sha256, Some(scratch.base.sha256()));
+    let evaluate = |run: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        command.args(["evaluate", "--split", "val", "--json", "--data"]).arg(room.path("data"));
+        command.arg("--run").arg(room.path(run)).output().unwrap()
+    };
+    let export = |run: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        command.arg("export").arg("--out").arg(room.path("bundle"));
+        command.arg("--run").arg(room.path(run)).output().unwrap()
+    };
+    assert!(evaluate("cskt").status.success());
+    for (run, file) in
+        [("cskt", "cskt/adapters.safetensors"), ("scratch", "scratch/base/base.safetensors")]
+    {
+        let mut bytes = fs::read(room.path(file)).unwrap();
+        // One bit of one number: the file is as readable a model as before.
+        let at = bytes.len() - 2;
+        bytes[at] ^= 1;
+        fs::write(room.path(file), bytes).unwrap();
+        for output in [evaluate(run), export(run)] {
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(3), "{run}: {said}");
+            assert!(said.contains("changed since") && said.contains(file), "{run}: {said}");
+        }
+    }
+    assert!(!room.path("bundle").exists());
+    // What the message advises.
+    room.train(SCRATCH, None, "scratch");
+    assert!(room.path("scratch/base/base.safetensors").exists());
+}
+
+#[test]
 fn files_beyond_their_length_are_refused_before_they_are_read() {
     let room = Room::new();
     let base = room.base();

@@ -18,7 +18,7 @@ use spotter_models::{
 };
 
 use crate::{
-    base::{Base, read_json, write_json},
+    base::{Base, WEIGHTS_FILE, read_json, write_json},
     bounded,
     dataset::Problems,
     error::{Error, Result},
@@ -214,6 +214,10 @@ pub struct Ended {
     pub trained: usize,
     /// Numbers of the model.
     pub total: usize,
+    /// Hash of the trained tensors' file: of `adapters.safetensors`, or of the weights in `base` where
+    /// the backbone was trained. Absent in results of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
     /// Where it went on with another number of threads: the result is not bit for bit that of an
     /// uninterrupted run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -243,7 +247,8 @@ impl Finished {
     /// Reads a run's folder.
     ///
     /// # Errors
-    /// Where it is not finished, or its base is not where it was or changed.
+    /// Where it is not finished, its base is not where it was or changed, or its trained tensors are not
+    /// those that `result.json` states.
     pub fn open(folder: &Path) -> Result<Self> {
         if !folder.join(RESULT).exists() {
             let reason = "is no finished run; let `spotter-trainer train` go on with it";
@@ -251,10 +256,11 @@ impl Finished {
         }
         let recipe = Recipe::read(&folder.join(RECIPE))?;
         let origin: Origin = read_json(&folder.join(RUN))?;
-        let ended = read_json(&folder.join(RESULT))?;
+        let ended: Ended = read_json(&folder.join(RESULT))?;
         let config: Config = read_json(&folder.join(CONFIG))?;
         if recipe.method.trains_backbone() {
             let base = Base::open(&folder.join(BASE))?;
+            check_trained(&ended, &base.folder().join(WEIGHTS_FILE), base.sha256())?;
             let weights = base.weights().clone();
             return Ok(Self {
                 recipe,
@@ -277,12 +283,29 @@ impl Finished {
         let mut weights = base.weights().clone();
         let path = folder.join(ADAPTERS);
         let bytes = bounded::weights(&path)?;
+        let sha256 = Digest::of(&bytes);
+        check_trained(&ended, &path, sha256)?;
         for (name, tensor) in Weights::from_bytes(&path, &bytes)?.iter() {
             weights.insert(name, tensor.clone());
         }
         weights.check(&config)?;
-        let adapters_sha256 = Some(Digest::of(&bytes));
+        let adapters_sha256 = Some(sha256);
         Ok(Self { recipe, origin, ended, config, base, weights, adapters_sha256 })
+    }
+}
+
+/// Refuses trained tensors that are not those the training ended with.
+fn check_trained(ended: &Ended, path: &Path, found: Digest) -> Result<()> {
+    match ended.sha256 {
+        Some(stated) if stated != found => {
+            let reason = format!(
+                "was changed since the training ended: its SHA-256 is {found}, and {RESULT} states \
+                 {stated}; get the file back from a copy, or run the same `spotter-trainer train` again, \
+                 which writes it anew from the checkpoint"
+            );
+            Err(spotter_models::Error::corrupt(path, reason).into())
+        }
+        _ => Ok(()),
     }
 }
 

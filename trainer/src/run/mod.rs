@@ -375,6 +375,7 @@ impl<'a> Run<'a> {
             }
             _ => self.kept()?,
         };
+        let sha256 = self.write_result(&weights)?;
         let (trained, total) = self.trainee.parameters.counts();
         let ended = Ended {
             steps: self.position.step,
@@ -384,29 +385,37 @@ impl<'a> Run<'a> {
             seconds: self.position.seconds,
             trained,
             total,
+            sha256: Some(sha256),
             thread_changes: self.origin.thread_changes.clone(),
         };
-        if recipe.method.trains_backbone() {
-            let origin = model::origin(recipe, self.base, &self.data);
-            let path = self.job.out.join(folder::BASE);
-            if path.exists() {
-                std::fs::remove_dir_all(&path).map_err(spotter_models::Error::io(&path))?;
-            }
-            let config = self.trainee.net.config();
-            match recipe.method {
-                // Nothing that existed before is rounded.
-                Method::Scratch => Base::write_half(&path, &weights, config, &origin)?,
-                _ => Base::write(&path, &weights, config, &origin)?,
-            }
-        } else {
-            self.folder.weights(folder::ADAPTERS, &weights)?;
-        }
         self.folder.json(folder::RESULT, &ended)?;
         let problems = self.loader.problems();
         if !problems.is_empty() {
             progress.say(&format!("Left out of training: {problems}"));
         }
         Ok(ended)
+    }
+
+    /// Writes the trained tensors; their file's hash.
+    fn write_result(&self, weights: &Weights) -> Result<Digest> {
+        let recipe = &self.job.recipe;
+        if !recipe.method.trains_backbone() {
+            self.folder.weights(folder::ADAPTERS, weights)?;
+            let path = self.job.out.join(folder::ADAPTERS);
+            return Ok(Digest::of(&bounded::weights(&path)?));
+        }
+        let origin = model::origin(recipe, self.base, &self.data);
+        let path = self.job.out.join(folder::BASE);
+        if path.exists() {
+            std::fs::remove_dir_all(&path).map_err(spotter_models::Error::io(&path))?;
+        }
+        let config = self.trainee.net.config();
+        match recipe.method {
+            // Nothing that existed before is rounded.
+            Method::Scratch => Base::write_half(&path, weights, config, &origin)?,
+            _ => Base::write(&path, weights, config, &origin)?,
+        }
+        Ok(Base::open(&path)?.sha256())
     }
 }
 
