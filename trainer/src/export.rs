@@ -53,7 +53,15 @@ impl Model {
     /// # Errors
     /// Where the run is not finished or its base changed.
     pub fn of_run(folder: &Path) -> Result<Self> {
-        let run = Finished::open(folder)?;
+        Self::of_run_with(folder, None)
+    }
+
+    /// As [`Model::of_run`], with the base's folder where that was moved.
+    ///
+    /// # Errors
+    /// As [`Model::of_run`], and where `base` is another one than the run was made from.
+    pub fn of_run_with(folder: &Path, base: Option<&Path>) -> Result<Self> {
+        let run = Finished::open_with(folder, base)?;
         let counts = run.origin.counts;
         let data = DataRecord {
             sha256: run.origin.data_sha256,

@@ -435,6 +435,55 @@ fn files_beyond_their_length_are_refused_before_they_are_read() {
     assert!(error.contains("larger than 1048576 bytes"), "{error}");
 }
 
+#[test]
+fn a_base_that_was_moved_is_found_by_its_hash() {
+    let room = Room::new();
+    room.base();
+    fs::create_dir(room.path("bases")).unwrap();
+    fs::rename(room.path("scratch/base"), room.path("bases/tiny")).unwrap();
+    let base = room.path("bases/tiny");
+    room.train(&CSKT.replace("epochs = 3", "epochs = 1"), Some(&base), "runs/cskt");
+    let stop = AtomicBool::new(true);
+    train(&room.job(CSKT, Some(&base), "runs/stopped"), &stop, &mut Progress::new(true)).unwrap();
+
+    // Together: the way from one to the other is the same.
+    fs::create_dir(room.path("moved")).unwrap();
+    for folder in ["bases", "runs"] {
+        fs::rename(room.path(folder), room.path("moved").join(folder)).unwrap();
+    }
+    Finished::open(&room.path("moved/runs/cskt")).unwrap();
+    // Apart: somebody has to say where it is.
+    fs::rename(room.path("moved/bases/tiny"), room.path("elsewhere")).unwrap();
+    let lost = Finished::open(&room.path("moved/runs/cskt")).unwrap_err();
+    assert_eq!(lost.kind(), spotter_models::Kind::Config);
+    assert!(lost.to_string().contains("with --base FOLDER"), "{lost}");
+    // Another one in its place is not taken for it.
+    room.train(&SCRATCH.replace("seed = 5", "seed = 6"), None, "other");
+    fs::rename(room.path("other/base"), room.path("moved/bases/tiny")).unwrap();
+    let lost = Finished::open(&room.path("moved/runs/cskt")).unwrap_err().to_string();
+    assert!(lost.contains("holds another base model"), "{lost}");
+    let call = |command: &str, base: &str, more: &[&str]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        program.arg(command).arg("--run").arg(room.path("moved/runs/cskt"));
+        let output = program.arg("--base").arg(room.path(base)).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (data, out) = (room.path("data"), room.path("bundle"));
+    let evaluate = ["--split", "val", "--data", data.to_str().unwrap()];
+    let export = ["--precisions", "f32", "--out", out.to_str().unwrap()];
+    for (command, more) in [("evaluate", &evaluate[..]), ("export", &export[..])] {
+        let (code, said) = call(command, "moved/bases/tiny", more);
+        assert_eq!(code, Some(2), "{command}: {said}");
+        assert!(said.contains("holds another base model"), "{said}");
+        let (code, said) = call(command, "elsewhere", more);
+        assert_eq!(code, Some(0), "{command}: {said}");
+    }
+    // A run goes on with it too, and remembers the place.
+    let run = room.train(CSKT, Some(&room.path("elsewhere")), "moved/runs/stopped");
+    assert_eq!(run.origin.base, Some(room.path("elsewhere")));
+    assert_eq!(run.origin.base_from_run, Some("../../../elsewhere".into()));
+}
+
 /// Every file and folder below a folder.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![folder.to_owned()];

@@ -61,15 +61,15 @@ struct ModelArgs {
 
 /// Where the model is.
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 struct Source {
     /// A bundle, or a store of them, as spotterd runs it
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["run", "base"])]
     bundle: Option<PathBuf>,
     /// A finished run of `train`
     #[arg(long, value_name = "FOLDER")]
     run: Option<PathBuf>,
-    /// A base model as it is, with nothing trained: zero-shot
+    /// A base model as it is, with nothing trained: zero-shot. With --run: where the run's base is now
     #[arg(long, value_name = "FOLDER")]
     base: Option<PathBuf>,
 }
@@ -88,7 +88,7 @@ impl ModelArgs {
             Source { run: Some(folder), .. } => {
                 let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
                 let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let run = Finished::open(folder)?;
+                let run = Finished::open_with(folder, self.source.base.as_deref())?;
                 Ok(Box::new(NetEmbedder::of_run(&run, name, Device::Cpu)?))
             }
             Source { base: Some(folder), .. } => {

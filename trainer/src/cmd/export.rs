@@ -18,9 +18,10 @@ use crate::{
 #[derive(clap::Args)]
 pub struct Args {
     /// A finished run
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["base", "adapters", "config"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["adapters", "config"])]
     run: Option<PathBuf>,
-    /// A base model's folder, or the file base.safetensors in it
+    /// A base model's folder, or the file base.safetensors in it. With --run: where the run's base is
+    /// now, if it was moved
     #[arg(long, value_name = "PATH", required_unless_present = "run")]
     base: Option<PathBuf>,
     /// Trained tensors for that base
@@ -136,14 +137,18 @@ fn refuse(args: &Args) -> String {
 }
 
 fn model(args: &Args) -> Result<Model> {
+    let folder = |base: &PathBuf| match base.is_file() {
+        true => base.parent().unwrap_or(base).to_owned(),
+        false => base.clone(),
+    };
+    let base = args.base.as_ref().map(folder);
     if let Some(run) = &args.run {
-        return Ok(Model::of_run(run)?);
+        return Ok(Model::of_run_with(run, base.as_deref())?);
     }
-    let Some(base) = &args.base else {
+    let Some(base) = base else {
         return Err(Error::invalid("model", "name one: --run or --base").into());
     };
-    let folder = if base.is_file() { base.parent().unwrap_or(base) } else { base };
-    let base = Base::open(folder)?;
+    let base = Base::open(&base)?;
     let config: Option<Config> = args.config.as_deref().map(read_json).transpose()?;
     Ok(Model::of_base(&base, args.adapters.as_deref().zip(config.as_ref()))?)
 }

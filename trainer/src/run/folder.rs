@@ -56,7 +56,10 @@ pub struct Origin {
     /// The base's folder; `None` for a backbone from nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<PathBuf>,
-    /// Hash of its weights.
+    /// The same as seen from the run's folder, so that both can be moved together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_from_run: Option<PathBuf>,
+    /// Hash of its weights, which decides whether what lies there is the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_sha256: Option<Digest>,
     /// The data's folder.
@@ -250,6 +253,14 @@ impl Finished {
     /// Where it is not finished, its base is not where it was or changed, or its trained tensors are not
     /// those that `result.json` states.
     pub fn open(folder: &Path) -> Result<Self> {
+        Self::open_with(folder, None)
+    }
+
+    /// As [`Finished::open`], with the base's folder where that was moved.
+    ///
+    /// # Errors
+    /// As [`Finished::open`], and where `base` is another one than the run was made from.
+    pub fn open_with(folder: &Path, base: Option<&Path>) -> Result<Self> {
         if !folder.join(RESULT).exists() {
             let reason = "is no finished run; let `spotter-trainer train` go on with it";
             return Err(Error::invalid(folder.display().to_string(), reason));
@@ -259,6 +270,11 @@ impl Finished {
         let ended: Ended = read_json(&folder.join(RESULT))?;
         let config: Config = read_json(&folder.join(CONFIG))?;
         if recipe.method.trains_backbone() {
+            if base.is_some() {
+                let reason =
+                    "the backbone was trained too and lies in the run's folder; leave it out";
+                return Err(Error::invalid("--base", reason));
+            }
             let base = Base::open(&folder.join(BASE))?;
             check_trained(&ended, &base.folder().join(WEIGHTS_FILE), base.sha256())?;
             let weights = base.weights().clone();
@@ -272,14 +288,7 @@ impl Finished {
                 adapters_sha256: None,
             });
         }
-        let Some(path) = &origin.base else {
-            return Err(Error::invalid(folder.display().to_string(), "names no base"));
-        };
-        let base = Base::open(path)?;
-        if Some(base.sha256()) != origin.base_sha256 {
-            let reason = "holds another base model than the run was made from";
-            return Err(Error::invalid(path.display().to_string(), reason));
-        }
+        let base = find_base(folder, &origin, base)?;
         let mut weights = base.weights().clone();
         let path = folder.join(ADAPTERS);
         let bytes = bounded::weights(&path)?;
@@ -292,6 +301,54 @@ impl Finished {
         let adapters_sha256 = Some(sha256);
         Ok(Self { recipe, origin, ended, config, base, weights, adapters_sha256 })
     }
+}
+
+/// The base that a run was made from: where somebody says it is, else where it lies as seen from the run,
+/// else where it was. What lies there is told by its hash.
+fn find_base(folder: &Path, origin: &Origin, given: Option<&Path>) -> Result<Base> {
+    let open = |path: &Path| {
+        let base = Base::open(path)?;
+        if Some(base.sha256()) == origin.base_sha256 {
+            return Ok(base);
+        }
+        let wanted = origin.base_sha256.map(|hash| format!(", {hash}")).unwrap_or_default();
+        let reason = format!(
+            "holds another base model, SHA-256 {}, than the run was made from{wanted}",
+            base.sha256()
+        );
+        Err(Error::invalid(path.display().to_string(), reason))
+    };
+    if let Some(given) = given {
+        return open(given);
+    }
+    let near = origin.base_from_run.as_ref().map(|path| folder.join(path));
+    let mut places: Vec<PathBuf> = near.into_iter().chain(origin.base.clone()).collect();
+    // One place by two names needs to be looked at, and told, once.
+    places.dedup_by_key(|place| place.canonicalize().unwrap_or_else(|_| place.clone()));
+    let mut found = Vec::new();
+    for place in &places {
+        match open(place) {
+            Ok(base) => return Ok(base),
+            Err(error) => found.push(error.to_string()),
+        }
+    }
+    let found = if found.is_empty() { "run.json names none".into() } else { found.join("; ") };
+    let reason =
+        format!("its base model is not found: {found}; name its folder with --base FOLDER");
+    Err(Error::invalid(folder.display().to_string(), reason))
+}
+
+/// The way from one folder to another, both without symbolic links.
+pub(super) fn way(from: &Path, to: &Path) -> PathBuf {
+    let mut rest = from.components();
+    let mut forward = to.components();
+    while let (Some(a), Some(b)) = (rest.clone().next(), forward.clone().next())
+        && a == b
+    {
+        rest.next();
+        forward.next();
+    }
+    rest.map(|_| std::path::Component::ParentDir).chain(forward).collect()
 }
 
 /// Refuses trained tensors that are not those the training ended with.

@@ -18,7 +18,7 @@ pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -157,7 +157,9 @@ impl<'a> Run<'a> {
         };
         let loader = Loader::new(Arc::clone(&data), &train, &config, settings)?;
         let judge = Judge::new(Arc::clone(&data), &config)?;
+        let folder = Folder::open(&job.out)?;
         let origin = Origin {
+            base_from_run: job.base.as_deref().and_then(|base| seen_from(&job.out, base)),
             base: job.base.as_deref().map(std::path::absolute).transpose().unwrap_or(None),
             base_sha256: base.map(Base::sha256),
             data: std::path::absolute(&job.data).unwrap_or_else(|_| job.data.clone()),
@@ -173,7 +175,6 @@ impl<'a> Run<'a> {
         let identity = format!("{recipe_text}{:?}{}", origin.base_sha256, origin.data_sha256);
         let position =
             Position { job: Digest::of(identity.as_bytes()).to_string(), ..Position::default() };
-        let folder = Folder::open(&job.out)?;
         if !job.out.join(checkpoint::FILE).exists() {
             folder.text(folder::RECIPE, &recipe_text)?;
             folder.json(folder::RUN, &origin)?;
@@ -417,6 +418,11 @@ impl<'a> Run<'a> {
         }
         Ok(Base::open(&path)?.sha256())
     }
+}
+
+/// A folder as seen from a run's; `None` where the system does not tell.
+fn seen_from(run: &Path, folder: &Path) -> Option<PathBuf> {
+    Some(folder::way(&run.canonicalize().ok()?, &folder.canonicalize().ok()?))
 }
 
 fn count(data: &Dataset, records: &[usize]) -> Counts {
