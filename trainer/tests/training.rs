@@ -484,6 +484,45 @@ fn a_base_that_was_moved_is_found_by_its_hash() {
     assert_eq!(run.origin.base_from_run, Some("../../../elsewhere".into()));
 }
 
+/// Changes the annotations of a room's data.
+fn change_records(room: &Room, change: impl Fn(&mut serde_json::Value)) {
+    let path = room.path("data/captions.json");
+    let mut records: Vec<serde_json::Value> =
+        serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    records.iter_mut().for_each(change);
+    fs::write(&path, serde_json::to_vec(&records).unwrap()).unwrap();
+}
+
+#[test]
+fn data_that_mean_little_for_the_recipe_are_told_before_the_first_step() {
+    let room = Room::new();
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 1");
+    let begin = |recipe: &str, out: &str| {
+        fs::write(room.path("long.toml"), recipe).unwrap();
+        let output = program(&room, out).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = begin(&recipe, "fine");
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    let (code, said) = begin(&recipe.replace("size = 30", "size = 61"), "large");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("batch.size is 61, but there are 60 pairs"), "{said}");
+    assert_eq!(begin(&recipe.replace("size = 30", "size = 60"), "exact").1, "");
+
+    change_records(&room, |record| record["split"] = "train".into());
+    let (code, said) = begin(&recipe, "unjudged");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("no pictures of the split `val`"), "{said}");
+    let keep_last = recipe.replace("every = 4", "every = 4\nkeep = \"last\"");
+    assert_eq!(begin(&keep_last, "last").1, "");
+
+    change_records(&room, |record| record["id"] = 7.into());
+    let (code, said) = begin(&recipe, "alone");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("one person to train on"), "{said}");
+    assert!(!room.path("alone").exists(), "nothing was begun");
+}
+
 /// Every file and folder below a folder.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut found = vec![folder.to_owned()];

@@ -96,6 +96,7 @@ pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Ou
         progress.say(&format!("Left out of the annotations: {}", data.problems()));
     }
     let mut run = Run::begin(job, base.as_ref(), data)?;
+    run.warn(progress);
     run.resume(progress)?;
     let outcome = run.work(stop, progress)?;
     progress.end();
@@ -145,6 +146,7 @@ impl<'a> Run<'a> {
             let reason = format!("{} has no pictures to train on", data.name());
             return Err(Error::invalid(job.data.display().to_string(), reason));
         }
+        refuse_one_person(job, &data, counts)?;
         let steps = ((recipe.schedule.epochs * per_epoch as f64).round() as u64).max(1);
         let (config, trainee) = model::make(recipe, base, &data, &train, job.device)?;
         let settings = LoaderSettings {
@@ -194,6 +196,25 @@ impl<'a> Run<'a> {
             position,
             origin,
         })
+    }
+
+    /// What can be meant so, but seldom is.
+    fn warn(&self, progress: &Progress) {
+        let recipe = &self.job.recipe;
+        let (size, pairs) = (recipe.batch.size, self.order.len());
+        if size > pairs && recipe.method.learns() {
+            progress.warn(&format!(
+                "batch.size is {size}, but there are {pairs} pairs of picture and caption an epoch: each \
+                 step contrasts only these, and an epoch is one step"
+            ));
+        }
+        if self.judge.is_empty() && recipe.validation.keep == Keep::Best {
+            progress.warn(
+                "validation.keep is `best`, but the data have no pictures of the split `val` that can be \
+                 used: nothing tells how good the model gets, and the last state is kept. Move some \
+                 persons to the split `val`, or say keep = \"last\"",
+            );
+        }
     }
 
     fn resume(&mut self, progress: &Progress) -> Result<()> {
@@ -418,6 +439,19 @@ impl<'a> Run<'a> {
         }
         Ok(Base::open(&path)?.sha256())
     }
+}
+
+/// With one person every pair is right, and no loss is about anything.
+fn refuse_one_person(job: &Job, data: &Dataset, counts: Counts) -> Result<()> {
+    if counts.persons > 1 || !job.recipe.method.learns() {
+        return Ok(());
+    }
+    let reason = format!(
+        "{} has one person to train on, and nobody to tell it apart from. Add persons of the split \
+         `train`, or look at data.share and data.persons of the recipe",
+        data.name()
+    );
+    Err(Error::invalid(job.data.display().to_string(), reason))
 }
 
 /// A folder as seen from a run's; `None` where the system does not tell.
