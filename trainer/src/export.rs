@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use spotter_models::{
     Digest, Generation,
     bundle::{self, Bundle, Draft},
-    cohort::{Cohort, MAX_PERSONS},
+    cohort::{Cohort, MAX_PERSONS, MIN_PERSONS},
     manifest::{DataRecord, Licence, Lineage, Precision},
     preprocess::Preprocess,
     probe::{Inputs, Probe},
@@ -178,8 +178,19 @@ impl Model {
             .collect();
         let captions = texts(&mut embedder, &captions)?;
         // What cannot be read has no place in a cohort; too few are refused.
-        let good = |rows: Vec<Result<Vec<f32>>>| rows.into_iter().flatten().collect();
-        Ok(Cohort::new(good(pictures))?.with_captions(good(captions))?)
+        let good = |rows: Vec<Result<Vec<f32>>>| rows.into_iter().flatten().collect::<Vec<_>>();
+        let (pictures, captions) = (good(pictures), good(captions));
+        let fewest = pictures.len().min(captions.len());
+        if fewest < MIN_PERSONS {
+            let reason = format!(
+                "{} has {fewest} persons of the split `train` with a picture and a caption that can be \
+                 read, and a cohort needs {MIN_PERSONS} at least: with fewer, the spread of a text's \
+                 scores is a guess. Name a data set with more persons, or leave --cohort out",
+                data.root().display()
+            );
+            return Err(Error::invalid("--cohort", reason));
+        }
+        Ok(Cohort::new(pictures)?.with_captions(captions)?)
     }
 }
 

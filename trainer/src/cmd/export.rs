@@ -1,9 +1,15 @@
 //! `spotter-trainer export`.
 
-use std::{path::PathBuf, process::ExitCode, str::FromStr};
+use std::{ops::RangeInclusive, path::PathBuf, process::ExitCode, str::FromStr};
 
 use anyhow::{Context, Result};
-use spotter_models::{manifest::Precision, session::Runtime, towers::Config};
+use clap::builder::RangedU64ValueParser;
+use spotter_models::{
+    cohort::{MAX_PERSONS, MIN_PERSONS},
+    manifest::Precision,
+    session::Runtime,
+    towers::Config,
+};
 
 use super::print;
 use crate::{
@@ -13,6 +19,9 @@ use crate::{
     evaluate::{Choice, Part},
     export::{Model, Said, Target, check, export, figures},
 };
+
+/// How many persons a cohort may have.
+const COHORT: RangeInclusive<u64> = MIN_PERSONS as u64..=MAX_PERSONS as u64;
 
 /// Arguments of `export`.
 #[derive(clap::Args)]
@@ -42,11 +51,12 @@ pub struct Args {
     /// Write a pack instead, a fraction of the size, from which `spotterd bundle fold` makes the bundle
     #[arg(long, conflicts_with = "precisions")]
     pack: bool,
-    /// A data set whose training persons become the background cohort
+    /// A data set whose training persons become the background cohort: 32 at least
     #[arg(long, value_name = "FOLDER")]
     cohort: Option<PathBuf>,
-    /// Most persons of the cohort
-    #[arg(long, default_value_t = 1024)]
+    /// Most persons of the cohort, 32 to 16384
+    #[arg(long, default_value_t = 1024, value_name = "N", requires = "cohort",
+        value_parser = RangedU64ValueParser::<usize>::new().range(COHORT))]
     cohort_persons: usize,
     /// Data sets to judge it by, for the manifest's record, such as FOLDER:val or FOLDER:all:distinct
     #[arg(long, value_name = "FOLDER:SPLIT")]
@@ -89,15 +99,15 @@ impl FromStr for Judge {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let model = model(args)?;
     let name = args.name.clone().unwrap_or_else(|| model.origin.name.clone());
+    let cohort = match &args.cohort {
+        Some(folder) => Some(model.cohort(&Dataset::open(folder)?, args.cohort_persons)?),
+        None => None,
+    };
     let said = Said {
         created_at: args.created_at.clone().unwrap_or_else(now),
         data_licence: args.data_licence.clone(),
         evaluation: evaluation(args, &model, &name)?,
         name,
-    };
-    let cohort = match &args.cohort {
-        Some(folder) => Some(model.cohort(&Dataset::open(folder)?, args.cohort_persons)?),
-        None => None,
     };
     if let Err(why) = model.vocabulary() {
         eprintln!(
