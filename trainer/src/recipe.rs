@@ -404,7 +404,15 @@ impl Recipe {
             config.vision_scale = self.adapters.vision_scale;
             config.text_scale = self.adapters.text_scale;
         }
-        config.validate()?;
+        let blocks = base.vision_layers.min(base.text_layers);
+        if let Some(depth) = config.prompt_depth.filter(|depth| !(1..=blocks).contains(depth)) {
+            let reason = format!("{depth} is not 1 to {blocks}, the blocks of the base model");
+            return Err(Error::invalid("prompts.depth", reason));
+        }
+        // The base is possible by itself: what is wrong now is the recipe's.
+        config.validate().map_err(|error| {
+            Error::invalid("recipe", format!("does not fit the base model: {error}"))
+        })?;
         Ok(config)
     }
 }

@@ -3,10 +3,13 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::PathBuf,
     process::{Command, Output},
+    thread,
 };
 
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use spotter_models::{
     bundle::{self, Bundle},
     cohort::Cohort,
@@ -202,4 +205,34 @@ fn a_cohort_of_too_few_persons_is_refused_with_both_numbers() {
     assert!(output.status.code() == Some(2) && said(&output).contains("32"), "{}", said(&output));
     let help = command(&room).arg("--help").output().unwrap();
     assert!(String::from_utf8_lossy(&help.stdout).contains("32 at least"), "{help:?}");
+}
+
+#[test]
+fn a_place_that_may_not_be_written_is_told_before_anything_is_computed() {
+    let (room, _) = Room::model(&small());
+    fs::create_dir(room.path("closed")).unwrap();
+    fs::set_permissions(room.path("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+    for out in ["closed/bundle", "closed/deep/bundle"] {
+        let mut export = command(&room);
+        // What it would read first: that nobody comes so far shows in the message.
+        export.arg("--judge").arg(format!("{}:val", room.path("nowhere").display()));
+        export.arg("--out").arg(room.path(out));
+        // Root writes everywhere, but for a thread that gave this right away; its children inherit that.
+        let output = thread::scope(|scope| {
+            let run = scope.spawn(|| {
+                if rustix::process::geteuid().is_root() {
+                    remove_capability_from_bounding_set(CapabilitySet::DAC_OVERRIDE).unwrap();
+                }
+                export.output().unwrap()
+            });
+            run.join().unwrap()
+        });
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        for part in ["--out", "closed", "Permission denied"] {
+            assert!(said(&output).contains(part), "{part}: {}", said(&output));
+        }
+    }
+    let output = command(&room).arg("--out").arg(room.path("base")).output().unwrap();
+    assert!(said(&output).contains("exists already"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2));
 }

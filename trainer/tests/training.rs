@@ -569,6 +569,26 @@ fn all_that_is_written_has_the_mode_that_the_umask_gives() {
 }
 
 #[test]
+fn a_recipe_that_does_not_fit_its_base_is_a_fault_of_the_recipe() {
+    let room = Room::new();
+    let base = room.base();
+    for (change, to, word) in [
+        ("[schedule]", "[prompts]\ndepth = 50\n[schedule]", "prompts.depth: 50 is not 1 to 2"),
+        ("[schedule]", "[prompts]\ndepth = 0\n[schedule]", "prompts.depth: 0 is not 1 to 2"),
+    ] {
+        fs::write(room.path("long.toml"), CSKT.replace(change, to)).unwrap();
+        let output = program(&room, "unfit").arg("--base").arg(&base).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(word), "{said}");
+    }
+    fs::write(room.path("long.toml"), SCRATCH.replace("heads = 2", "heads = 3")).unwrap();
+    let output = program(&room, "unfit").output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && said.contains("heads"), "{said}");
+}
+
+#[test]
 fn another_number_of_threads_is_said_and_recorded() {
     let room = Room::new();
     let recipe = SCRATCH.replace("epochs = 12", "epochs = 2");

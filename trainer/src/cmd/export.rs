@@ -1,6 +1,11 @@
 //! `spotter-trainer export`.
 
-use std::{ops::RangeInclusive, path::PathBuf, process::ExitCode, str::FromStr};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    str::FromStr,
+};
 
 use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
@@ -97,6 +102,7 @@ impl FromStr for Judge {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    check_place(&args.out)?;
     let model = model(args)?;
     let name = args.name.clone().unwrap_or_else(|| model.origin.name.clone());
     let cohort = match &args.cohort {
@@ -130,6 +136,21 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         print(&format!("{generation} {precision}: {agreement}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Sees that the new folder can be made before anything is computed for it.
+fn check_place(out: &Path) -> Result<()> {
+    if out.symlink_metadata().is_ok() {
+        let reason = "exists already; choose a new name or remove it";
+        return Err(Error::invalid(format!("bundle folder {}", out.display()), reason).into());
+    }
+    // The nearest folder that is there is the one that is written to.
+    let there = out.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
+    let there = there.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let may = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::accessat(rustix::fs::CWD, there, may, rustix::fs::AtFlags::EACCESS)
+        .map_err(|error| spotter_models::Error::io(there)(error.into()))
+        .with_context(|| format!("--out {} cannot be made", out.display()))
 }
 
 /// Takes a bundle out of the way whose towers do not agree with the model, for whoever looks into it.
