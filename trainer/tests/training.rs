@@ -484,6 +484,52 @@ fn a_base_that_was_moved_is_found_by_its_hash() {
     assert_eq!(run.origin.base_from_run, Some("../../../elsewhere".into()));
 }
 
+#[test]
+fn a_row_that_was_cut_is_made_again_and_another_that_is_none_is_refused() {
+    let room = Room::new();
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 2").replace("every = 4", "every = 1");
+    room.train(&recipe, None, "whole");
+    let stop = AtomicBool::new(true);
+    for _ in 0..3 {
+        let job = room.job(&recipe, None, "cut");
+        train(&job, &stop, &mut Progress::new(true)).unwrap();
+    }
+    let log = room.path("cut/log.csv");
+    let three = fs::read_to_string(&log).unwrap();
+    assert_eq!(three.lines().count(), 4);
+    let go_on = || {
+        let job = room.job(&recipe, None, "cut");
+        train(&job, &AtomicBool::new(false), &mut Progress::new(true))
+    };
+    // Such a row was never ended by a run; the checkpoint has its step.
+    for (from, to, word) in [
+        ("\n2,", "\n2", "line 3 has not 7 numbers"),
+        ("\n2,", "\n2,x", "line 3 has not 7 numbers"),
+        ("\n2,", "\n2.5,", "line 3 has no step"),
+        ("\n2,", "\n\n2,", "line 3 has not 7 numbers"),
+        ("step,epoch", "step,epochs", "line 1 is not `step,epoch,"),
+    ] {
+        let wrong = three.replace(from, to);
+        fs::write(&log, &wrong).unwrap();
+        let error = go_on().unwrap_err();
+        assert!(error.to_string().contains(word), "{to:?}: {error}");
+        assert_eq!(error.kind(), spotter_models::Kind::Corrupt);
+        assert_eq!(fs::read_to_string(&log).unwrap(), wrong, "it is left as it was");
+    }
+    // Killed within the fourth row, after its first three fields.
+    fs::write(&log, format!("{three}4,2.0000,1.")).unwrap();
+    let before = fs::File::open(&log).unwrap();
+    assert!(matches!(go_on().unwrap(), Outcome::Finished(_)));
+    let losses = |run: &str| -> Vec<String> {
+        let log = fs::read_to_string(room.path(run).join("log.csv")).unwrap();
+        log.lines().map(|row| row.split(',').nth(3).unwrap().to_owned()).collect()
+    };
+    assert_eq!(losses("whole"), losses("cut"));
+    // The table was replaced, not emptied and written again.
+    let old = std::io::read_to_string(before).unwrap();
+    assert!(old.starts_with(&three) && old.ends_with("4,2.0000,1."), "{old}");
+}
+
 /// Changes the annotations of a room's data.
 fn change_records(room: &Room, change: impl Fn(&mut serde_json::Value)) {
     let path = room.path("data/captions.json");

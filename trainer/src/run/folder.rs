@@ -49,6 +49,9 @@ pub const RESULT: &str = "result.json";
 const LOG_HEAD: &str = "step,epoch,seconds,loss,learning_rate,pairs_per_second,gradient_norm";
 const VALIDATION_HEAD: &str = "step,epoch,loss_train,R@1,R@5,R@10,mAP,mINP,loss_val";
 
+/// Largest log or table of validations that is read, in bytes: a million steps have a tenth of it.
+const MAX_TABLE_BYTES: u64 = 1 << 30;
+
 /// What a run was made from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -393,8 +396,8 @@ impl Folder {
         if path.exists() {
             std::fs::remove_file(&path).map_err(spotter_models::Error::io(&path))?;
         }
-        self.log = rewind(&self.path.join(LOG), step)?;
-        self.validation = rewind(&self.path.join(VALIDATION), step)?;
+        self.log = rewind(&self.path.join(LOG), LOG_HEAD, step)?;
+        self.validation = rewind(&self.path.join(VALIDATION), VALIDATION_HEAD, step)?;
         Ok(())
     }
 
@@ -470,15 +473,53 @@ fn table(path: &Path, head: &str) -> Result<File> {
     Ok(opened.map_err(io)?)
 }
 
-fn rewind(path: &Path, step: u64) -> Result<File> {
-    let text = std::fs::read_to_string(path).map_err(spotter_models::Error::io(path))?;
-    let kept = |line: &&str| {
-        let number = line.split(',').next().unwrap_or_default();
-        // The head has no number. A kill may have cut the last row.
-        line.contains(',') && number.parse::<u64>().map_or(number == "step", |row| row <= step)
+/// Leaves out the rows of steps after `step`, and a last row that was cut when the process that wrote it
+/// was killed. The table is replaced in one step.
+fn rewind(path: &Path, head: &str, step: u64) -> Result<File> {
+    let io = |error| Error::from(spotter_models::Error::io(path)(error));
+    let bytes = bounded::read(path, MAX_TABLE_BYTES)?;
+    let kept = rows_until(path, head, &String::from_utf8_lossy(&bytes), step)?;
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    std::fs::write(&part, kept).map_err(io)?;
+    File::open(&part).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(&part, path).map_err(io)?;
+    OpenOptions::new().append(true).open(path).map_err(io)
+}
+
+/// The head and the whole rows of a table until a step.
+///
+/// # Errors
+/// Where a row that was ended is none: not the numbers of the head, or a step that is no whole number.
+fn rows_until(path: &Path, head: &str, text: &str, step: u64) -> Result<String> {
+    let wrong = |line: usize, reason: &str| {
+        let reason = format!(
+            "line {line} {reason}; take the file away to go on without the earlier rows, or get it \
+             back from a copy"
+        );
+        Error::from(spotter_models::Error::corrupt(path, reason))
     };
-    let kept: String = text.lines().filter(kept).map(|line| format!("{line}\n")).collect();
-    std::fs::write(path, kept).map_err(spotter_models::Error::io(path))?;
-    let opened = OpenOptions::new().append(true).open(path);
-    Ok(opened.map_err(spotter_models::Error::io(path))?)
+    // What follows the last end of a line was being written.
+    let whole = text.rfind('\n').map_or("", |end| text.get(..end).unwrap_or_default());
+    let mut lines = whole.lines().zip(1..);
+    if let Some((first, line)) = lines.next()
+        && first != head
+    {
+        return Err(wrong(line, &format!("is not `{head}`")));
+    }
+    let fields = head.split(',').count();
+    let mut kept = format!("{head}\n");
+    for (row, line) in lines {
+        let numbers = row.split(',').filter(|field| field.parse::<f64>().is_ok()).count();
+        if numbers != fields || row.split(',').count() != fields {
+            return Err(wrong(line, &format!("has not {fields} numbers")));
+        }
+        let at: Option<u64> = row.split(',').next().and_then(|first| first.parse().ok());
+        match at {
+            Some(at) if at <= step => kept += &format!("{row}\n"),
+            Some(_) => {}
+            None => return Err(wrong(line, "has no step")),
+        }
+    }
+    Ok(kept)
 }
