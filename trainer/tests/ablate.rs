@@ -99,6 +99,7 @@ fn quick(job: &Job) -> Finished {
         trained_parameters: 500 * prompts as u64,
         minutes: 1.5,
         steps: 200,
+        out_of_time: job.minutes.is_some(),
         peak_memory_mib: 321.0,
         reports: job.sets.iter().map(|_| report(r1)).collect(),
     }
@@ -180,6 +181,9 @@ fn a_plan_that_cannot_be_is_refused_with_the_reason() {
         (&PLAN.replace("base = \"bases/small\"", ""), "base model"),
         (&PLAN.replace("data = \"persons\"", ""), "learn from"),
         (&PLAN.replace("split = \"val\"", "split = \"dev\""), "dev"),
+        (&PLAN.replace("seeds = [1, 2]", "minutes = 0"), "minutes must be above 0"),
+        (&PLAN.replace("seeds = [1]", "minutes = nan"), "row `half`: minutes"),
+        (&PLAN.replace("seeds = [1]", "minutes = 2e6"), "up to 1000000"),
     ] {
         let error = Plan::parse(Path::new("plan.toml"), text).unwrap_err().to_string();
         assert!(error.contains(word), "`{word}` is not in: {error}");
@@ -230,6 +234,66 @@ fn what_the_table_has_is_not_done_again() {
     }
     fs::write(out.join("table.csv"), "a,b\n1,2\n").unwrap();
     assert!(Table::open(&out).unwrap_err().to_string().contains("other columns"));
+}
+
+#[test]
+fn minutes_are_a_setting_that_the_table_and_the_page_tell() {
+    let folder = TempDir::new().unwrap();
+    let hashes = |text: &str| -> Vec<String> {
+        plan(text).jobs().unwrap().into_iter().map(|job| job.settings).collect()
+    };
+    let minutes = PLAN.replace("seeds = [1, 2]", "seeds = [1, 2]\nminutes = 50");
+    let own = minutes.replace("recipe.data.share = 0.5", "recipe.data.share = 0.5\nminutes = 2.5");
+    let given = |text: &str| -> Vec<Option<f64>> {
+        plan(text).jobs().unwrap().iter().map(|job| job.minutes).collect()
+    };
+    assert_eq!(given(PLAN), [None; 5]);
+    assert_eq!(given(&own), [50.0, 50.0, 50.0, 50.0, 2.5].map(Some));
+    assert!(hashes(PLAN).iter().zip(hashes(&minutes)).all(|(a, b)| *a != b));
+    assert_eq!(hashes(&minutes)[..4], hashes(&own)[..4]);
+    carry_out(PLAN, folder.path());
+    let before = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(!before.contains("Ended by their minutes"), "{before}");
+    let (summary, trained) = carry_out(&own, folder.path());
+    assert_eq!((summary.done, trained.len()), (5, 5), "other settings");
+    let table = Table::open(folder.path()).unwrap();
+    let (with, without) = (plan(&own).jobs().unwrap(), plan(PLAN).jobs().unwrap());
+    let text = |job: &Job, column: &str| table.line(job, "val").unwrap().text(column).to_owned();
+    let columns = ["minutes", "minutes_limit", "out_of_time"];
+    assert_eq!(columns.map(|column| text(&with[4], column)), ["1.50", "2.5", "yes"]);
+    assert_eq!(columns.map(|column| text(&without[4], column)), ["1.50", "", "no"]);
+    let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(
+        page.contains("cskt (50 minutes), cskt-16 (50 minutes), half (2.5 minutes)."),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_table_of_an_earlier_version_is_gone_on_with() {
+    let folder = TempDir::new().unwrap();
+    carry_out(PLAN, folder.path());
+    let path = folder.path().join("table.csv");
+    let now = fs::read_to_string(&path).unwrap();
+    // Without the two columns after `minutes`, which is the sixth.
+    let earlier: String = now
+        .lines()
+        .map(|line| {
+            let mut fields: Vec<&str> = line.split(',').collect();
+            fields.drain(6..8);
+            fields.join(",") + "\n"
+        })
+        .collect();
+    assert!(!earlier.contains("out_of_time"));
+    fs::write(&path, format!("{earlier}cut,")).unwrap();
+    let (summary, _) = carry_out(PLAN, folder.path());
+    assert_eq!((summary.kept, summary.done), (5, 0));
+    let after = fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        after,
+        now.replace(",1.50,,no,200,", ",1.50,,,200,"),
+        "the same, but for what it lacked"
+    );
 }
 
 #[test]
@@ -351,7 +415,7 @@ fn child(folder: &Path, train: &str, stop: &Stop) -> Child {
 #[test]
 fn a_job_in_processes_of_its_own_is_trained_and_judged() {
     let folder = TempDir::new().unwrap();
-    let job = plan(PLAN).jobs().unwrap().remove(1);
+    let job = plan(&format!("minutes = 50\n{PLAN}")).jobs().unwrap().remove(1);
     let child = child(folder.path(), TRAINS, &Stop::default());
     let finished = child.carry_out(&job, folder.path()).unwrap().unwrap();
     assert_eq!((finished.trained_parameters, finished.steps, finished.minutes), (77, 20, 2.0));
@@ -361,7 +425,9 @@ fn a_job_in_processes_of_its_own_is_trained_and_judged() {
     let (run, recipe) = (folder.path().join("run"), folder.path().join("recipe.toml"));
     let (run, recipe) = (run.display(), recipe.display());
     let expected = [
-        format!("train {recipe} --out {run} --data persons --base bases/small --threads 2"),
+        format!(
+            "train {recipe} --out {run} --data persons --base bases/small --minutes 50 --threads 2"
+        ),
         format!("evaluate --run {run} --json --data data --split val"),
         format!("evaluate --run {run} --json --data data --split test --distinct --ids 1-100"),
     ];

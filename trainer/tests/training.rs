@@ -144,6 +144,7 @@ impl Room {
             workers: 1,
             cache_bytes: 1 << 20,
             sitting: None,
+            budget: None,
         }
     }
 
@@ -632,6 +633,40 @@ fn a_recipe_that_does_not_fit_its_base_is_a_fault_of_the_recipe() {
     let output = program(&room, "unfit").output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && said.contains("heads"), "{said}");
+}
+
+#[test]
+fn a_run_ends_when_its_minutes_are_over_and_goes_on_where_it_is_given_more() {
+    let room = Room::new();
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 3").replace("every = 4", "every = 3");
+    let whole = room.train(&recipe, None, "whole");
+    assert!(!whole.ended.out_of_time);
+    let mut job = room.job(&recipe, None, "cut");
+    job.budget = Some(Duration::from_nanos(1));
+    for _ in 0..2 {
+        // The second time there is nothing left to do.
+        let outcome = train(&job, &AtomicBool::new(false), &mut Progress::new(true)).unwrap();
+        let Outcome::Finished(ended) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((ended.steps, ended.out_of_time), (1, true));
+        // In the middle of an epoch that was not to be judged: it is, or nothing could be kept.
+        assert!(ended.r1.is_some() && ended.kept == 1, "{ended:?}");
+        assert_eq!(Finished::open(&job.out).unwrap().ended, ended);
+        let rows = fs::read_to_string(room.path("cut/validation.csv")).unwrap();
+        assert_eq!(rows.lines().count(), 2, "{rows}");
+    }
+    let more = room.train(&recipe, None, "cut");
+    assert_eq!((more.ended.steps, more.ended.out_of_time), (whole.ended.steps, false));
+    let losses = |run: &str| -> Vec<String> {
+        let log = fs::read_to_string(room.path(run).join("log.csv")).unwrap();
+        log.lines().map(|row| row.split(',').nth(3).unwrap().to_owned()).collect()
+    };
+    assert_eq!(losses("whole"), losses("cut"));
+    fs::write(room.path("long.toml"), &recipe).unwrap();
+    let output = program(&room, "none").args(["--minutes", "0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let output = program(&room, "short").args(["--minutes", "1e-9"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(Finished::open(&room.path("short")).unwrap().ended.out_of_time);
 }
 
 #[test]

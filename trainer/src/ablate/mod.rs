@@ -40,6 +40,8 @@ pub struct Finished {
     pub minutes: f64,
     /// How many steps it made.
     pub steps: u64,
+    /// Whether its minutes were over before its epochs were.
+    pub out_of_time: bool,
     /// Most memory that the process held at once, in MiB.
     pub peak_memory_mib: f64,
     /// One report for each of the job's sets, in their order.

@@ -220,6 +220,9 @@ pub struct Ended {
     pub trained: usize,
     /// Numbers of the model.
     pub total: usize,
+    /// Whether its minutes were over before its epochs were.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_time: bool,
     /// Hash of the trained tensors' file: of `adapters.safetensors`, or of the weights in `base` where
     /// the backbone was trained. Absent in results of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]

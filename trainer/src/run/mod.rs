@@ -66,6 +66,8 @@ pub struct Job {
     pub cache_bytes: usize,
     /// Stop after this much work in this sitting, to go on later.
     pub sitting: Option<Duration>,
+    /// End after this much work over all sittings, though there were more epochs to come.
+    pub budget: Option<Duration>,
 }
 
 /// How a sitting ended.
@@ -232,7 +234,7 @@ impl<'a> Run<'a> {
     /// Goes on with what earlier sittings wrote into `run.json`, and says what is other now.
     fn take_over(&mut self, progress: &Progress) -> Result<()> {
         let step = self.position.step;
-        let is_complete = step >= self.steps;
+        let is_complete = self.is_over();
         let before = Origin::read(&self.job.out)?
             .and_then(|run| self.origin.continue_from(run, step, is_complete));
         if let Some(before) = before {
@@ -250,7 +252,7 @@ impl<'a> Run<'a> {
         let began = stopwatch::now();
         let before = self.position.seconds;
         let mut saved = stopwatch::now();
-        while self.position.step < self.steps && self.job.recipe.method.learns() {
+        while !self.is_over() && self.job.recipe.method.learns() {
             let epoch = self.position.step / self.per_epoch;
             let done = usize::try_from(self.position.step % self.per_epoch).unwrap_or(0);
             let pairs = self.order.epoch(epoch);
@@ -267,9 +269,12 @@ impl<'a> Run<'a> {
                     self.save()?;
                     saved = stopwatch::now();
                 }
-                if self.position.step >= end {
+                if self.position.step >= end || self.is_out_of_time() {
                     break;
                 }
+            }
+            if self.is_out_of_time() {
+                break;
             }
             // Also where the last batches of an epoch held nothing that could be read.
             self.position.step = end;
@@ -277,7 +282,28 @@ impl<'a> Run<'a> {
             self.save()?;
             saved = stopwatch::now();
         }
+        if self.is_out_of_time() {
+            progress.say(&format!(
+                "its minutes are over after step {} of {}",
+                self.position.step, self.steps
+            ));
+            let (_, unjudged) = self.position.losses;
+            if unjudged > 0 {
+                self.judge(progress)?;
+                self.save()?;
+            }
+        }
         self.finish(progress).map(Outcome::Finished)
+    }
+
+    /// Whether the time for this run was used up before its steps were.
+    fn is_out_of_time(&self) -> bool {
+        let spent = Duration::try_from_secs_f64(self.position.seconds).unwrap_or(Duration::MAX);
+        self.position.step < self.steps && self.job.budget.is_some_and(|budget| spent >= budget)
+    }
+
+    fn is_over(&self) -> bool {
+        self.position.step >= self.steps || self.is_out_of_time()
     }
 
     fn step(&mut self, batch: &Batch, progress: &mut Progress) -> Result<()> {
@@ -339,8 +365,7 @@ impl<'a> Run<'a> {
     /// Judges the state after an epoch and keeps it where it is the best so far.
     fn judge(&mut self, progress: &mut Progress) -> Result<()> {
         let epoch = self.position.step.div_ceil(self.per_epoch);
-        let due = epoch.is_multiple_of(self.job.recipe.validation.every as u64)
-            || self.position.step >= self.steps;
+        let due = epoch.is_multiple_of(self.job.recipe.validation.every as u64) || self.is_over();
         if !due || self.judge.is_empty() {
             return Ok(());
         }
@@ -407,6 +432,7 @@ impl<'a> Run<'a> {
             seconds: self.position.seconds,
             trained,
             total,
+            out_of_time: self.is_out_of_time(),
             sha256: Some(sha256),
             thread_changes: self.origin.thread_changes.clone(),
         };
