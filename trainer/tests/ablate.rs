@@ -53,6 +53,9 @@ recipe.data.share = 0.5
 seeds = [1]
 "#;
 
+/// For trainings that read nothing.
+const ANY: fn(&[&Job]) -> spotter_trainer::Result<()> = |_| Ok(());
+
 fn plan(text: &str) -> Plan {
     Plan::parse(Path::new("plan.toml"), text).unwrap()
 }
@@ -113,7 +116,7 @@ fn carry_out(text: &str, out: &Path) -> (Summary, Vec<String>) {
         trained.push(job.title());
         Ok(Some(quick(job)))
     };
-    let summary = run(&plan(text), out, &Stop::default(), &mut train, &mut |_| ()).unwrap();
+    let summary = run(&plan(text), out, &Stop::default(), &ANY, &mut train, &mut |_| ()).unwrap();
     (summary, trained)
 }
 
@@ -309,7 +312,8 @@ fn a_training_that_goes_wrong_does_not_stop_the_others_and_is_tried_again() {
     };
     let mut said = Vec::new();
     let mut say = |line: &str| said.push(line.to_owned());
-    let summary = run(&plan(PLAN), folder.path(), &Stop::default(), &mut train, &mut say).unwrap();
+    let summary =
+        run(&plan(PLAN), folder.path(), &Stop::default(), &ANY, &mut train, &mut say).unwrap();
     assert_eq!((calls, summary.done, summary.failed.len()), (5, 3, 2));
     assert!(summary.failed[0].1.contains("ran out") && !summary.stopped);
     assert!(said.iter().any(|line| line.contains("cskt-16") && line.contains("ran out")));
@@ -329,12 +333,12 @@ fn stopping_between_or_within_trainings_keeps_what_is_done() {
         }
         Ok(Some(quick(job)))
     };
-    let summary = run(&plan(PLAN), folder.path(), &stop, &mut train, &mut |_| ()).unwrap();
+    let summary = run(&plan(PLAN), folder.path(), &stop, &ANY, &mut train, &mut |_| ()).unwrap();
     assert_eq!((summary.done, summary.stopped), (2, true));
     // Broken off within the third.
     let mut train = |_: &Job, _: &Path| Ok(None);
     let summary =
-        run(&plan(PLAN), folder.path(), &Stop::default(), &mut train, &mut |_| ()).unwrap();
+        run(&plan(PLAN), folder.path(), &Stop::default(), &ANY, &mut train, &mut |_| ()).unwrap();
     assert_eq!((summary.kept, summary.done, summary.stopped), (2, 0, true));
     assert_eq!(carry_out(PLAN, folder.path()).0.done, 3);
 }
@@ -345,11 +349,12 @@ fn two_ablations_never_work_in_one_folder() {
     let second = RefCell::new(String::new());
     let mut train = |job: &Job, _: &Path| {
         let mut nothing = |_: &Job, _: &Path| panic!("the second began");
-        let error = run(&plan(PLAN), folder.path(), &Stop::default(), &mut nothing, &mut |_| ());
+        let error =
+            run(&plan(PLAN), folder.path(), &Stop::default(), &ANY, &mut nothing, &mut |_| ());
         *second.borrow_mut() = error.unwrap_err().to_string();
         Ok(Some(quick(job)))
     };
-    run(&plan(PLAN), folder.path(), &Stop::default(), &mut train, &mut |_| ()).unwrap();
+    run(&plan(PLAN), folder.path(), &Stop::default(), &ANY, &mut train, &mut |_| ()).unwrap();
     assert!(second.borrow().contains("another ablation"), "{}", second.borrow());
 }
 
@@ -543,6 +548,7 @@ fn the_command_trains_and_judges_for_real_and_does_nothing_twice() {
     let jobs = plan(SMALL_PLAN).jobs().unwrap();
     let number = |job: &Job, column: &str| table.line(job, "val").unwrap().number(column).unwrap();
     assert_eq!([0, 1].map(|job| number(&jobs[job], "queries")), [12.0, 12.0]);
+    assert_eq!(said.matches(": starts").count(), 2, "{said}");
     // Twelve pairs of caption and picture make three steps an epoch.
     assert_eq!([0, 1].map(|job| number(&jobs[job], "steps")), [0.0, 6.0]);
     assert_eq!(number(&jobs[0], "trained_parameters"), 0.0);
@@ -555,8 +561,22 @@ fn the_command_trains_and_judges_for_real_and_does_nothing_twice() {
     fs::write(folder.path().join("plan.toml"), SMALL_PLAN.replace("\"data\"", "\"nowhere\""))
         .unwrap();
     let output = ablate();
-    assert_eq!(output.status.code(), Some(1), "both rows fail");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.matches("nowhere").count(), 1, "told once, though two rows need it: {said}");
+    assert!(!said.contains("starts"), "{said}");
+    // A row that is done needs nothing any more: the second alone is looked at, its base and both sets.
+    let more = SMALL_PLAN.replace(
+        "name = \"cskt\"",
+        "name = \"bpt\"\nrecipe.method = \"bpt\"\n\
+        base = \"lost\"\ndata = \"gone\"",
+    );
+    fs::write(folder.path().join("plan.toml"), more).unwrap();
+    let output = ablate();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("lost/config.json"), "{said}");
+    assert!(said.contains("gone: is no folder") && !said.contains("starts"), "{said}");
+    assert_eq!(fs::read_to_string(folder.path().join("out/table.csv")).unwrap(), before);
     fs::write(folder.path().join("plan.toml"), "rows = 1").unwrap();
     assert_eq!(ablate().status.code(), Some(2));
 }
