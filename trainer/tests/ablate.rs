@@ -421,7 +421,9 @@ fn child(folder: &Path, train: &str, stop: &Stop) -> Child {
 fn a_job_in_processes_of_its_own_is_trained_and_judged() {
     let folder = TempDir::new().unwrap();
     let job = plan(&format!("minutes = 50\n{PLAN}")).jobs().unwrap().remove(1);
-    let child = child(folder.path(), TRAINS, &Stop::default());
+    // Alive for several looks: memory is told of no process that has ended before the first.
+    let trains = format!("{TRAINS}\nsleep 0.5");
+    let child = child(folder.path(), &trains, &Stop::default());
     let finished = child.carry_out(&job, folder.path()).unwrap().unwrap();
     assert_eq!((finished.trained_parameters, finished.steps, finished.minutes), (77, 20, 2.0));
     assert_eq!(finished.reports, [report_of_child(), report_of_child()]);
