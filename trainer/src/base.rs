@@ -11,7 +11,10 @@ use spotter_models::{
     towers::{Config, Weights},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    bounded,
+    error::{Error, Result},
+};
 
 /// The weights.
 pub const WEIGHTS_FILE: &str = "base.safetensors";
@@ -59,7 +62,7 @@ impl Base {
         config.validate()?;
         let origin = read_json(&folder.join(ORIGIN_FILE))?;
         let path = folder.join(WEIGHTS_FILE);
-        let bytes = std::fs::read(&path).map_err(spotter_models::Error::io(&path))?;
+        let bytes = bounded::weights(&path)?;
         let weights = Weights::from_bytes(&path, &bytes)?;
         weights.check(&config)?;
         let sha256 = Digest::of(&bytes);
@@ -152,7 +155,7 @@ impl Base {
 /// # Errors
 /// Where it cannot be read or is not what is meant.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let bytes = std::fs::read(path).map_err(spotter_models::Error::io(path))?;
+    let bytes = bounded::read(path, bounded::JSON)?;
     let mut json = serde_json::Deserializer::from_slice(&bytes);
     serde_path_to_error::deserialize(&mut json)
         .map_err(|error| spotter_models::Error::corrupt(path, error.to_string()).into())

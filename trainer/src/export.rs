@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use spotter_models::{
     Digest, Generation,
     bundle::{self, Bundle, Draft},
-    cohort::{Cohort, MAX_PERSONS},
+    cohort::{Cohort, MAX_PERSONS, MIN_PERSONS},
     manifest::{DataRecord, Licence, Lineage, Precision},
     preprocess::Preprocess,
     probe::{Inputs, Probe},
@@ -17,6 +17,7 @@ use tch::Device;
 
 use crate::{
     base::{Base, Origin},
+    bounded,
     dataset::{Dataset, Split, is_in_share},
     error::{Error, Result},
     evaluate::{
@@ -52,7 +53,15 @@ impl Model {
     /// # Errors
     /// Where the run is not finished or its base changed.
     pub fn of_run(folder: &Path) -> Result<Self> {
-        let run = Finished::open(folder)?;
+        Self::of_run_with(folder, None)
+    }
+
+    /// As [`Model::of_run`], with the base's folder where that was moved.
+    ///
+    /// # Errors
+    /// As [`Model::of_run`], and where `base` is another one than the run was made from.
+    pub fn of_run_with(folder: &Path, base: Option<&Path>) -> Result<Self> {
+        let run = Finished::open_with(folder, base)?;
         let counts = run.origin.counts;
         let data = DataRecord {
             sha256: run.origin.data_sha256,
@@ -64,8 +73,8 @@ impl Model {
         let vocabulary = vocabulary(&run).map_err(|error| error.to_string());
         Ok(Self {
             vocabulary,
-            base: read(&run.base.folder().join(crate::base::WEIGHTS_FILE))?,
-            adapters: run.adapters_sha256.map(|_| read(&adapters)).transpose()?,
+            base: bounded::weights(&run.base.folder().join(crate::base::WEIGHTS_FILE))?,
+            adapters: run.adapters_sha256.map(|_| bounded::weights(&adapters)).transpose()?,
             weights: run.weights,
             config: run.config,
             origin: run.base.origin().clone(),
@@ -78,11 +87,11 @@ impl Model {
     /// # Errors
     /// Where a file cannot be read or does not fit the others.
     pub fn of_base(base: &Base, trained: Option<(&Path, &Config)>) -> Result<Self> {
-        let bytes = read(&base.folder().join(crate::base::WEIGHTS_FILE))?;
+        let bytes = bounded::weights(&base.folder().join(crate::base::WEIGHTS_FILE))?;
         let (mut weights, mut config) = (base.weights().clone(), base.config().clone());
         let mut adapters = None;
         if let Some((path, shapes)) = trained {
-            let bytes = read(path)?;
+            let bytes = bounded::weights(path)?;
             for (name, tensor) in Weights::from_bytes(path, &bytes)?.iter() {
                 weights.insert(name, tensor.clone());
             }
@@ -169,8 +178,19 @@ impl Model {
             .collect();
         let captions = texts(&mut embedder, &captions)?;
         // What cannot be read has no place in a cohort; too few are refused.
-        let good = |rows: Vec<Result<Vec<f32>>>| rows.into_iter().flatten().collect();
-        Ok(Cohort::new(good(pictures))?.with_captions(good(captions))?)
+        let good = |rows: Vec<Result<Vec<f32>>>| rows.into_iter().flatten().collect::<Vec<_>>();
+        let (pictures, captions) = (good(pictures), good(captions));
+        let fewest = pictures.len().min(captions.len());
+        if fewest < MIN_PERSONS {
+            let reason = format!(
+                "{} has {fewest} persons of the split `train` with a picture and a caption that can be \
+                 read, and a cohort needs {MIN_PERSONS} at least: with fewer, the spread of a text's \
+                 scores is a guess. Name a data set with more persons, or leave --cohort out",
+                data.root().display()
+            );
+            return Err(Error::invalid("--cohort", reason));
+        }
+        Ok(Cohort::new(pictures)?.with_captions(captions)?)
     }
 }
 
@@ -290,8 +310,4 @@ pub fn figures(
     let report = crate::evaluate::evaluate(embedder, data, choice, &mut || {})?.report;
     serde_json::to_value(&report)
         .map_err(|error| spotter_models::Error::internal("evaluation", error).into())
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::from(spotter_models::Error::io(path)(error)))
 }

@@ -8,6 +8,7 @@ pub mod adam;
 pub mod augment;
 pub mod base;
 pub mod bench;
+mod bounded;
 pub mod cmd;
 pub mod dataset;
 pub mod error;

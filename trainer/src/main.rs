@@ -14,8 +14,9 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-Exit status: 0 done; 1 something was found wrong, such as a training that diverged; 2 the command \
-line or a recipe is wrong; 3 something needed is missing or broken.
+Exit status: 0 done; 1 something was found wrong, such as a training that diverged; 2 what was \
+asked for is wrong: the command line, a recipe, a plan, or a path in them that is not there or may not be \
+read or written; 3 something needed is broken or out of reach.
 
 Each command explains itself: spotter-trainer COMMAND --help. The guide is in docs/guide.";
 

@@ -9,6 +9,7 @@ use tch::Tensor;
 use crate::{
     adam,
     augment::{ImageAugment, TextAugment},
+    bounded,
     dataset::Sampler,
     error::{Error, Result},
     loss::LossKind,
@@ -16,8 +17,6 @@ use crate::{
     schedule::Schedule,
 };
 
-/// Largest recipe that is read, in bytes.
-const MAX_BYTES: usize = 1 << 20;
 /// Fewest word positions that inserted prompts may leave: enough for two sentences.
 const FEWEST_WORDS: usize = 48;
 
@@ -287,13 +286,8 @@ impl Recipe {
     /// # Errors
     /// Where the file cannot be read, or names and values are not possible; says where.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(spotter_models::Error::io(path))?;
+        let text = bounded::text(path, "recipe")?;
         let what = || format!("recipe {}", path.display());
-        if bytes.len() > MAX_BYTES {
-            return Err(Error::invalid(what(), format!("is larger than {MAX_BYTES} bytes")));
-        }
-        let text =
-            String::from_utf8(bytes).map_err(|_| Error::invalid(what(), "is no text in UTF-8"))?;
         Self::parse(&text).map_err(|error| Error::invalid(what(), error.to_string()))
     }
 
@@ -410,7 +404,15 @@ impl Recipe {
             config.vision_scale = self.adapters.vision_scale;
             config.text_scale = self.adapters.text_scale;
         }
-        config.validate()?;
+        let blocks = base.vision_layers.min(base.text_layers);
+        if let Some(depth) = config.prompt_depth.filter(|depth| !(1..=blocks).contains(depth)) {
+            let reason = format!("{depth} is not 1 to {blocks}, the blocks of the base model");
+            return Err(Error::invalid("prompts.depth", reason));
+        }
+        // The base is possible by itself: what is wrong now is the recipe's.
+        config.validate().map_err(|error| {
+            Error::invalid("recipe", format!("does not fit the base model: {error}"))
+        })?;
         Ok(config)
     }
 }

@@ -53,6 +53,9 @@ recipe.data.share = 0.5
 seeds = [1]
 "#;
 
+/// For trainings that read nothing.
+const ANY: fn(&[&Job]) -> spotter_trainer::Result<()> = |_| Ok(());
+
 fn plan(text: &str) -> Plan {
     Plan::parse(Path::new("plan.toml"), text).unwrap()
 }
@@ -99,6 +102,7 @@ fn quick(job: &Job) -> Finished {
         trained_parameters: 500 * prompts as u64,
         minutes: 1.5,
         steps: 200,
+        out_of_time: job.minutes.is_some(),
         peak_memory_mib: 321.0,
         reports: job.sets.iter().map(|_| report(r1)).collect(),
     }
@@ -112,7 +116,7 @@ fn carry_out(text: &str, out: &Path) -> (Summary, Vec<String>) {
         trained.push(job.title());
         Ok(Some(quick(job)))
     };
-    let summary = run(&plan(text), out, &Stop::default(), &mut train, &mut |_| ()).unwrap();
+    let summary = run(&plan(text), out, &Stop::default(), &ANY, &mut train, &mut |_| ()).unwrap();
     (summary, trained)
 }
 
@@ -180,6 +184,9 @@ fn a_plan_that_cannot_be_is_refused_with_the_reason() {
         (&PLAN.replace("base = \"bases/small\"", ""), "base model"),
         (&PLAN.replace("data = \"persons\"", ""), "learn from"),
         (&PLAN.replace("split = \"val\"", "split = \"dev\""), "dev"),
+        (&PLAN.replace("seeds = [1, 2]", "minutes = 0"), "minutes must be above 0"),
+        (&PLAN.replace("seeds = [1]", "minutes = nan"), "row `half`: minutes"),
+        (&PLAN.replace("seeds = [1]", "minutes = 2e6"), "up to 1000000"),
     ] {
         let error = Plan::parse(Path::new("plan.toml"), text).unwrap_err().to_string();
         assert!(error.contains(word), "`{word}` is not in: {error}");
@@ -233,6 +240,66 @@ fn what_the_table_has_is_not_done_again() {
 }
 
 #[test]
+fn minutes_are_a_setting_that_the_table_and_the_page_tell() {
+    let folder = TempDir::new().unwrap();
+    let hashes = |text: &str| -> Vec<String> {
+        plan(text).jobs().unwrap().into_iter().map(|job| job.settings).collect()
+    };
+    let minutes = PLAN.replace("seeds = [1, 2]", "seeds = [1, 2]\nminutes = 50");
+    let own = minutes.replace("recipe.data.share = 0.5", "recipe.data.share = 0.5\nminutes = 2.5");
+    let given = |text: &str| -> Vec<Option<f64>> {
+        plan(text).jobs().unwrap().iter().map(|job| job.minutes).collect()
+    };
+    assert_eq!(given(PLAN), [None; 5]);
+    assert_eq!(given(&own), [50.0, 50.0, 50.0, 50.0, 2.5].map(Some));
+    assert!(hashes(PLAN).iter().zip(hashes(&minutes)).all(|(a, b)| *a != b));
+    assert_eq!(hashes(&minutes)[..4], hashes(&own)[..4]);
+    carry_out(PLAN, folder.path());
+    let before = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(!before.contains("Ended by their minutes"), "{before}");
+    let (summary, trained) = carry_out(&own, folder.path());
+    assert_eq!((summary.done, trained.len()), (5, 5), "other settings");
+    let table = Table::open(folder.path()).unwrap();
+    let (with, without) = (plan(&own).jobs().unwrap(), plan(PLAN).jobs().unwrap());
+    let text = |job: &Job, column: &str| table.line(job, "val").unwrap().text(column).to_owned();
+    let columns = ["minutes", "minutes_limit", "out_of_time"];
+    assert_eq!(columns.map(|column| text(&with[4], column)), ["1.50", "2.5", "yes"]);
+    assert_eq!(columns.map(|column| text(&without[4], column)), ["1.50", "", "no"]);
+    let page = fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(
+        page.contains("cskt (50 minutes), cskt-16 (50 minutes), half (2.5 minutes)."),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_table_of_an_earlier_version_is_gone_on_with() {
+    let folder = TempDir::new().unwrap();
+    carry_out(PLAN, folder.path());
+    let path = folder.path().join("table.csv");
+    let now = fs::read_to_string(&path).unwrap();
+    // Without the two columns after `minutes`, which is the sixth.
+    let earlier: String = now
+        .lines()
+        .map(|line| {
+            let mut fields: Vec<&str> = line.split(',').collect();
+            fields.drain(6..8);
+            fields.join(",") + "\n"
+        })
+        .collect();
+    assert!(!earlier.contains("out_of_time"));
+    fs::write(&path, format!("{earlier}cut,")).unwrap();
+    let (summary, _) = carry_out(PLAN, folder.path());
+    assert_eq!((summary.kept, summary.done), (5, 0));
+    let after = fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        after,
+        now.replace(",1.50,,no,200,", ",1.50,,,200,"),
+        "the same, but for what it lacked"
+    );
+}
+
+#[test]
 fn a_training_that_goes_wrong_does_not_stop_the_others_and_is_tried_again() {
     let folder = TempDir::new().unwrap();
     let mut calls = 0;
@@ -245,7 +312,8 @@ fn a_training_that_goes_wrong_does_not_stop_the_others_and_is_tried_again() {
     };
     let mut said = Vec::new();
     let mut say = |line: &str| said.push(line.to_owned());
-    let summary = run(&plan(PLAN), folder.path(), &Stop::default(), &mut train, &mut say).unwrap();
+    let summary =
+        run(&plan(PLAN), folder.path(), &Stop::default(), &ANY, &mut train, &mut say).unwrap();
     assert_eq!((calls, summary.done, summary.failed.len()), (5, 3, 2));
     assert!(summary.failed[0].1.contains("ran out") && !summary.stopped);
     assert!(said.iter().any(|line| line.contains("cskt-16") && line.contains("ran out")));
@@ -265,12 +333,12 @@ fn stopping_between_or_within_trainings_keeps_what_is_done() {
         }
         Ok(Some(quick(job)))
     };
-    let summary = run(&plan(PLAN), folder.path(), &stop, &mut train, &mut |_| ()).unwrap();
+    let summary = run(&plan(PLAN), folder.path(), &stop, &ANY, &mut train, &mut |_| ()).unwrap();
     assert_eq!((summary.done, summary.stopped), (2, true));
     // Broken off within the third.
     let mut train = |_: &Job, _: &Path| Ok(None);
     let summary =
-        run(&plan(PLAN), folder.path(), &Stop::default(), &mut train, &mut |_| ()).unwrap();
+        run(&plan(PLAN), folder.path(), &Stop::default(), &ANY, &mut train, &mut |_| ()).unwrap();
     assert_eq!((summary.kept, summary.done, summary.stopped), (2, 0, true));
     assert_eq!(carry_out(PLAN, folder.path()).0.done, 3);
 }
@@ -281,11 +349,12 @@ fn two_ablations_never_work_in_one_folder() {
     let second = RefCell::new(String::new());
     let mut train = |job: &Job, _: &Path| {
         let mut nothing = |_: &Job, _: &Path| panic!("the second began");
-        let error = run(&plan(PLAN), folder.path(), &Stop::default(), &mut nothing, &mut |_| ());
+        let error =
+            run(&plan(PLAN), folder.path(), &Stop::default(), &ANY, &mut nothing, &mut |_| ());
         *second.borrow_mut() = error.unwrap_err().to_string();
         Ok(Some(quick(job)))
     };
-    run(&plan(PLAN), folder.path(), &Stop::default(), &mut train, &mut |_| ()).unwrap();
+    run(&plan(PLAN), folder.path(), &Stop::default(), &ANY, &mut train, &mut |_| ()).unwrap();
     assert!(second.borrow().contains("another ablation"), "{}", second.borrow());
 }
 
@@ -351,8 +420,10 @@ fn child(folder: &Path, train: &str, stop: &Stop) -> Child {
 #[test]
 fn a_job_in_processes_of_its_own_is_trained_and_judged() {
     let folder = TempDir::new().unwrap();
-    let job = plan(PLAN).jobs().unwrap().remove(1);
-    let child = child(folder.path(), TRAINS, &Stop::default());
+    let job = plan(&format!("minutes = 50\n{PLAN}")).jobs().unwrap().remove(1);
+    // Alive for several looks: memory is told of no process that has ended before the first.
+    let trains = format!("{TRAINS}\nsleep 0.5");
+    let child = child(folder.path(), &trains, &Stop::default());
     let finished = child.carry_out(&job, folder.path()).unwrap().unwrap();
     assert_eq!((finished.trained_parameters, finished.steps, finished.minutes), (77, 20, 2.0));
     assert_eq!(finished.reports, [report_of_child(), report_of_child()]);
@@ -361,7 +432,9 @@ fn a_job_in_processes_of_its_own_is_trained_and_judged() {
     let (run, recipe) = (folder.path().join("run"), folder.path().join("recipe.toml"));
     let (run, recipe) = (run.display(), recipe.display());
     let expected = [
-        format!("train {recipe} --out {run} --data persons --base bases/small --threads 2"),
+        format!(
+            "train {recipe} --out {run} --data persons --base bases/small --minutes 50 --threads 2"
+        ),
         format!("evaluate --run {run} --json --data data --split val"),
         format!("evaluate --run {run} --json --data data --split test --distinct --ids 1-100"),
     ];
@@ -477,6 +550,7 @@ fn the_command_trains_and_judges_for_real_and_does_nothing_twice() {
     let jobs = plan(SMALL_PLAN).jobs().unwrap();
     let number = |job: &Job, column: &str| table.line(job, "val").unwrap().number(column).unwrap();
     assert_eq!([0, 1].map(|job| number(&jobs[job], "queries")), [12.0, 12.0]);
+    assert_eq!(said.matches(": starts").count(), 2, "{said}");
     // Twelve pairs of caption and picture make three steps an epoch.
     assert_eq!([0, 1].map(|job| number(&jobs[job], "steps")), [0.0, 6.0]);
     assert_eq!(number(&jobs[0], "trained_parameters"), 0.0);
@@ -489,8 +563,22 @@ fn the_command_trains_and_judges_for_real_and_does_nothing_twice() {
     fs::write(folder.path().join("plan.toml"), SMALL_PLAN.replace("\"data\"", "\"nowhere\""))
         .unwrap();
     let output = ablate();
-    assert_eq!(output.status.code(), Some(1), "both rows fail");
-    assert!(String::from_utf8_lossy(&output.stderr).contains("nowhere"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.matches("nowhere").count(), 1, "told once, though two rows need it: {said}");
+    assert!(!said.contains("starts"), "{said}");
+    // A row that is done needs nothing any more: the second alone is looked at, its base and both sets.
+    let more = SMALL_PLAN.replace(
+        "name = \"cskt\"",
+        "name = \"bpt\"\nrecipe.method = \"bpt\"\n\
+        base = \"lost\"\ndata = \"gone\"",
+    );
+    fs::write(folder.path().join("plan.toml"), more).unwrap();
+    let output = ablate();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("lost/config.json"), "{said}");
+    assert!(said.contains("gone: is no folder") && !said.contains("starts"), "{said}");
+    assert_eq!(fs::read_to_string(folder.path().join("out/table.csv")).unwrap(), before);
     fs::write(folder.path().join("plan.toml"), "rows = 1").unwrap();
     assert_eq!(ablate().status.code(), Some(2));
 }

@@ -110,6 +110,46 @@ fn an_own_folder_keeps_pictures_under_it_under_imgs_or_in_tar_files() {
 }
 
 #[test]
+fn a_tar_file_that_was_cut_is_told_on_opening_with_what_is_lost() {
+    let names: Vec<String> = (0..4).map(|n| format!("{n}.png")).collect();
+    let records: Vec<Value> = names.iter().map(|n| record("train", 1, n, &["A man."])).collect();
+    let folder = set("captions.json", &json!(records));
+    let mut tar = tar::Builder::new(Vec::new());
+    let bytes = png(30, 60, [1, 2, 3]);
+    let size = bytes.len();
+    for name in &names {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, name, bytes.as_slice()).unwrap();
+    }
+    let whole = tar.into_inner().unwrap();
+    // A header and its picture, padded, four times; then two blocks of zeros.
+    let member = (whole.len() - 1024) / 4;
+    let counts = |length: usize| {
+        write(folder.path().join("shard-000.tar"), &whole[..length]);
+        let dataset = Dataset::open(folder.path()).unwrap();
+        let problems = dataset.problems();
+        let readable = (0..4).filter(|record| dataset.picture(*record).is_ok()).count();
+        let causes = [Cause::BrokenShard, Cause::MissingPicture, Cause::BrokenPicture];
+        (causes.map(|cause| problems.count(cause)), readable, problems.to_string())
+    };
+    for (length, expected, readable) in [
+        (whole.len(), [0, 0, 0], 4),
+        (whole.len() - 512, [0, 0, 0], 4),
+        // Between two members, within a picture, within a header.
+        (whole.len() - 1024, [1, 0, 0], 4),
+        (2 * member, [1, 2, 0], 2),
+        (member + 512 + size / 2, [1, 2, 1], 1),
+        (member + 100, [1, 3, 0], 1),
+    ] {
+        let (found, left, said) = counts(length);
+        assert_eq!((found, left), (expected, readable), "{length}: {said}");
+        assert_eq!(said.contains("get the file again"), expected[0] > 0, "{length}: {said}");
+    }
+}
+
+#[test]
 fn broken_records_are_counted_and_the_others_used() {
     let folder = set(
         "captions.json",
@@ -164,7 +204,13 @@ fn missing_and_broken_pictures_are_told_apart_when_they_are_read() {
     write(folder.path().join("shard-000.tar"), header.as_bytes());
     write(folder.path().join("shard-001.tar"), [7u8; 700]);
     let dataset = Dataset::open(folder.path()).unwrap();
-    assert_eq!(dataset.problems().count(Cause::BrokenShard), 1);
+    let problems = dataset.problems();
+    assert_eq!(problems.count(Cause::BrokenShard), 2, "{problems}");
+    assert_eq!(
+        [Cause::MissingPicture, Cause::BrokenPicture].map(|cause| problems.count(cause)),
+        [1, 1],
+        "only what needs no decoding is found on opening: {problems}"
+    );
     for (record, cause) in [
         (0, Cause::MissingPicture),
         (1, Cause::BrokenPicture),

@@ -316,7 +316,7 @@ fn net(weights: &Weights, config: &Config) -> NetEmbedder {
     NetEmbedder::new(Net::new(config, &parameters).unwrap(), Device::Cpu, record("run"))
 }
 
-fn write_bundle(folder: &Path, weights: &Weights, config: &Config) {
+fn write_bundle(folder: &Path, weights: &Weights, config: &Config, precisions: &[Precision]) {
     let inputs = Inputs::standard().unwrap();
     let unit = |count| vec![[vec![1.0], vec![0.0; config.embed - 1]].concat(); count];
     let (pictures, captions) = (unit(inputs.pictures.len()), unit(inputs.texts.len()));
@@ -332,7 +332,7 @@ fn write_bundle(folder: &Path, weights: &Weights, config: &Config) {
         evaluation: serde_json::Map::new(),
         weights,
         config,
-        precisions: &[Precision::F32],
+        precisions,
         preprocess: Preprocess::clip(config.height, config.width),
         probe: &probe,
         cohort: None,
@@ -347,7 +347,7 @@ fn a_bundle_and_the_net_it_was_made_from_have_the_same_figures() {
     data_set(folder.path());
     let (config, path) = (tiny(), folder.path().join("bundle"));
     let weights = random(&config, 3).unwrap();
-    write_bundle(&path, &weights, &config);
+    write_bundle(&path, &weights, &config, &[Precision::F32]);
     let runtime = Runtime::load(None).unwrap();
     let bundle = Bundle::open(&path).unwrap();
     let options = SessionOptions::default();
@@ -373,6 +373,34 @@ fn a_bundle_and_the_net_it_was_made_from_have_the_same_figures() {
     assert_eq!(a.report.model.identity, bundle.generation().to_string());
     let held = BundleEmbedder::open(&runtime, &bundle, Precision::Int8, &options).err().unwrap();
     assert!(held.to_string().contains("int8"), "{held}");
+}
+
+#[test]
+fn a_bundle_without_f32_towers_is_judged_by_those_it_holds() {
+    let folder = TempDir::new().unwrap();
+    data_set(folder.path());
+    let weights = random(&tiny(), 3).unwrap();
+    let evaluate = |bundle: &Path, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        command.args(["evaluate", "--json", "--data"]).arg(folder.path());
+        let output = command.arg("--bundle").arg(bundle).args(more).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        (json["model"]["precision"].as_str().unwrap().to_owned(), said)
+    };
+    use Precision::{F16, F32, Int8};
+    for (name, held, taken) in
+        [("one", &[Int8][..], "int8"), ("two", &[Int8, F16], "f16"), ("all", &[Int8, F32], "f32")]
+    {
+        let path = folder.path().join(name);
+        write_bundle(&path, &weights, &tiny(), held);
+        let (precision, said) = evaluate(&path, &[]);
+        assert_eq!(precision, taken);
+        let is_said = said.contains(&format!("no f32 towers; its {taken} towers are judged"));
+        assert_eq!(is_said, taken != "f32", "{said}");
+    }
+    assert_eq!(evaluate(&folder.path().join("two"), &["--precision", "int8"]).0, "int8");
 }
 
 #[test]
@@ -467,4 +495,11 @@ fn the_command_prints_the_figures_as_json() {
     assert_eq!(run(&[]).status.code(), Some(2), "no model");
     assert_eq!(run(&["--base", base, "--bundle", base]).status.code(), Some(2), "two models");
     assert_eq!(run(&["--base", base, "--ids", "x"]).status.code(), Some(2));
+    for option in [["--precision", "int8"], ["--threads", "1"], ["--library", "onnxruntime.so"]] {
+        let output = run(&["--base", base, option[0], option[1]]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&format!("{}: is only for --bundle", option[0])), "{said}");
+        assert!(said.contains("spotter-trainer export"), "{said}");
+    }
 }

@@ -1,8 +1,15 @@
 //! What is exported computes what was trained: every precision, packs, cohorts, and refusals.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on says so")]
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Command, Output},
+    thread,
+};
 
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use spotter_models::{
     bundle::{self, Bundle},
     cohort::Cohort,
@@ -80,7 +87,7 @@ impl Room {
     }
 }
 
-fn said() -> Said {
+fn manifest() -> Said {
     Said {
         name: "test".into(),
         created_at: "2026-01-31T12:00:00Z".into(),
@@ -103,7 +110,7 @@ fn every_shape_in_every_precision_agrees_with_libtorch() {
         let (room, model) = Room::model(&config);
         let out = room.path("bundle");
         let probe = model.probe().unwrap();
-        export(&out, &model, &said(), &probe, None, Target::Bundle(&ALL)).unwrap();
+        export(&out, &model, &manifest(), &probe, None, Target::Bundle(&ALL)).unwrap();
         for precision in ALL {
             let (_, agreement) = check(&runtime, &out, precision)
                 .unwrap_or_else(|error| panic!("{name}, {precision}: {error}"));
@@ -119,8 +126,8 @@ fn a_pack_folds_to_the_same_bundle_each_time() {
     let unit = |at: usize| (0..16).map(|i| if i == at % 16 { 1.0 } else { 0.0 }).collect();
     let cohort = Cohort::new((0..40).map(unit).collect()).unwrap();
     let target = Target::Bundle(&[Precision::F32, Precision::Int8]);
-    export(&room.path("direct"), &model, &said(), &probe, Some(&cohort), target).unwrap();
-    export(&room.path("pack"), &model, &said(), &probe, Some(&cohort), Target::Pack).unwrap();
+    export(&room.path("direct"), &model, &manifest(), &probe, Some(&cohort), target).unwrap();
+    export(&room.path("pack"), &model, &manifest(), &probe, Some(&cohort), Target::Pack).unwrap();
     let precisions = [Precision::F32, Precision::Int8];
     for out in ["first", "second"] {
         bundle::fold(&room.path("pack"), &room.path(out), &precisions).unwrap();
@@ -147,6 +154,85 @@ fn towers_that_do_not_agree_are_refused() {
     // The probe of another model: what a wrong export would look like.
     let probe = other.probe().unwrap();
     let target = Target::Bundle(&[Precision::F32]);
-    export(&out, &model, &said(), &probe, None, target).unwrap();
+    export(&out, &model, &manifest(), &probe, None, target).unwrap();
     assert!(check(&runtime, &out, Precision::F32).is_err());
+}
+
+/// `export` of a room's model by the command line.
+fn command(room: &Room) -> Command {
+    fs::write(room.path("config.json"), serde_json::to_vec(&small()).unwrap()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+    command.arg("export").arg("--base").arg(room.path("base"));
+    command.arg("--adapters").arg(room.path("adapters.safetensors"));
+    command.arg("--config").arg(room.path("config.json")).args(["--precisions", "f32"]);
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_cohort_of_too_few_persons_is_refused_with_both_numbers() {
+    let (room, _) = Room::model(&small());
+    fs::create_dir(room.path("data")).unwrap();
+    let picture = image::RgbImage::from_pixel(20, 50, image::Rgb([60, 90, 200]));
+    let mut records = Vec::new();
+    for person in 0..33 {
+        picture.save(room.path("data").join(format!("{person}.png"))).unwrap();
+        records.push(serde_json::json!({
+            "split": if person < 32 { "train" } else { "val" }, "id": person,
+            "file_path": format!("{person}.png"), "captions": ["a person in blue"],
+        }));
+    }
+    let annotations = serde_json::to_vec(&records).unwrap();
+    fs::write(room.path("data/captions.json"), annotations).unwrap();
+    let export = |out: &str, more: &[&str]| {
+        let mut command = command(&room);
+        command.arg("--cohort").arg(room.path("data")).arg("--out").arg(room.path(out));
+        command.args(more).output().unwrap()
+    };
+    let output = export("enough", &[]);
+    assert!(output.status.success(), "{}", said(&output));
+    fs::remove_file(room.path("data/7.png")).unwrap();
+    let output = export("few", &[]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    for part in ["has 31 persons", "needs 32 at least", "--cohort"] {
+        assert!(said(&output).contains(part), "{part}: {}", said(&output));
+    }
+    assert!(!room.path("few").exists());
+    let output = export("few", &["--cohort-persons", "31"]);
+    assert!(output.status.code() == Some(2) && said(&output).contains("32"), "{}", said(&output));
+    let help = command(&room).arg("--help").output().unwrap();
+    assert!(String::from_utf8_lossy(&help.stdout).contains("32 at least"), "{help:?}");
+}
+
+#[test]
+fn a_place_that_may_not_be_written_is_told_before_anything_is_computed() {
+    let (room, _) = Room::model(&small());
+    fs::create_dir(room.path("closed")).unwrap();
+    fs::set_permissions(room.path("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+    for out in ["closed/bundle", "closed/deep/bundle"] {
+        let mut export = command(&room);
+        // What it would read first: that nobody comes so far shows in the message.
+        export.arg("--judge").arg(format!("{}:val", room.path("nowhere").display()));
+        export.arg("--out").arg(room.path(out));
+        // Root writes everywhere, but for a thread that gave this right away; its children inherit that.
+        let output = thread::scope(|scope| {
+            let run = scope.spawn(|| {
+                if rustix::process::geteuid().is_root() {
+                    remove_capability_from_bounding_set(CapabilitySet::DAC_OVERRIDE).unwrap();
+                }
+                export.output().unwrap()
+            });
+            run.join().unwrap()
+        });
+        assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+        for part in ["--out", "closed", "Permission denied"] {
+            assert!(said(&output).contains(part), "{part}: {}", said(&output));
+        }
+    }
+    let output = command(&room).arg("--out").arg(room.path("base")).output().unwrap();
+    assert!(said(&output).contains("exists already"), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2));
 }

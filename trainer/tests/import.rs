@@ -185,6 +185,13 @@ fn positions_are_fitted_and_the_folder_can_be_opened() {
     assert_ne!(positions(&square), positions(&tall));
     let options = Options { height: 390, ..Options::default() };
     assert!(error(&golden("hf-tiny"), &options).contains("multiple of the patch"));
+    // What is asked for is wrong, not the model.
+    for (height, width) in [(0, 128), (384, 0), (390, 128), (1 << 20, 1 << 20)] {
+        let options = Options { height, width, ..Options::default() };
+        let error = import(&golden("hf-tiny"), &options).unwrap_err();
+        assert_eq!(error.kind(), spotter_models::Kind::Config, "{error}");
+        assert!(error.to_string().starts_with("--"), "{error}");
+    }
 }
 
 #[test]

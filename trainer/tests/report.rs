@@ -89,6 +89,11 @@ fn over_fitting_is_said_with_the_step_to_go_back_to() {
     for part in ["Over-fitting", "step 300", "30.0 %", "26.0 %", "4 validations"] {
         assert!(said[0].contains(part), "{part}: {}", said[0]);
     }
+    // Of equal best ones the first is named, which training keeps; the fall counts from the last.
+    let tied = [10.0, 30.0, 20.0, 30.0, 28.0, 27.0, 26.0, 25.0];
+    let said = findings(&calm, &table(&validation(&tied, true)));
+    let named = said[0].contains("best at step 200 with") && said[0].contains("model of step 200;");
+    assert!(named && said[0].contains("lower for 4 validations"), "{said:?}");
     // Where the training loss does not fall, something else is wrong.
     assert_eq!(findings(&calm, &table(&validation(&ranks, false))), [""; 0]);
 }

@@ -30,7 +30,7 @@ pub use random::random;
 pub use start::starting_weights;
 pub use tensor::Tensor;
 pub use unfolded::{unfolded_text, unfolded_vision};
-pub use weights::Weights;
+pub use weights::{Weights, save};
 
 /// What is added to a score that must not count: `exp` of it is zero, and half precision holds it.
 const MASKED: f32 = -30_000.0;

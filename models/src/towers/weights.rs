@@ -1,9 +1,11 @@
 //! A model's tensors: read from safetensors files, checked against a configuration, written back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Display;
+use std::fs::File;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors, View, tensor::TensorView};
 
 use super::layout::{TOKEN_TABLE, VISION_POSITIONS, tensors};
 use super::positions::{self, Grid};
@@ -16,6 +18,40 @@ const TOLERATED: [&str; 5] =
     ["logit_scale", "logit_bias", "input_resolution", "context_length", "vocab_size"];
 /// How many names an error message lists.
 const LISTED: usize = 5;
+
+/// Writes tensors as one safetensors file, whole or not at all. Its mode is that of any new file, as the
+/// umask gives it: the library's own files can be read by nobody else, and the daemon runs as another
+/// user than whoever trained.
+///
+/// # Errors
+/// [`Error::Io`] where it cannot be written.
+pub fn save<S, V>(
+    tensors: impl IntoIterator<Item = (S, V)>,
+    metadata: Option<HashMap<String, String>>,
+    path: &Path,
+) -> Result<()>
+where
+    S: AsRef<str> + Ord + Display,
+    V: View,
+{
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = Path::new(&part);
+    match std::fs::remove_file(part) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io(part)(error));
+        }
+        _ => {}
+    }
+    // The umask cannot be asked for without changing it, but a new file has its mode.
+    let new = File::create_new(part).and_then(|file| file.metadata()).map_err(Error::io(part))?;
+    safetensors::serialize_to_file(tensors, metadata, part).map_err(|error| match error {
+        safetensors::SafeTensorError::IoError(source) => Error::io(part)(source),
+        error => Error::internal(format!("writing {}", path.display()), error),
+    })?;
+    std::fs::set_permissions(part, new.permissions()).map_err(Error::io(part))?;
+    std::fs::rename(part, path).map_err(Error::io(path))
+}
 
 /// Named tensors of 32-bit floats.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -77,16 +113,13 @@ impl Weights {
         Ok(Self { tensors })
     }
 
-    /// Writes one safetensors file, whole or not at all, which only its owner may read.
+    /// Writes one safetensors file, whole or not at all, with the mode of any new file.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let entries = self.tensors.iter().map(|(name, tensor)| (name, Little(tensor)));
-        safetensors::serialize_to_file(entries, None, path).map_err(|error| match error {
-            safetensors::SafeTensorError::IoError(source) => Error::io(path)(source),
-            error => Error::internal(format!("writing {}", path.display()), error),
-        })
+        save(entries, None, path)
     }
 
     /// The same rounded to half precision, which [`Weights::write_half`] keeps exactly.
@@ -112,10 +145,7 @@ impl Weights {
     /// [`Error::Io`] where it cannot be written.
     pub fn write_half(&self, path: &Path) -> Result<()> {
         let entries = self.tensors.iter().map(|(name, tensor)| (name, Half(tensor)));
-        safetensors::serialize_to_file(entries, None, path).map_err(|error| match error {
-            safetensors::SafeTensorError::IoError(source) => Error::io(path)(source),
-            error => Error::internal(format!("writing {}", path.display()), error),
-        })
+        save(entries, None, path)
     }
 
     /// Adds a tensor or replaces the one of that name, which is returned.

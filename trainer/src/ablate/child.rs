@@ -63,6 +63,9 @@ impl Child {
         if let Some(base) = &job.base {
             command.arg("--base").arg(base);
         }
+        if let Some(minutes) = job.minutes {
+            command.arg("--minutes").arg(minutes.to_string());
+        }
         command.args(self.machine.options());
         let training = self.wait(&mut command, folder)?;
         // A training that is interrupted ends well too; only a finished one has a result.
@@ -84,6 +87,7 @@ impl Child {
             trained_parameters: ended.trained as u64,
             minutes: ended.seconds / 60.0,
             steps: ended.steps,
+            out_of_time: ended.out_of_time,
             peak_memory_mib: training.peak_memory_mib,
             reports,
         }))

@@ -11,6 +11,7 @@ mod plan;
 mod table;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::{
@@ -24,6 +25,8 @@ pub use plan::{Job, Machine, Plan, Set};
 pub use table::{Line, Table};
 
 use crate::{
+    base::Base,
+    dataset::Dataset,
     error::{Error, Result},
     evaluate::Report,
 };
@@ -40,6 +43,8 @@ pub struct Finished {
     pub minutes: f64,
     /// How many steps it made.
     pub steps: u64,
+    /// Whether its minutes were over before its epochs were.
+    pub out_of_time: bool,
     /// Most memory that the process held at once, in MiB.
     pub peak_memory_mib: f64,
     /// One report for each of the job's sets, in their order.
@@ -88,7 +93,31 @@ pub struct Summary {
     pub stopped: bool,
 }
 
-/// Carries out a plan in a folder, which holds the table, the page and a folder for each job. `train`
+/// Sees that everything is there that jobs are trained and judged with, each folder once.
+///
+/// # Errors
+/// All folders that are missing or hold no base model or data set, with the reason.
+pub fn check(jobs: &[&Job]) -> Result<()> {
+    let bases: BTreeSet<&PathBuf> = jobs.iter().filter_map(|job| job.base.as_ref()).collect();
+    let judged = jobs.iter().flat_map(|job| &job.sets).map(|set| &set.data);
+    let sets: BTreeSet<&PathBuf> = jobs.iter().map(|job| &job.data).chain(judged).collect();
+    let bases = bases.iter().filter_map(|folder| Base::open(folder).err());
+    let sets = sets.iter().filter_map(|folder| Dataset::open(folder).err());
+    let found: Vec<String> = bases.chain(sets).map(|error| error.to_string()).collect();
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(Error::invalid(
+            "plan",
+            format!(
+                "nothing was begun, as something it names cannot be used: {}",
+                found.join("; ")
+            ),
+        )),
+    }
+}
+
+/// Carries out a plan in a folder, which holds the table, the page and a folder for each job. `check`
+/// sees all jobs that are to be done before the first of them begins ([`check()`]). `train`
 /// trains and judges one job in its folder, and returns `None` where it was stopped; `say` hears what
 /// goes on. A job that goes wrong does not keep the others from being done.
 ///
@@ -98,6 +127,7 @@ pub fn run(
     plan: &Plan,
     out: &Path,
     stop: &Stop,
+    check: &dyn Fn(&[&Job]) -> Result<()>,
     train: &mut dyn FnMut(&Job, &Path) -> Result<Option<Finished>>,
     say: &mut dyn FnMut(&str),
 ) -> Result<Summary> {
@@ -105,6 +135,7 @@ pub fn run(
     fs::create_dir_all(out).map_err(spotter_models::Error::io(out))?;
     let _lock = lock(out)?;
     let mut table = Table::open(out)?;
+    check(&jobs.iter().filter(|job| !table.has(job)).collect::<Vec<_>>())?;
     let mut summary = Summary::default();
     for (job, number) in jobs.iter().zip(1..) {
         let title = format!("{number}/{} {}", jobs.len(), job.title());

@@ -1,6 +1,9 @@
 //! The table as a page with plots.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use toml::Value;
 
@@ -63,6 +66,13 @@ impl Cell<'_> {
         Some([low?, high?])
     }
 
+    /// The row's name and minutes, where a training of it was ended by those.
+    fn out_of_time(&self) -> Option<String> {
+        let is_cut = self.lines.iter().any(|line| line.text("out_of_time") == "yes");
+        let limit = self.job.minutes.map(|minutes| format!(" ({minutes} minutes)"));
+        is_cut.then(|| format!("{}{}", self.job.row, limit.unwrap_or_default()))
+    }
+
     fn row(&self) -> Vec<String> {
         let figure = |name: &str| {
             let ends = self.interval(name).map(|[low, high]| format!(" ({low:.1} – {high:.1})"));
@@ -93,6 +103,16 @@ pub(super) fn write(path: &Path, plan: &Plan, jobs: &[Job], table: &Table) -> Re
         page.note(&format!("Not done: {}.", missing.join(", ")));
     }
     let cells = cells(jobs, table);
+    let cut: Vec<String> = cells.iter().filter_map(Cell::out_of_time).collect();
+    if !cut.is_empty() {
+        // A row has a cell for each set.
+        let cut: BTreeSet<String> = cut.into_iter().collect();
+        page.note(&format!(
+            "Ended by their minutes before their epochs were over, at a learning rate that had not \
+             fallen to its end: {}.",
+            cut.into_iter().collect::<Vec<_>>().join(", ")
+        ));
+    }
     for set in sets(&cells) {
         let of_set: Vec<&Cell<'_>> = cells.iter().filter(|cell| cell.set == set).collect();
         page.heading(&format!("Judged by {set}"));

@@ -11,16 +11,17 @@ use spotter_models::Digest;
 use toml::{Table, Value};
 
 use crate::{
+    bounded,
     error::{Error, Result},
     evaluate::{Choice, Ids, Part},
     method::Method,
     recipe::Recipe,
 };
 
-/// Largest plan that is read, in bytes.
-const MAX_BYTES: u64 = 1 << 20;
 /// Most jobs of a plan: more would be a mistake.
 const MOST_JOBS: usize = 10_000;
+/// Most minutes that a row may be given: two years.
+const MOST_MINUTES: f64 = 1e6;
 /// The setting of a recipe that makes two trainings of one row different.
 const SEED: &str = "seed";
 
@@ -44,6 +45,8 @@ pub struct Plan {
     /// Each row is trained once with each of these.
     #[serde(default = "default_seeds")]
     pub seeds: Vec<u32>,
+    /// Most minutes of training that each row may take; absent: as many as its epochs need.
+    pub minutes: Option<f64>,
     /// What every model is judged by.
     #[serde(default)]
     pub evaluate: Vec<Set>,
@@ -81,6 +84,8 @@ pub struct RowPlan {
     pub data: Option<PathBuf>,
     /// Seeds instead of the plan's.
     pub seeds: Option<Vec<u32>>,
+    /// Minutes instead of the plan's.
+    pub minutes: Option<f64>,
     /// Sets instead of the plan's.
     pub evaluate: Option<Vec<Set>>,
 }
@@ -126,6 +131,8 @@ pub struct Job {
     pub recipe: Recipe,
     /// The recipe with every value written out.
     table: Table,
+    /// Most minutes of training.
+    pub minutes: Option<f64>,
     /// What its model is judged by.
     pub sets: Vec<Set>,
     /// The first 16 digits of a hash over all of this but the row's name: equal settings have equal
@@ -156,7 +163,7 @@ impl Job {
         let mut table = self.table.clone();
         table.remove(SEED);
         remove(&mut table, path);
-        let mut text = format!("{:?} {:?} ", self.base, self.data);
+        let mut text = format!("{:?} {:?} {:?} ", self.base, self.data, self.minutes);
         canonical(&Value::Table(table), &mut text);
         text
     }
@@ -176,11 +183,7 @@ impl Plan {
     /// # Errors
     /// Where it cannot be read or is no plan; the message names the setting.
     pub fn read(path: &Path) -> Result<Self> {
-        let io = |error| Error::from(spotter_models::Error::io(path)(error));
-        if path.metadata().map_err(io)?.len() > MAX_BYTES {
-            return Err(Error::invalid(path.display().to_string(), "is too large for a plan"));
-        }
-        Self::parse(path, &std::fs::read_to_string(path).map_err(io)?)
+        Self::parse(path, &bounded::text(path, "plan")?)
     }
 
     /// Reads a plan; `name` is what errors call it.
@@ -248,14 +251,20 @@ impl Plan {
         let Some(data) = row.data.as_ref().or(self.data.as_ref()).cloned() else {
             return Err(what(&"has nothing to learn from; write data = \"FOLDER\""));
         };
+        let minutes = row.minutes.or(self.minutes);
+        if minutes.is_some_and(|minutes| !(minutes > 0.0 && minutes <= MOST_MINUTES)) {
+            return Err(what(&format!("minutes must be above 0, up to {MOST_MINUTES}")));
+        }
         let mut all = format!("{base:?} {data:?} ");
         canonical(&Value::Table(table.clone()), &mut all);
+        // Only where there are any: without, the hash is that of versions that knew none.
+        all.extend(minutes.map(|minutes| format!(" {minutes} minutes")));
         let judged = serde_json::to_string(sets)
             .map_err(|error| spotter_models::Error::internal("sets", error))?;
         let digest = Digest::of(format!("{all} {judged}").as_bytes()).to_string();
         let settings = digest.get(..16).unwrap_or_default().to_owned();
         let (row, sets) = (row.name.clone(), sets.to_vec());
-        Ok(Job { row, seed, base, data, recipe, table, sets, settings })
+        Ok(Job { row, seed, base, data, recipe, table, minutes, sets, settings })
     }
 }
 

@@ -36,13 +36,15 @@ const SETTINGS: [&str; 9] = [
 ];
 
 /// Names of the columns before those of [`SETTINGS`].
-const COLUMNS: [&str; 24] = [
+const COLUMNS: [&str; 26] = [
     "settings",
     "row",
     "seed",
     "set",
     "trained_parameters",
     "minutes",
+    "minutes_limit",
+    "out_of_time",
     "steps",
     "peak_memory_mib",
     "queries",
@@ -62,6 +64,9 @@ const COLUMNS: [&str; 24] = [
     "AUROC",
     "chance",
 ];
+
+/// Columns that tables of earlier versions lack.
+const ADDED: [&str; 2] = ["minutes_limit", "out_of_time"];
 
 /// A line of the table: columns by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,7 +93,7 @@ pub struct Table {
 
 impl Table {
     /// Opens the table of an output folder, or begins it. A last line that was cut when a process died
-    /// is taken away.
+    /// is taken away; a table of an earlier version gets the columns that it lacks, empty.
     ///
     /// # Errors
     /// Where the file is another table or cannot be read or written.
@@ -102,21 +107,27 @@ impl Table {
             Ok(_) => fs::read_to_string(&path).map_err(io)?,
             Err(_) => String::new(),
         };
-        let (mut lines, whole) = csv::parse(&text);
-        if lines.is_empty() {
-            fs::write(&path, csv::line(&names) + "\n").map_err(io)?;
-        } else if lines.remove(0) != names {
+        let (mut rows, whole) = csv::parse(&text);
+        let head = if rows.is_empty() { Vec::new() } else { rows.remove(0) };
+        let earlier: Vec<&str> =
+            names.iter().copied().filter(|name| !ADDED.contains(name)).collect();
+        if !head.is_empty() && head != names && head != earlier {
             return Err(wrong("has other columns than this program writes; choose another folder"));
-        } else if whole < text.len() {
-            fs::write(&path, text.get(..whole).unwrap_or_default()).map_err(io)?;
         }
         let line = |fields: Vec<String>| {
-            let is_whole = fields.len() == names.len();
-            is_whole
-                .then(|| Line(names.iter().map(|name| (*name).to_owned()).zip(fields).collect()))
+            let is_whole = fields.len() == head.len();
+            is_whole.then(|| Line(head.iter().cloned().zip(fields).collect()))
         };
-        let lines: Option<Vec<Line>> = lines.into_iter().map(line).collect();
+        let lines: Option<Vec<Line>> = rows.into_iter().map(line).collect();
         let lines = lines.ok_or_else(|| wrong("has a line with too few or too many fields"))?;
+        if head != names || whole < text.len() {
+            let row = |line: &Line| {
+                csv::line(&names.iter().map(|name| line.text(name)).collect::<Vec<_>>()) + "\n"
+            };
+            let text = csv::line(&names) + "\n" + &lines.iter().map(row).collect::<String>();
+            let part = path.with_extension("csv.part");
+            fs::write(&part, text).and_then(|()| fs::rename(&part, &path)).map_err(io)?;
+        }
         Ok(Self { path, lines })
     }
 
@@ -167,6 +178,8 @@ fn fields(job: &Job, set: &str, finished: &Finished, report: &Report) -> Vec<Str
         set.to_owned(),
         finished.trained_parameters.to_string(),
         format!("{:.2}", finished.minutes),
+        job.minutes.map(|minutes| minutes.to_string()).unwrap_or_default(),
+        if finished.out_of_time { "yes" } else { "no" }.to_owned(),
         finished.steps.to_string(),
         format!("{:.0}", finished.peak_memory_mib),
         counts.queries.to_string(),
@@ -192,5 +205,6 @@ fn fields(job: &Job, set: &str, finished: &Finished, report: &Report) -> Vec<Str
 pub(super) fn headline(finished: &Finished) -> String {
     let ranks: Vec<String> =
         finished.reports.iter().map(|report| format!("{:.2} %", report.metrics.r1)).collect();
-    format!("R@1 {}, {:.1} minutes", ranks.join(", "), finished.minutes)
+    let cut = if finished.out_of_time { ", which were over before its epochs" } else { "" };
+    format!("R@1 {}, {:.1} minutes{cut}", ranks.join(", "), finished.minutes)
 }

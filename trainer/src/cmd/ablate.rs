@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 
 use super::print;
-use crate::ablate::{Child, PAGE_FILE, Plan, Stop, run as carry_out};
+use crate::ablate::{Child, PAGE_FILE, Plan, Stop, check, run as carry_out};
 
 /// Arguments of `ablate`.
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let child = Child::new(program, plan.machine.clone(), stop.clone());
     let mut train = |job: &_, folder: &_| child.carry_out(job, folder);
     let mut say = |line: &str| eprintln!("{line}");
-    let summary = carry_out(&plan, &args.out, &stop, &mut train, &mut say)?;
+    let summary = carry_out(&plan, &args.out, &stop, &check, &mut train, &mut say)?;
     print(&format!(
         "{} done now, {} done before, {} failed{}\n{}\n",
         summary.done,

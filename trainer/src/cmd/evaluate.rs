@@ -1,6 +1,9 @@
 //! `spotter-trainer evaluate`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -48,12 +51,12 @@ pub struct Args {
 struct ModelArgs {
     #[command(flatten)]
     source: Source,
-    /// Number format of the bundle's towers
-    #[arg(long, default_value = "f32", requires = "bundle")]
-    precision: Precision,
-    /// Threads inside an operator of a bundle's tower
-    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    threads: u16,
+    /// Number format of the bundle's towers; the most exact that it holds if absent. Only with --bundle
+    #[arg(long)]
+    precision: Option<Precision>,
+    /// Threads inside an operator of a bundle's tower; 2 if absent. Only with --bundle
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
     /// The ONNX Runtime library for a bundle, where it is not found by itself
     #[arg(long, value_name = "FILE")]
     library: Option<PathBuf>,
@@ -61,34 +64,30 @@ struct ModelArgs {
 
 /// Where the model is.
 #[derive(clap::Args)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 struct Source {
     /// A bundle, or a store of them, as spotterd runs it
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["run", "base"])]
     bundle: Option<PathBuf>,
     /// A finished run of `train`
     #[arg(long, value_name = "FOLDER")]
     run: Option<PathBuf>,
-    /// A base model as it is, with nothing trained: zero-shot
+    /// A base model as it is, with nothing trained: zero-shot. With --run: where the run's base is now
     #[arg(long, value_name = "FOLDER")]
     base: Option<PathBuf>,
 }
 
 impl ModelArgs {
     fn open(&self) -> Result<Box<dyn Embedder>> {
+        if self.source.bundle.is_none() {
+            self.refuse_options_of_bundles()?;
+        }
         match &self.source {
-            Source { bundle: Some(folder), .. } => {
-                let bundle = Bundle::open(folder)?;
-                let runtime = Runtime::load(self.library.as_deref())?;
-                let threads = usize::from(self.threads);
-                let options = SessionOptions { threads, ..SessionOptions::default() };
-                let embedder = BundleEmbedder::open(&runtime, &bundle, self.precision, &options)?;
-                Ok(Box::new(embedder))
-            }
+            Source { bundle: Some(folder), .. } => Ok(Box::new(self.open_bundle(folder)?)),
             Source { run: Some(folder), .. } => {
                 let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
                 let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let run = Finished::open(folder)?;
+                let run = Finished::open_with(folder, self.source.base.as_deref())?;
                 Ok(Box::new(NetEmbedder::of_run(&run, name, Device::Cpu)?))
             }
             Source { base: Some(folder), .. } => {
@@ -97,6 +96,46 @@ impl ModelArgs {
             // The command line's parser lets nobody get here.
             _ => Err(crate::Error::invalid("model", "name one: --bundle, --run or --base").into()),
         }
+    }
+}
+
+impl ModelArgs {
+    /// Libtorch computes runs and bases, always in 32 bits: an option that would do nothing there would
+    /// let its figures be taken for others.
+    fn refuse_options_of_bundles(&self) -> Result<()> {
+        let given = [
+            ("--precision", self.precision.is_some()),
+            ("--threads", self.threads.is_some()),
+            ("--library", self.library.is_some()),
+        ];
+        let Some((option, _)) = given.into_iter().find(|(_, is_given)| *is_given) else {
+            return Ok(());
+        };
+        let reason = "is only for --bundle: a run or a base is computed by libtorch in f32. Leave it out, \
+                      or export the model (`spotter-trainer export`) and evaluate the bundle";
+        Err(crate::Error::invalid(option, reason).into())
+    }
+
+    fn open_bundle(&self, folder: &Path) -> Result<BundleEmbedder> {
+        let bundle = Bundle::open(folder)?;
+        let held = &bundle.manifest().precisions;
+        let precision = match self.precision {
+            Some(precision) => precision,
+            None => {
+                let best = Precision::ALL.into_iter().find(|precision| held.contains(precision));
+                let best = best.unwrap_or(Precision::F32);
+                if best != Precision::F32 {
+                    eprintln!(
+                        "spotter-trainer: the bundle holds no f32 towers; its {best} towers are judged"
+                    );
+                }
+                best
+            }
+        };
+        let runtime = Runtime::load(self.library.as_deref())?;
+        let threads = self.threads.map_or(2, usize::from);
+        let options = SessionOptions { threads, ..SessionOptions::default() };
+        Ok(BundleEmbedder::open(&runtime, &bundle, precision, &options)?)
     }
 }
 

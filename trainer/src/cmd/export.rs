@@ -1,9 +1,20 @@
 //! `spotter-trainer export`.
 
-use std::{path::PathBuf, process::ExitCode, str::FromStr};
+use std::{
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    str::FromStr,
+};
 
 use anyhow::{Context, Result};
-use spotter_models::{manifest::Precision, session::Runtime, towers::Config};
+use clap::builder::RangedU64ValueParser;
+use spotter_models::{
+    cohort::{MAX_PERSONS, MIN_PERSONS},
+    manifest::Precision,
+    session::Runtime,
+    towers::Config,
+};
 
 use super::print;
 use crate::{
@@ -14,13 +25,17 @@ use crate::{
     export::{Model, Said, Target, check, export, figures},
 };
 
+/// How many persons a cohort may have.
+const COHORT: RangeInclusive<u64> = MIN_PERSONS as u64..=MAX_PERSONS as u64;
+
 /// Arguments of `export`.
 #[derive(clap::Args)]
 pub struct Args {
     /// A finished run
-    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["base", "adapters", "config"])]
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["adapters", "config"])]
     run: Option<PathBuf>,
-    /// A base model's folder, or the file base.safetensors in it
+    /// A base model's folder, or the file base.safetensors in it. With --run: where the run's base is
+    /// now, if it was moved
     #[arg(long, value_name = "PATH", required_unless_present = "run")]
     base: Option<PathBuf>,
     /// Trained tensors for that base
@@ -41,11 +56,12 @@ pub struct Args {
     /// Write a pack instead, a fraction of the size, from which `spotterd bundle fold` makes the bundle
     #[arg(long, conflicts_with = "precisions")]
     pack: bool,
-    /// A data set whose training persons become the background cohort
+    /// A data set whose training persons become the background cohort: 32 at least
     #[arg(long, value_name = "FOLDER")]
     cohort: Option<PathBuf>,
-    /// Most persons of the cohort
-    #[arg(long, default_value_t = 1024)]
+    /// Most persons of the cohort, 32 to 16384
+    #[arg(long, default_value_t = 1024, value_name = "N", requires = "cohort",
+        value_parser = RangedU64ValueParser::<usize>::new().range(COHORT))]
     cohort_persons: usize,
     /// Data sets to judge it by, for the manifest's record, such as FOLDER:val or FOLDER:all:distinct
     #[arg(long, value_name = "FOLDER:SPLIT")]
@@ -86,17 +102,18 @@ impl FromStr for Judge {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    check_place(&args.out)?;
     let model = model(args)?;
     let name = args.name.clone().unwrap_or_else(|| model.origin.name.clone());
+    let cohort = match &args.cohort {
+        Some(folder) => Some(model.cohort(&Dataset::open(folder)?, args.cohort_persons)?),
+        None => None,
+    };
     let said = Said {
         created_at: args.created_at.clone().unwrap_or_else(now),
         data_licence: args.data_licence.clone(),
         evaluation: evaluation(args, &model, &name)?,
         name,
-    };
-    let cohort = match &args.cohort {
-        Some(folder) => Some(model.cohort(&Dataset::open(folder)?, args.cohort_persons)?),
-        None => None,
     };
     if let Err(why) = model.vocabulary() {
         eprintln!(
@@ -121,6 +138,21 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Sees that the new folder can be made before anything is computed for it.
+fn check_place(out: &Path) -> Result<()> {
+    if out.symlink_metadata().is_ok() {
+        let reason = "exists already; choose a new name or remove it";
+        return Err(Error::invalid(format!("bundle folder {}", out.display()), reason).into());
+    }
+    // The nearest folder that is there is the one that is written to.
+    let there = out.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
+    let there = there.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let may = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::accessat(rustix::fs::CWD, there, may, rustix::fs::AtFlags::EACCESS)
+        .map_err(|error| spotter_models::Error::io(there)(error.into()))
+        .with_context(|| format!("--out {} cannot be made", out.display()))
+}
+
 /// Takes a bundle out of the way whose towers do not agree with the model, for whoever looks into it.
 fn refuse(args: &Args) -> String {
     let mut name = args.out.file_name().unwrap_or_default().to_owned();
@@ -136,14 +168,18 @@ fn refuse(args: &Args) -> String {
 }
 
 fn model(args: &Args) -> Result<Model> {
+    let folder = |base: &PathBuf| match base.is_file() {
+        true => base.parent().unwrap_or(base).to_owned(),
+        false => base.clone(),
+    };
+    let base = args.base.as_ref().map(folder);
     if let Some(run) = &args.run {
-        return Ok(Model::of_run(run)?);
+        return Ok(Model::of_run_with(run, base.as_deref())?);
     }
-    let Some(base) = &args.base else {
+    let Some(base) = base else {
         return Err(Error::invalid("model", "name one: --run or --base").into());
     };
-    let folder = if base.is_file() { base.parent().unwrap_or(base) } else { base };
-    let base = Base::open(folder)?;
+    let base = Base::open(&base)?;
     let config: Option<Config> = args.config.as_deref().map(read_json).transpose()?;
     Ok(Model::of_base(&base, args.adapters.as_deref().zip(config.as_ref()))?)
 }

@@ -33,7 +33,8 @@ pub struct Args {
     /// Where to compute: cpu or cuda
     #[arg(long, default_value = "cpu")]
     device: String,
-    /// Threads of libtorch; all processors if absent. Another number gives other rounding
+    /// Threads of libtorch; all processors if absent. Another number gives other rounding: a
+    /// run that goes on with another one says so, and is no longer bit for bit the uninterrupted one
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
     /// Threads that decode pictures
@@ -45,15 +46,27 @@ pub struct Args {
     /// Stop after so many minutes of work, to go on later with the same command
     #[arg(long, value_name = "MINUTES")]
     sitting: Option<f64>,
+    /// End after so many minutes of work over all sittings, though epochs are left: the result is the
+    /// best state until then
+    #[arg(long, value_name = "MINUTES", value_parser = above_zero)]
+    minutes: Option<f64>,
     /// Print the result as JSON, and no progress
     #[arg(long)]
     json: bool,
 }
 
-fn sitting(minutes: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(60.0 * minutes).map_err(|_| {
-        Error::invalid("--sitting", format!("{minutes} is no number of minutes")).into()
-    })
+fn above_zero(text: &str) -> std::result::Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    number.filter(|number| *number > 0.0).ok_or_else(|| "it must be a number above 0".into())
+}
+
+/// A time that an option gives in minutes.
+fn time(option: &str, minutes: Option<f64>) -> Result<Option<Duration>> {
+    let time = |minutes: f64| {
+        Duration::try_from_secs_f64(60.0 * minutes)
+            .map_err(|_| Error::invalid(option, format!("{minutes} is no number of minutes")))
+    };
+    Ok(minutes.map(time).transpose()?)
 }
 
 /// A line where nothing was learnt, otherwise nothing.
@@ -78,7 +91,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         threads: args.threads.map_or(threads, usize::from),
         workers: args.workers,
         cache_bytes: args.cache_mib << 20,
-        sitting: args.sitting.map(sitting).transpose()?,
+        sitting: time("--sitting", args.sitting)?,
+        budget: time("--minutes", args.minutes)?,
     };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -91,10 +105,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     match outcome {
         Outcome::Finished(ended) if args.json => print_json(&ended)?,
         Outcome::Finished(ended) => print(&format!(
-            "{}: {} steps in {:.0} s, kept step {}{}; {} of {} numbers trained\n{}",
+            "{}: {} steps in {:.0} s{}, kept step {}{}; {} of {} numbers trained\n{}",
             args.out.display(),
             ended.steps,
             ended.seconds,
+            if ended.out_of_time { " (ended by --minutes)" } else { "" },
             ended.kept,
             ended.r1.map(|r1| format!(", validation R@1 {r1:.2} %")).unwrap_or_default(),
             ended.trained,

@@ -81,7 +81,8 @@ impl Dataset {
     /// ICFG-PEDES (`ICFG-PEDES.json`, `ICFG_PEDES.json`), RSTPReid (`data_captions.json`), any folder
     /// with `captions.json` in the form of CUHK-PEDES, and Market-1501 (`bounding_box_train/`, with
     /// its attributes as `market_attribute.json`). Pictures lie under the folder, under its `imgs/`,
-    /// or in its `shard-*.tar`.
+    /// or in its `shard-*.tar`. Where one of these was cut, the pictures that are lost are counted
+    /// ([`Dataset::problems`]); their records stay.
     ///
     /// # Errors
     /// [`Error::Invalid`] where no layout is recognised or a person is in two splits;
@@ -98,6 +99,14 @@ impl Dataset {
         }
         refuse_shared_persons(path, &records)?;
         let pictures = Pictures::index(path, &mut problems)?;
+        if problems.count(Cause::BrokenShard) > 0 {
+            // How much is lost, told now and not by the first training that misses it.
+            for record in &records {
+                if let Some(cause) = pictures.lost(&record.file) {
+                    problems.note(cause, || record.file.clone());
+                }
+            }
+        }
         Ok(Self { name, root: path.to_owned(), records, pictures, problems })
     }
 

@@ -19,6 +19,8 @@ const MAX_BYTES: u64 = 32 << 20;
 const MAX_SIDE: u32 = 8192;
 /// Most memory that a decoder may take.
 const MAX_ALLOC: u64 = 256 << 20;
+/// Tar files consist of blocks of so many bytes.
+const BLOCK: u64 = 512;
 /// Where published sets keep pictures.
 const SUBFOLDER: &str = "imgs";
 
@@ -29,16 +31,24 @@ struct Member {
     length: u64,
 }
 
+impl Member {
+    /// Where it ends in the tar file; `None` where no file is so long.
+    fn end(&self) -> Option<u64> {
+        self.offset.checked_add(self.length)
+    }
+}
+
 /// The pictures below a folder.
 pub(super) struct Pictures {
     root: PathBuf,
-    shards: Vec<(PathBuf, File)>,
+    /// Each with its length.
+    shards: Vec<(PathBuf, File, u64)>,
     members: HashMap<String, Member>,
 }
 
 impl Pictures {
     /// Looks for `shard-*.tar` and indexes their members. A tar file that ends too early is a problem
-    /// and gives what comes before.
+    /// and gives what comes before. Only headers are read, and lengths compared.
     pub(super) fn index(root: &Path, problems: &mut Problems) -> Result<Self> {
         let io = |error| spotter_models::Error::io(root)(error);
         let mut paths = Vec::new();
@@ -54,12 +64,28 @@ impl Pictures {
         let (mut shards, mut members) = (Vec::new(), HashMap::new());
         for path in paths {
             let file = File::open(&path).map_err(spotter_models::Error::io(&path))?;
-            if let Err(error) = index_shard(&file, shards.len(), &mut members) {
-                problems.note(Cause::BrokenShard, || format!("{}: {error}", path.display()));
+            let length = file.metadata().map_err(spotter_models::Error::io(&path))?.len();
+            if let Err(error) = index_shard(&file, length, shards.len(), &mut members) {
+                problems.note(Cause::BrokenShard, || {
+                    format!("{}: {error}; get the file again", path.display())
+                });
             }
-            shards.push((path, file));
+            shards.push((path, file, length));
         }
         Ok(Self { root: root.to_owned(), shards, members })
+    }
+
+    /// Whether a picture is where nothing of it can be read: nowhere, or cut off in a tar file. It is
+    /// not opened.
+    pub(super) fn lost(&self, file: &str) -> Option<Cause> {
+        let [bare, below] = names(file);
+        if let Some(member) = self.members.get(&bare).or_else(|| self.members.get(&below)) {
+            let length = self.shards.get(member.shard).map_or(0, |(_, _, length)| *length);
+            let is_whole = member.end().is_some_and(|end| end <= length);
+            return (!is_whole).then_some(Cause::BrokenPicture);
+        }
+        let is_there = [below, bare].iter().any(|name| self.root.join(name).exists());
+        (!is_there).then_some(Cause::MissingPicture)
     }
 
     /// Reads and decodes a picture by its path in the annotations.
@@ -72,16 +98,13 @@ impl Pictures {
 
     /// The encoded picture and the path to call it by.
     fn bytes(&self, file: &str) -> Result<(PathBuf, Vec<u8>)> {
-        // Annotations may or may not name the folder `imgs`, and pictures may or may not lie in it.
-        let bare = file.strip_prefix("./").unwrap_or(file);
-        let bare = bare.strip_prefix("imgs/").unwrap_or(bare);
-        let below = format!("{SUBFOLDER}/{bare}");
-        for name in [bare, &below] {
+        let [bare, below] = names(file);
+        for name in [&bare, &below] {
             if let Some(member) = self.members.get(name) {
                 return self.member(name, member);
             }
         }
-        for path in [self.root.join(SUBFOLDER).join(bare), self.root.join(bare)] {
+        for path in [self.root.join(below), self.root.join(bare)] {
             match File::open(&path) {
                 Ok(opened) => return Ok((path.clone(), whole(&path, opened)?)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -97,7 +120,7 @@ impl Pictures {
 
     fn member(&self, name: &str, member: &Member) -> Result<(PathBuf, Vec<u8>)> {
         let corrupt = |path: &Path, reason: String| spotter_models::Error::corrupt(path, reason);
-        let Some((shard, file)) = self.shards.get(member.shard) else {
+        let Some((shard, file, _)) = self.shards.get(member.shard) else {
             return Err(corrupt(&self.root, format!("{name} is in no tar file")).into());
         };
         if member.length > MAX_BYTES {
@@ -112,22 +135,49 @@ impl Pictures {
     }
 }
 
-/// Adds the regular files of a tar file to the index; the first of a name wins.
+/// The names of a picture without and with the subfolder: annotations may or may not name it, and
+/// pictures may or may not lie in it.
+fn names(file: &str) -> [String; 2] {
+    let bare = file.strip_prefix("./").unwrap_or(file);
+    let bare = bare.strip_prefix("imgs/").unwrap_or(bare);
+    [bare.to_owned(), format!("{SUBFOLDER}/{bare}")]
+}
+
+/// Adds the regular files of a tar file of so many bytes to the index; the first of a name wins.
+///
+/// # Errors
+/// Where it ends within a member, or without the block of zeros that ends a tar file (POSIX.1-2008,
+/// pax: two of them; one is tolerated by all readers).
 fn index_shard(
     file: &File,
+    length: u64,
     shard: usize,
     members: &mut HashMap<String, Member>,
 ) -> std::io::Result<()> {
     let mut archive = tar::Archive::new(file);
+    let mut last = 0u64;
     for entry in archive.entries_with_seek()? {
         let entry = entry?;
-        if !entry.header().entry_type().is_file() {
-            continue;
-        }
         let name = entry.path()?.to_string_lossy().into_owned();
-        let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
-        let (offset, length) = (entry.raw_file_position(), entry.size());
-        members.entry(name).or_insert(Member { shard, offset, length });
+        let (offset, size) = (entry.raw_file_position(), entry.size());
+        let member = Member { shard, offset, length: size };
+        let end = member.end().unwrap_or(u64::MAX);
+        if entry.header().entry_type().is_file() {
+            let name = name.strip_prefix("./").unwrap_or(&name).to_owned();
+            members.entry(name).or_insert(member);
+        }
+        if end > length {
+            let reason =
+                format!("was cut: it has {length} bytes, and {name} in it ends at byte {end}");
+            return Err(std::io::Error::other(reason));
+        }
+        last = end.next_multiple_of(BLOCK);
+    }
+    // Where the cut is between two members, every member that is left is whole.
+    if length < last + BLOCK {
+        let reason =
+            format!("was cut: it has {length} bytes and no end mark after the last picture");
+        return Err(std::io::Error::other(reason));
     }
     Ok(())
 }

@@ -134,6 +134,14 @@ pub struct Imported {
 /// [`Error::Model`] where a file is missing, cut short, has another hash, or a tensor is missing, of a
 /// wrong shape or not finite.
 pub fn import(path: &Path, options: &Options) -> Result<Imported> {
+    for (option, value) in [("--height", options.height), ("--width", options.width)] {
+        if value == 0 {
+            return Err(Error::invalid(
+                option,
+                "0 is no size; it is in pixels, a multiple of the patch",
+            ));
+        }
+    }
     let source = Source::find(path, options.layout)?;
     let sha256 = source.sha256()?;
     if let Some(wanted) = options.sha256.filter(|wanted| *wanted != sha256) {
@@ -153,7 +161,14 @@ pub fn import(path: &Path, options: &Options) -> Result<Imported> {
     let native = shapes::config(&tensors, heads)?;
     let weights = checked(path, tensors, &native)?;
     let config = Config { height: options.height, width: options.width, ..native.clone() };
-    config.validate()?;
+    // The model itself was found to be possible: what is wrong now was asked for.
+    config.validate().map_err(|error| {
+        let what = format!("--height {} --width {}", options.height, options.width);
+        Error::invalid(
+            what,
+            format!("{error}; both must be multiples of the patch, {}", config.patch),
+        )
+    })?;
     let weights = fit(weights, &native, &config)?;
     Ok(Imported { weights, config, origin: origin(path, options, source.layout(), sha256) })
 }

@@ -6,7 +6,10 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use spotter_models::towers::Tensor;
 use tch::{Device, Kind};
 
-use crate::error::{Error, Result};
+use crate::{
+    bounded,
+    error::{Error, Result},
+};
 
 /// By name.
 pub(super) type Tensors = BTreeMap<String, Tensor>;
@@ -20,7 +23,7 @@ pub(super) fn read<P: AsRef<Path>>(paths: &[P]) -> Result<Tensors> {
     for path in paths {
         let path = path.as_ref();
         let corrupt = |reason: String| spotter_models::Error::corrupt(path, reason);
-        let bytes = std::fs::read(path).map_err(spotter_models::Error::io(path))?;
+        let bytes = bounded::weights(path)?;
         let file = SafeTensors::deserialize(&bytes).map_err(|error| {
             corrupt(format!("no complete safetensors file: {error}; download it again"))
         })?;

@@ -192,9 +192,8 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 fn over_fitting(validation: &Table) -> Option<String> {
     let (ranks, losses) = (validation.column("R@1"), validation.column("loss_train"));
-    let steps = validation.column("step");
     let finite = ranks.iter().enumerate().filter(|(_, rank)| rank.is_finite());
-    // Of equal ones the last: a plateau is no fall.
+    // Of equal ones the last: a plateau is no fall. Named is the first, which training keeps.
     let (best, top) = finite.max_by(|(_, a), (_, b)| a.total_cmp(b))?;
     let since = ranks.len() - 1 - best;
     let patience = LEAST_PATIENCE.max((PATIENCE * ranks.len() as f64).ceil() as usize);
@@ -204,19 +203,18 @@ fn over_fitting(validation: &Table) -> Option<String> {
     let tail = ranks.get(ranks.len() - LEAST_PATIENCE..)?;
     let now = tail.iter().sum::<f64>() / tail.len() as f64;
     let (loss_then, loss_now) = (losses.get(best)?, losses.last()?);
+    let (kept, _) = first_best(validation)?;
     let is_over_fitting = now <= top - FALL && loss_now < loss_then;
     is_over_fitting.then(|| {
         format!(
-            "Over-fitting: validation R@1 was best at step {} with {top:.1} % and has been lower for \
+            "Over-fitting: validation R@1 was best at step {kept} with {top:.1} % and has been lower for \
              {since} validations, lately {now:.1} %, while the training loss went on falling from \
              {} to {}. Rule: no new best for {patience} validations ({LEAST_PATIENCE} at least, a \
              fifth of all), the mean of the last {LEAST_PATIENCE} at least {FALL} point below the \
-             best, and a lower training loss than then. Take the model of step {}; fewer epochs, more \
+             best, and a lower training loss than then. Take the model of step {kept}; fewer epochs, more \
              augmentation or fewer trained numbers help.",
-            steps.get(best).copied().unwrap_or_default(),
             number(*loss_then),
             number(*loss_now),
-            steps.get(best).copied().unwrap_or_default(),
         )
     })
 }
@@ -241,6 +239,7 @@ pub fn write(folder: &Path) -> Result<()> {
     let chance = origin.as_ref().and_then(|origin| origin.chance);
     found.extend(chance.and_then(|chance| at_chance(&validation, chance)));
     found.extend(findings(&log, &validation));
+    found.extend(origin.as_ref().and_then(other_threads));
     let mut page = page(&name, &log, &validation, &found);
     if let Some(origin) = origin.filter(|origin| !origin.left_out.is_empty()) {
         page.heading("Data");
@@ -266,6 +265,20 @@ pub fn at_chance(validation: &Table, chance: f64) -> Option<String> {
 fn first_best(validation: &Table) -> Option<(f64, f64)> {
     let ranks = validation.over_steps("R@1").into_iter().rev();
     ranks.filter(|(_, rank)| rank.is_finite()).max_by(|a, b| a.1.total_cmp(&b.1))
+}
+
+/// Says where a run did not keep its number of threads.
+fn other_threads(origin: &Origin) -> Option<String> {
+    let changes: Vec<String> = origin.thread_changes.iter().map(ToString::to_string).collect();
+    (!changes.is_empty()).then(|| {
+        format!(
+            "Another number of threads: the run began with {} and went on with {}. Sums are rounded in \
+             another order since, so that it is not bit for bit a run without an interruption; how \
+             good the model is does not depend on it.",
+            origin.threads,
+            changes.join(", then with "),
+        )
+    })
 }
 
 fn stopped(diverged: &Diverged) -> String {

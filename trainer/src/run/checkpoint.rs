@@ -12,12 +12,16 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     adam::Adam,
+    bounded,
     error::{Error, Result},
     net::{Parameters, is_measured},
 };
 
 /// Name of the file in a run's folder.
 pub const FILE: &str = "checkpoint.safetensors";
+
+/// Largest one that is read, in bytes: the trained numbers and two of the optimiser for each.
+const MAX_BYTES: u64 = 3 * bounded::WEIGHTS;
 
 /// Where a run stands. Order, augmentation and drawn captions follow from the recipe's seed and these
 /// numbers: there is no other random state.
@@ -71,10 +75,7 @@ pub fn write(
     let metadata = HashMap::from([("position".to_owned(), state)]);
     let part = folder.join(format!("{FILE}.part"));
     let io = |error| Error::from(spotter_models::Error::io(&part)(error));
-    safetensors::serialize_to_file(views, Some(metadata), &part).map_err(|error| match error {
-        safetensors::SafeTensorError::IoError(error) => io(error),
-        error => spotter_models::Error::internal("checkpoint", error).into(),
-    })?;
+    spotter_models::towers::save(views, Some(metadata), &part)?;
     File::open(&part).and_then(|file| file.sync_all()).map_err(io)?;
     std::fs::rename(&part, folder.join(FILE)).map_err(io)?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
@@ -91,10 +92,10 @@ pub fn restore(
     adam: &mut Adam,
 ) -> Result<Option<Position>> {
     let path = folder.join(FILE);
-    let bytes = match std::fs::read(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        read => read.map_err(spotter_models::Error::io(&path))?,
-    };
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = bounded::read(&path, MAX_BYTES)?;
     let corrupt = |reason: String| {
         let reason = format!("is no complete checkpoint: {reason}; remove it to begin again");
         Error::from(spotter_models::Error::corrupt(&path, reason))

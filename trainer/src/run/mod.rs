@@ -11,13 +11,14 @@ mod progress;
 mod step;
 
 pub use folder::{
-    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT, is_at_chance,
+    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT, ThreadChange,
+    is_at_chance,
 };
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,11 +26,12 @@ use std::{
     time::Duration,
 };
 
-use spotter_models::Digest;
+use spotter_models::{Digest, towers::Weights};
 use tch::Device;
 
 use crate::{
     base::Base,
+    bounded,
     dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Pair, Split, is_in_share},
     error::{Error, Result},
     method::Method,
@@ -64,10 +66,12 @@ pub struct Job {
     pub cache_bytes: usize,
     /// Stop after this much work in this sitting, to go on later.
     pub sitting: Option<Duration>,
+    /// End after this much work over all sittings, though there were more epochs to come.
+    pub budget: Option<Duration>,
 }
 
 /// How a sitting ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     /// The run is complete.
     Finished(Ended),
@@ -94,6 +98,7 @@ pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Ou
         progress.say(&format!("Left out of the annotations: {}", data.problems()));
     }
     let mut run = Run::begin(job, base.as_ref(), data)?;
+    run.warn(progress);
     run.resume(progress)?;
     let outcome = run.work(stop, progress)?;
     progress.end();
@@ -128,6 +133,8 @@ struct Run<'a> {
     /// Steps of the run.
     steps: u64,
     position: Position,
+    /// What `run.json` says.
+    origin: Origin,
 }
 
 impl<'a> Run<'a> {
@@ -141,6 +148,7 @@ impl<'a> Run<'a> {
             let reason = format!("{} has no pictures to train on", data.name());
             return Err(Error::invalid(job.data.display().to_string(), reason));
         }
+        refuse_one_person(job, &data, counts)?;
         let steps = ((recipe.schedule.epochs * per_epoch as f64).round() as u64).max(1);
         let (config, trainee) = model::make(recipe, base, &data, &train, job.device)?;
         let settings = LoaderSettings {
@@ -153,7 +161,9 @@ impl<'a> Run<'a> {
         };
         let loader = Loader::new(Arc::clone(&data), &train, &config, settings)?;
         let judge = Judge::new(Arc::clone(&data), &config)?;
+        let folder = Folder::open(&job.out)?;
         let origin = Origin {
+            base_from_run: job.base.as_deref().and_then(|base| seen_from(&job.out, base)),
             base: job.base.as_deref().map(std::path::absolute).transpose().unwrap_or(None),
             base_sha256: base.map(Base::sha256),
             data: std::path::absolute(&job.data).unwrap_or_else(|_| job.data.clone()),
@@ -163,12 +173,12 @@ impl<'a> Run<'a> {
             left_out: data.problems().clone(),
             chance: judge.chance(),
             threads: job.threads,
+            thread_changes: vec![],
         };
         let recipe_text = recipe.to_text()?;
         let identity = format!("{recipe_text}{:?}{}", origin.base_sha256, origin.data_sha256);
         let position =
             Position { job: Digest::of(identity.as_bytes()).to_string(), ..Position::default() };
-        let folder = Folder::open(&job.out)?;
         if !job.out.join(checkpoint::FILE).exists() {
             folder.text(folder::RECIPE, &recipe_text)?;
             folder.json(folder::RUN, &origin)?;
@@ -186,7 +196,27 @@ impl<'a> Run<'a> {
             per_epoch,
             steps,
             position,
+            origin,
         })
+    }
+
+    /// What can be meant so, but seldom is.
+    fn warn(&self, progress: &Progress) {
+        let recipe = &self.job.recipe;
+        let (size, pairs) = (recipe.batch.size, self.order.len());
+        if size > pairs && recipe.method.learns() {
+            progress.warn(&format!(
+                "batch.size is {size}, but there are {pairs} pairs of picture and caption an epoch: each \
+                 step contrasts only these, and an epoch is one step"
+            ));
+        }
+        if self.judge.is_empty() && recipe.validation.keep == Keep::Best {
+            progress.warn(
+                "validation.keep is `best`, but the data have no pictures of the split `val` that can be \
+                 used: nothing tells how good the model gets, and the last state is kept. Move some \
+                 persons to the split `val`, or say keep = \"last\"",
+            );
+        }
     }
 
     fn resume(&mut self, progress: &Progress) -> Result<()> {
@@ -196,15 +226,33 @@ impl<'a> Run<'a> {
             progress.say(&format!("going on after step {} of {}", position.step, self.steps));
             progress.from(position.step);
             self.position = position;
+            self.take_over(progress)?;
         }
         self.folder.rewind(self.position.step)
+    }
+
+    /// Goes on with what earlier sittings wrote into `run.json`, and says what is other now.
+    fn take_over(&mut self, progress: &Progress) -> Result<()> {
+        let step = self.position.step;
+        let is_complete = self.is_over();
+        let before = Origin::read(&self.job.out)?
+            .and_then(|run| self.origin.continue_from(run, step, is_complete));
+        if let Some(before) = before {
+            progress.warn(&format!(
+                "the run was computed with --threads {before} so far and goes on with {}; its result \
+                 will not be bit for bit that of a run without an interruption, and run.json, \
+                 result.json and the report say so",
+                self.job.threads
+            ));
+        }
+        self.folder.json(folder::RUN, &self.origin)
     }
 
     fn work(&mut self, stop: &AtomicBool, progress: &mut Progress) -> Result<Outcome> {
         let began = stopwatch::now();
         let before = self.position.seconds;
         let mut saved = stopwatch::now();
-        while self.position.step < self.steps && self.job.recipe.method.learns() {
+        while !self.is_over() && self.job.recipe.method.learns() {
             let epoch = self.position.step / self.per_epoch;
             let done = usize::try_from(self.position.step % self.per_epoch).unwrap_or(0);
             let pairs = self.order.epoch(epoch);
@@ -221,9 +269,12 @@ impl<'a> Run<'a> {
                     self.save()?;
                     saved = stopwatch::now();
                 }
-                if self.position.step >= end {
+                if self.position.step >= end || self.is_out_of_time() {
                     break;
                 }
+            }
+            if self.is_out_of_time() {
+                break;
             }
             // Also where the last batches of an epoch held nothing that could be read.
             self.position.step = end;
@@ -231,7 +282,28 @@ impl<'a> Run<'a> {
             self.save()?;
             saved = stopwatch::now();
         }
+        if self.is_out_of_time() {
+            progress.say(&format!(
+                "its minutes are over after step {} of {}",
+                self.position.step, self.steps
+            ));
+            let (_, unjudged) = self.position.losses;
+            if unjudged > 0 {
+                self.judge(progress)?;
+                self.save()?;
+            }
+        }
         self.finish(progress).map(Outcome::Finished)
+    }
+
+    /// Whether the time for this run was used up before its steps were.
+    fn is_out_of_time(&self) -> bool {
+        let spent = Duration::try_from_secs_f64(self.position.seconds).unwrap_or(Duration::MAX);
+        self.position.step < self.steps && self.job.budget.is_some_and(|budget| spent >= budget)
+    }
+
+    fn is_over(&self) -> bool {
+        self.position.step >= self.steps || self.is_out_of_time()
     }
 
     fn step(&mut self, batch: &Batch, progress: &mut Progress) -> Result<()> {
@@ -293,8 +365,7 @@ impl<'a> Run<'a> {
     /// Judges the state after an epoch and keeps it where it is the best so far.
     fn judge(&mut self, progress: &mut Progress) -> Result<()> {
         let epoch = self.position.step.div_ceil(self.per_epoch);
-        let due = epoch.is_multiple_of(self.job.recipe.validation.every as u64)
-            || self.position.step >= self.steps;
+        let due = epoch.is_multiple_of(self.job.recipe.validation.every as u64) || self.is_over();
         if !due || self.judge.is_empty() {
             return Ok(());
         }
@@ -335,7 +406,7 @@ impl<'a> Run<'a> {
     }
 
     /// What is to be kept of the present state.
-    fn kept(&self) -> Result<spotter_models::towers::Weights> {
+    fn kept(&self) -> Result<Weights> {
         let trained = self.job.recipe.method;
         let weights = self.trainee.parameters.to_weights(|name| trained.trains(name))?;
         crate::net::merged(&weights)
@@ -347,10 +418,11 @@ impl<'a> Run<'a> {
         let weights = match best {
             Some((step, _)) if step < self.position.step => {
                 let path = self.job.out.join(folder::BEST);
-                spotter_models::towers::Weights::read(&[path])?
+                Weights::from_bytes(&path, &bounded::weights(&path)?)?
             }
             _ => self.kept()?,
         };
+        let sha256 = self.write_result(&weights)?;
         let (trained, total) = self.trainee.parameters.counts();
         let ended = Ended {
             steps: self.position.step,
@@ -360,22 +432,10 @@ impl<'a> Run<'a> {
             seconds: self.position.seconds,
             trained,
             total,
+            out_of_time: self.is_out_of_time(),
+            sha256: Some(sha256),
+            thread_changes: self.origin.thread_changes.clone(),
         };
-        if recipe.method.trains_backbone() {
-            let origin = model::origin(recipe, self.base, &self.data);
-            let path = self.job.out.join(folder::BASE);
-            if path.exists() {
-                std::fs::remove_dir_all(&path).map_err(spotter_models::Error::io(&path))?;
-            }
-            let config = self.trainee.net.config();
-            match recipe.method {
-                // Nothing that existed before is rounded.
-                Method::Scratch => Base::write_half(&path, &weights, config, &origin)?,
-                _ => Base::write(&path, &weights, config, &origin)?,
-            }
-        } else {
-            self.folder.weights(folder::ADAPTERS, &weights)?;
-        }
         self.folder.json(folder::RESULT, &ended)?;
         let problems = self.loader.problems();
         if !problems.is_empty() {
@@ -383,6 +443,46 @@ impl<'a> Run<'a> {
         }
         Ok(ended)
     }
+
+    /// Writes the trained tensors; their file's hash.
+    fn write_result(&self, weights: &Weights) -> Result<Digest> {
+        let recipe = &self.job.recipe;
+        if !recipe.method.trains_backbone() {
+            self.folder.weights(folder::ADAPTERS, weights)?;
+            let path = self.job.out.join(folder::ADAPTERS);
+            return Ok(Digest::of(&bounded::weights(&path)?));
+        }
+        let origin = model::origin(recipe, self.base, &self.data);
+        let path = self.job.out.join(folder::BASE);
+        if path.exists() {
+            std::fs::remove_dir_all(&path).map_err(spotter_models::Error::io(&path))?;
+        }
+        let config = self.trainee.net.config();
+        match recipe.method {
+            // Nothing that existed before is rounded.
+            Method::Scratch => Base::write_half(&path, weights, config, &origin)?,
+            _ => Base::write(&path, weights, config, &origin)?,
+        }
+        Ok(Base::open(&path)?.sha256())
+    }
+}
+
+/// With one person every pair is right, and no loss is about anything.
+fn refuse_one_person(job: &Job, data: &Dataset, counts: Counts) -> Result<()> {
+    if counts.persons > 1 || !job.recipe.method.learns() {
+        return Ok(());
+    }
+    let reason = format!(
+        "{} has one person to train on, and nobody to tell it apart from. Add persons of the split \
+         `train`, or look at data.share and data.persons of the recipe",
+        data.name()
+    );
+    Err(Error::invalid(job.data.display().to_string(), reason))
+}
+
+/// A folder as seen from a run's; `None` where the system does not tell.
+fn seen_from(run: &Path, folder: &Path) -> Option<PathBuf> {
+    Some(folder::way(&run.canonicalize().ok()?, &folder.canonicalize().ok()?))
 }
 
 fn count(data: &Dataset, records: &[usize]) -> Counts {

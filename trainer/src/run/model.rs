@@ -71,6 +71,7 @@ fn from_nothing(recipe: &Recipe, data: &Dataset, train: &[usize]) -> Result<(Con
         }
     }
     let config = backbone.config(ids.into_iter().collect());
+    config.validate().map_err(|error| Error::invalid("backbone", error.to_string()))?;
     let weights = method::from_nothing(&config, recipe.seed)?;
     Ok((config, weights))
 }

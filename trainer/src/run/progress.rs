@@ -74,6 +74,15 @@ impl Progress {
         }
     }
 
+    /// Something that must be known, also where nobody wants to see progress.
+    pub fn warn(&self, line: &str) {
+        let line = format!("spotter-trainer: {line}");
+        match self.bar.is_hidden() {
+            true => eprintln!("{line}"),
+            false => self.bar.println(line),
+        }
+    }
+
     /// The bar's work is done.
     pub fn end(&self) {
         self.bar.finish_and_clear();
