@@ -74,6 +74,13 @@ fn keeper(
         .transpose()
 }
 
+/// How long tracks may be remembered for calibration: as long as they are kept on disk, and a day where
+/// none are.
+fn remembered(config: &Config) -> Duration {
+    let hours = if config.gallery.keep { config.gallery.retention_h.get() } else { 24 };
+    Duration::from_secs(u64::from(hours) * 3600)
+}
+
 /// How often a camera's rate is told at most, where nothing else changes.
 const RATE_TOLD_EVERY: Duration = Duration::from_secs(5);
 
@@ -171,6 +178,7 @@ impl Service {
         let gallery = gallery(&config, &clock)?;
         if let Some(gallery) = &gallery {
             keep::remember(gallery, bundle.generation(), &history);
+            history.expire(Wall::new(clock.wall(), None), remembered(&config));
         }
         let vocabulary = Vocabulary::of(&bundle)?.map(Arc::new);
         let reader = TowerReader::new(embed::text_tower(&engine, &bundle)?)?;
@@ -302,6 +310,8 @@ impl Service {
     /// Once a second: counts the sources and tells staff what changed about a camera.
     pub fn tick(&mut self) {
         self.free_broker();
+        let wall = Wall::new(self.clock.wall(), None);
+        self.history.expire(wall, remembered(&self.config));
         let messages = self.news();
         self.show();
         match self.outbox.commit(&messages) {
