@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -25,6 +25,7 @@ use crate::{
     detect::Detector,
     embed::{self, Embedder},
     engine::Engine,
+    erase::{self, Eraser},
     error::{Error, Result},
     frame::{CameraId, Frame},
     gallery::{self, Gallery},
@@ -52,14 +53,22 @@ use crate::{
 /// The tracks that are kept, where any are to be.
 fn gallery(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Gallery>>> {
     let kept = &config.gallery;
+    let folder = config.storage.folder.join("gallery");
     if !kept.keep {
+        if folder.is_dir() {
+            tracing::warn!(
+                folder = %folder.display(),
+                "Nobody is kept (gallery.keep), but persons of before still are, and grow old without being \
+                 deleted: take them away with `spotterd erase`, or delete the folder."
+            );
+        }
         return Ok(None);
     }
     let settings = gallery::Settings {
         max_age: Duration::from_secs(u64::from(kept.retention_h.get()) * 3600),
         max_bytes: kept.track_bytes,
         max_picture_bytes: kept.picture_bytes,
-        ..gallery::Settings::new(config.storage.folder.join("gallery"))
+        ..gallery::Settings::new(folder)
     };
     Ok(Some(Arc::new(Gallery::open(settings, clock.clone())?)))
 }
@@ -180,6 +189,18 @@ impl Service {
             keep::remember(gallery, bundle.generation(), &history);
             history.expire(Wall::new(clock.wall(), None), remembered(&config));
         }
+        let outlet = Outlet::new(outbox.clone(), topics.clone(), board.clone());
+        let outlet = Arc::new(Mutex::new(outlet));
+        let keeper = keeper(&config, gallery.clone(), &clock)?;
+        let (in_view, erasing) = erase::in_view();
+        let running = erase::Running {
+            history: history.clone(),
+            board: board.clone(),
+            outlet: outlet.clone(),
+            in_view,
+            flusher: keeper.as_ref().map(Keeper::flusher),
+        };
+        let eraser = Eraser::new(folder, gallery.clone(), outbox.clone(), clock.clone(), running);
         let vocabulary = Vocabulary::of(&bundle)?.map(Arc::new);
         let reader = TowerReader::new(embed::text_tower(&engine, &bundle)?)?;
         let desk = Desk::open(
@@ -189,6 +210,8 @@ impl Service {
                 places: places.clone(),
                 policy: config.decision.policy.open(&bundle, history.clone())?,
                 gallery: gallery.clone(),
+                eraser,
+                commands: config.mqtt.commands.clone(),
                 reader: Box::new(reader),
                 topics: topics.clone(),
                 outbox: outbox.clone(),
@@ -197,7 +220,6 @@ impl Service {
                 stop: stop.clone(),
             },
         )?;
-        let mut outlet = Outlet::new(outbox.clone(), topics.clone(), board.clone());
         let mut detectors = detectors(&config, &engine)?;
         let mut embedding = Embedding {
             embedder: Embedder::open(&engine, &bundle)?,
@@ -205,9 +227,12 @@ impl Service {
             ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
             portraits: Portraits::default(),
             history: history.clone(),
-            keeper: keeper(&config, gallery.clone(), &clock)?,
+            keeper,
+            erasing,
             armed: Box::new(desk.armed_reader()),
-            sink: Box::new(move |sightings, view| outlet.tell(sightings, view)),
+            sink: Box::new(move |sightings, view| {
+                outlet.lock().unwrap_or_else(PoisonError::into_inner).tell(sightings, view);
+            }),
         };
         health::first_run(&mut detectors, &mut embedding.embedder)?;
         let signal = Signal::new();

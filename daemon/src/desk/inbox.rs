@@ -103,29 +103,29 @@ fn about(topic: &Inbound) -> Option<(Topic, AlertId)> {
     Some((kind, AlertId::new(id).ok()?))
 }
 
-/// A question of staff. One that says nowhere, or nowhere allowed, wants no answer.
+/// A question of staff. One that says nowhere, or nowhere allowed, wants no answer; a command without a
+/// response topic is carried out. What a broker kept is no command: nobody says it now.
 fn question(received: &Received) -> Option<Request> {
     let about = match received.topic {
         Inbound::Preview => About::Preview,
         Inbound::Search => About::Search,
+        Inbound::Command if !received.retained => About::Command,
         _ => return None,
     };
-    match &received.response {
-        Response::To(reply) => Some(Request {
-            about,
-            payload: received.payload.clone(),
-            reply: reply.clone(),
-            correlation: received.correlation.clone(),
-        }),
+    let reply = match &received.response {
+        Response::To(reply) => Some(reply.clone()),
         Response::Forbidden(topic) => {
             tracing::warn!(topic, ?about, "A question wants its answer where no device may write.");
-            None
+            return None;
         }
+        Response::None if about == About::Command => None,
         Response::None => {
             tracing::debug!(?about, "A question without a response topic.");
-            None
+            return None;
         }
-    }
+    };
+    let (payload, correlation) = (received.payload.clone(), received.correlation.clone());
+    Some(Request { about, payload, reply, correlation })
 }
 
 fn stored(received: &Received) -> Option<Stored> {

@@ -5,6 +5,7 @@
 //! through the outbox and hands the armed set to whoever matches. Nothing here looks at pictures.
 
 mod calibrate;
+mod commands;
 mod explain;
 mod inbox;
 mod requests;
@@ -41,6 +42,8 @@ use crate::{
         state::{self, AlertState, Arming},
     },
     clock::{Clock, Mono, Stop},
+    config::CommandName,
+    erase::Eraser,
     error::{Error, Result},
     gallery::Gallery,
     mqtt::Topics,
@@ -70,6 +73,10 @@ pub struct Setup {
     pub policy: Box<dyn Policy>,
     /// Who passed, where anybody is kept.
     pub gallery: Option<Arc<Gallery>>,
+    /// Erases persons.
+    pub eraser: Eraser,
+    /// Commands that are taken from the broker.
+    pub commands: Vec<CommandName>,
     /// Reads texts.
     pub reader: Box<dyn TextReader + Send>,
     /// Names of this device.
@@ -190,6 +197,8 @@ impl Desk {
             places: setup.places,
             policy: setup.policy,
             gallery: setup.gallery,
+            eraser: setup.eraser,
+            commands: setup.commands,
             reader: setup.reader,
             topics: setup.topics,
             outbox: setup.outbox,
@@ -252,6 +261,8 @@ struct Clerk {
     places: Arc<ArcSwap<Places>>,
     policy: Box<dyn Policy>,
     gallery: Option<Arc<Gallery>>,
+    eraser: Eraser,
+    commands: Vec<CommandName>,
     reader: Box<dyn TextReader + Send>,
     topics: Topics,
     outbox: Arc<Outbox>,
