@@ -24,6 +24,7 @@ pub mod geometry;
 pub mod health;
 pub mod judge;
 pub mod keep;
+pub mod mask;
 pub mod memory;
 pub mod metrics;
 pub mod mqtt;

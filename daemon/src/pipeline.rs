@@ -32,6 +32,7 @@ use crate::{
     frame::{CameraId, Frame, Pts},
     health::{Heart, Hearts},
     keep::{Keeper, Past},
+    mask::Mask,
     metrics::{self, Stage, Stopwatch},
     portraits::Portraits,
     score::{Armed, ArmedAlert, History, Matcher, Passed, Seen},
@@ -66,6 +67,8 @@ struct LaneState {
     is_closed: bool,
     /// The last frame looked at.
     last: Option<(u64, Pts)>,
+    /// What nobody may look at.
+    mask: Option<Arc<Mask>>,
 }
 
 impl Lane {
@@ -78,8 +81,13 @@ impl Lane {
             interval: Duration::from_secs_f64(1.0 / rate_hz),
             due: AtomicU64::new(0),
             claimed: AtomicBool::new(false),
-            state: Mutex::new(LaneState { watch, is_closed: false, last: None }),
+            state: Mutex::new(LaneState { watch, is_closed: false, last: None, mask: None }),
         }
+    }
+
+    /// Nobody looks behind these masks from now on; waits for a look that is under way.
+    pub fn use_mask(&self, mask: Option<Arc<Mask>>) {
+        self.state().mask = mask;
     }
 
     /// Its camera.
@@ -304,6 +312,11 @@ impl Site {
         if state.is_closed {
             return;
         }
+        // Before anything is asked for pixels.
+        let frame = match &state.mask {
+            Some(mask) => mask.over(frame),
+            None => frame,
+        };
         count_skipped(lane, &mut state, &frame);
         metrics::entered(Stage::Detect, &lane.camera, 1);
         let found = stopwatch.time(Stage::Detect, || {

@@ -31,6 +31,7 @@ use crate::{
     gallery::{self, Gallery},
     health::{self, Hearts, STALLED_AFTER},
     keep::{self, Keeper},
+    mask::Mask,
     metrics,
     mqtt::{
         Link, LinkState, Topics, Trouble,
@@ -289,7 +290,9 @@ impl Service {
             self.config.cameras.iter().map(|camera| camera.get_ref().clone()).collect();
         let stays = |running: &Running| {
             wanted.iter().any(|camera| {
-                *camera == running.camera && camera.rate_hz.unwrap_or(default) == running.rate_hz
+                camera.id == running.camera.id
+                    && camera.streams_like(&running.camera)
+                    && camera.rate_hz.unwrap_or(default) == running.rate_hz
             })
         };
         let before = std::mem::take(&mut self.cameras);
@@ -302,6 +305,11 @@ impl Service {
         self.gone.extend(go.iter().map(|(id, _)| id.clone()).filter(|id| !is_wanted(id)));
         drop(go);
         for camera in wanted {
+            if let Some(running) = self.cameras.get_mut(&camera.id) {
+                running.lane.use_mask(mask(&camera)?);
+                running.camera = camera;
+                continue;
+            }
             if !self.cameras.contains_key(&camera.id) {
                 let running = self.watch(camera, default)?;
                 self.cameras.insert(running.camera.id.clone(), running);
@@ -317,6 +325,7 @@ impl Service {
         let slot: Arc<Slot<Frame>> = Slot::new(self.signal.clone());
         let rate_hz = camera.rate_hz.unwrap_or(default);
         let lane = Lane::new(camera.id.clone(), self.ids.clone(), slot.clone(), rate_hz);
+        lane.use_mask(mask(&camera)?);
         self.history.watching(&camera.id, Wall::new(self.clock.wall(), None).at);
         let spec =
             camera.source().map_err(|reason| Error::config(camera.id.to_string(), reason))?;
@@ -557,6 +566,11 @@ fn device_status(config: &Config, bundle: &Bundle) -> Result<DeviceStatus> {
         config_hash: hash(config)?,
         session: next_session(&config.storage.folder),
     })
+}
+
+/// What nobody may look at of a camera's picture.
+fn mask(camera: &Camera) -> Result<Option<Arc<Mask>>> {
+    camera.mask().map_err(|reason| Error::config(camera.id.to_string(), reason))
 }
 
 fn camera_ids(config: &Config) -> Vec<CameraId> {
