@@ -94,6 +94,11 @@ fn remembered(config: &Config) -> Duration {
 /// How often a camera's rate is told at most, where nothing else changes.
 const RATE_TOLD_EVERY: Duration = Duration::from_secs(5);
 
+/// By how much the tracks a day may change, as a part of what was told, before they are told again, and how
+/// often at most: each time all devices of the site calibrate anew.
+const TRAFFIC_MOVED: f64 = 0.1;
+const TRAFFIC_TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// The running daemon.
 pub struct Service {
     config: Config,
@@ -117,6 +122,8 @@ pub struct Service {
     status: Arc<ArcSwap<DeviceStatus>>,
     board: Arc<Board>,
     hearts: Arc<Hearts>,
+    /// The tracks a day that were told with it, and when.
+    per_day_told: Option<(f64, Mono)>,
     /// Only where the configuration gives it a token.
     page: Option<Page>,
     /// Only where the configuration asks for a broker of our own, and when it was last found to hang.
@@ -211,6 +218,7 @@ impl Service {
                 places: places.clone(),
                 policy: config.decision.policy.open(&bundle, history.clone())?,
                 gallery: gallery.clone(),
+                history: history.clone(),
                 eraser,
                 commands: config.mqtt.commands.clone(),
                 reader: Box::new(reader),
@@ -257,6 +265,7 @@ impl Service {
         let page = start_page(&config, &board, metrics)?;
         let started = clock.now();
         let mut service = Self {
+            per_day_told: None,
             board,
             hearts: hearts.clone(),
             page,
@@ -346,6 +355,7 @@ impl Service {
         self.free_broker();
         let wall = Wall::new(self.clock.wall(), None);
         self.history.expire(wall, remembered(&self.config));
+        self.tell_traffic(wall);
         let messages = self.news();
         self.show();
         match self.outbox.commit(&messages) {
@@ -354,6 +364,20 @@ impl Service {
                 tracing::error!(%error, "A camera's state could not be told; tried again.");
                 self.cameras.values_mut().for_each(|running| running.told = None);
             }
+        }
+    }
+
+    /// Tells the other devices how busy this one is, where that has changed.
+    fn tell_traffic(&mut self, wall: Wall) {
+        let now = self.clock.now();
+        let per_day = self.history.per_day(wall.at, |_| true);
+        let is_known = self.per_day_told.is_some_and(|(told, at)| {
+            let has_changed = (per_day - told).abs() > TRAFFIC_MOVED * told.max(1.0);
+            !has_changed || now.since(at) < TRAFFIC_TOLD_EVERY
+        });
+        if !is_known {
+            self.per_day_told = Some((per_day, now));
+            self.link.announce();
         }
     }
 

@@ -8,6 +8,7 @@ mod calibrate;
 mod commands;
 mod explain;
 mod inbox;
+mod neighbours;
 mod requests;
 mod status;
 mod work;
@@ -49,7 +50,7 @@ use crate::{
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
     page::{AlertShown, Board},
-    score::{Armed, ArmedAlert, Cutoff, Policy},
+    score::{Armed, ArmedAlert, Cutoff, History, Policy},
     source::Signal,
 };
 
@@ -73,6 +74,8 @@ pub struct Setup {
     pub policy: Box<dyn Policy>,
     /// Who passed, where anybody is kept.
     pub gallery: Option<Arc<Gallery>>,
+    /// Who passed lately, and how busy the other devices are.
+    pub history: Arc<History>,
     /// Erases persons.
     pub eraser: Eraser,
     /// Commands that are taken from the broker.
@@ -110,6 +113,7 @@ struct Shared {
     signal: Arc<Signal>,
     armed: ArcSwap<Armed>,
     clock: Arc<dyn Clock>,
+    history: Arc<History>,
 }
 
 impl Shared {
@@ -191,6 +195,7 @@ impl Desk {
             signal: Signal::new(),
             armed: ArcSwap::default(),
             clock: setup.clock,
+            history: setup.history,
         });
         let clerk = Clerk {
             shared: shared.clone(),
@@ -209,6 +214,7 @@ impl Desk {
             unexplained: BTreeSet::new(),
             phrases: BTreeMap::new(),
             explained_at: None,
+            share: 1.0,
         };
         let thread = std::thread::Builder::new()
             .name("alerts".into())
@@ -278,6 +284,8 @@ struct Clerk {
     phrases: BTreeMap<AlertId, Arc<[(String, Embedding)]>>,
     /// When phrases were handed over last, where more are to come.
     explained_at: Option<Mono>,
+    /// This device's share of the site's budgets when texts were calibrated last.
+    share: f64,
 }
 
 /// What became of alerts that were to be armed.
