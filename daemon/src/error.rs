@@ -46,6 +46,9 @@ pub enum Error {
     },
 }
 
+/// How the reason begins where files are open elsewhere.
+const IN_USE: &str = "another process has";
+
 impl Error {
     /// The kind, which decides retry, exit code and log level.
     pub fn kind(&self) -> Kind {
@@ -67,6 +70,17 @@ impl Error {
     pub fn io(path: impl AsRef<std::path::Path>) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.as_ref().to_path_buf();
         move |source| Error::Io { path, source }
+    }
+
+    /// Files that another process has open.
+    pub(crate) fn in_use(place: impl Into<String>, what: &str) -> Error {
+        let reason = format!("{IN_USE} this {what} open: stop it, or name another folder");
+        Error::config(place, reason)
+    }
+
+    /// Whether it says that another process has files open, which may be asked instead.
+    pub(crate) fn is_in_use(&self) -> bool {
+        matches!(self, Error::Config { reason, .. } if reason.starts_with(IN_USE))
     }
 
     /// A setting that cannot be served.

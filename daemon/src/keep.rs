@@ -42,9 +42,20 @@ pub struct Past {
     pub sightings: Vec<SightingId>,
 }
 
+/// How long a slow disk may take for what waits, where somebody waits for it.
+const FLUSH_WITHIN: Duration = Duration::from_secs(60);
+
+/// What the thread is told.
+enum Work {
+    Keep(Past),
+    /// Says so once everything before it is in the gallery.
+    Flush(SyncSender<()>),
+    End,
+}
+
 /// The thread. Dropping it writes what waits.
 pub struct Keeper {
-    sender: Option<SyncSender<Past>>,
+    sender: SyncSender<Work>,
     thread: Option<JoinHandle<()>>,
     /// Whether portraits are kept.
     pictures: bool,
@@ -56,14 +67,18 @@ impl Keeper {
     /// # Errors
     /// Where there is no thread.
     pub fn start(gallery: Arc<Gallery>, clock: Arc<dyn Clock>, pictures: bool) -> Result<Self> {
-        let (sender, waiting) = sync_channel::<Past>(MAX_WAITING);
+        let (sender, waiting) = sync_channel::<Work>(MAX_WAITING);
         let work = move || {
             let mut upkeep_at = clock.now();
             loop {
                 match waiting.recv_timeout(UPKEEP_EVERY) {
-                    Ok(past) => keep(&gallery, past),
+                    Ok(Work::Keep(past)) => keep(&gallery, past),
+                    Ok(Work::Flush(done)) => {
+                        // An error means that who asked has given up.
+                        let _given_up = done.send(());
+                    }
                     Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => break,
+                    Ok(Work::End) | Err(RecvTimeoutError::Disconnected) => break,
                 }
                 if clock.now() >= upkeep_at {
                     upkeep_at = clock.now() + UPKEEP_EVERY;
@@ -81,7 +96,7 @@ impl Keeper {
             .name("gallery".into())
             .spawn(work)
             .map_err(|error| Error::internal("thread of the gallery", error))?;
-        Ok(Self { sender: Some(sender), thread: Some(thread), pictures })
+        Ok(Self { sender, thread: Some(thread), pictures })
     }
 
     /// Whether portraits are kept.
@@ -91,18 +106,42 @@ impl Keeper {
 
     /// Keeps a track, soon.
     pub fn keep(&self, past: Past) {
-        let Some(sender) = &self.sender else { return };
         let camera = past.passed.camera.clone();
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(past) {
+        let sent = self.sender.try_send(Work::Keep(past));
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sent {
             metrics::counter!("spotter_gallery_lost_total", "camera" => camera.to_string())
                 .increment(1);
         }
     }
 }
 
+/// Waits for what a [`Keeper`] has yet to write.
+pub struct Flusher(SyncSender<Work>);
+
+impl Keeper {
+    /// For who has to see in the gallery what was handed over before.
+    pub fn flusher(&self) -> Flusher {
+        Flusher(self.sender.clone())
+    }
+}
+
+impl Flusher {
+    /// Returns once everything that was handed over before is in the gallery, or was lost and counted.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] where the disk takes a minute for it, or the daemon is being ended.
+    pub fn flush(&self) -> Result<()> {
+        let (done, wait) = sync_channel(1);
+        let sent = self.0.send(Work::Flush(done));
+        sent.map_err(|_| Error::internal("the gallery", "its thread has ended"))?;
+        wait.recv_timeout(FLUSH_WITHIN).map_err(|error| Error::internal("the gallery", error))
+    }
+}
+
 impl Drop for Keeper {
     fn drop(&mut self) {
-        drop(self.sender.take());
+        // A full channel empties; a closed one has no thread any more.
+        drop(self.sender.send(Work::End));
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("The thread of the gallery ended by a bug.");
         }

@@ -3,7 +3,7 @@
 //! The modules are the stages of the data path, in its order: [`source`] decodes, [`detect`] finds
 //! persons, [`track`] follows them, [`crop`] chooses the views worth embedding, [`embed`] places them
 //! among the texts of [`alert`], [`score`] compares, [`sighting`] decides what is told; [`outbox`] keeps
-//! it and [`mqtt`] sends it. [`gallery`] keeps who was seen. [`desk`] takes alerts in. [`page`] shows all that on the box itself. [`watch`] is one camera's part of it;
+//! it and [`mqtt`] sends it. [`gallery`] keeps who was seen, [`erase`] takes it away again. [`desk`] takes alerts in. [`page`] shows all that on the box itself. [`watch`] is one camera's part of it;
 //! [`pipeline`] runs it live, [`replay`] over recordings.
 
 pub mod alert;
@@ -16,6 +16,7 @@ pub mod desk;
 pub mod detect;
 pub mod embed;
 pub mod engine;
+pub mod erase;
 pub mod error;
 pub mod frame;
 pub mod gallery;
@@ -23,6 +24,7 @@ pub mod geometry;
 pub mod health;
 pub mod judge;
 pub mod keep;
+pub mod mask;
 pub mod memory;
 pub mod metrics;
 pub mod mqtt;

@@ -167,6 +167,7 @@ fn describe_link() {
     describe_counter!("spotter_mqtt_ignored_total", "Messages on topics that mean nothing.");
     describe_counter!("spotter_mqtt_deferred_total", "Times a message could not be taken yet.");
     describe_counter!("spotter_mqtt_takeovers_total", "Times another client took our place.");
+    describe_counter!("spotter_devices_dropped_total", "Statuses of devices beyond the most.");
     describe_counter!("spotter_broker_restarts_total", "Times the embedded broker was restarted.");
 }
 

@@ -64,6 +64,12 @@ impl Outlet {
         self.flush();
     }
 
+    /// Takes messages back that the disk did not take.
+    pub fn forget(&mut self, is_meant: impl Fn(&Message) -> bool) {
+        self.backlog.iter_mut().for_each(|batch| batch.retain(|message| !is_meant(message)));
+        self.backlog.retain(|batch| !batch.is_empty());
+    }
+
     /// Tries again what the disk did not take.
     fn flush(&mut self) {
         while let Some(batch) = self.backlog.front() {

@@ -27,10 +27,12 @@ use crate::{
     clock::{Clock, Mono, Stop},
     detect::Detector,
     embed::{Embedder, Item, Queue},
+    erase::{Job, Jobs, Trace},
     error::{Error, Result},
     frame::{CameraId, Frame, Pts},
     health::{Heart, Hearts},
     keep::{Keeper, Past},
+    mask::Mask,
     metrics::{self, Stage, Stopwatch},
     portraits::Portraits,
     score::{Armed, ArmedAlert, History, Matcher, Passed, Seen},
@@ -65,6 +67,8 @@ struct LaneState {
     is_closed: bool,
     /// The last frame looked at.
     last: Option<(u64, Pts)>,
+    /// What nobody may look at.
+    mask: Option<Arc<Mask>>,
 }
 
 impl Lane {
@@ -77,8 +81,13 @@ impl Lane {
             interval: Duration::from_secs_f64(1.0 / rate_hz),
             due: AtomicU64::new(0),
             claimed: AtomicBool::new(false),
-            state: Mutex::new(LaneState { watch, is_closed: false, last: None }),
+            state: Mutex::new(LaneState { watch, is_closed: false, last: None, mask: None }),
         }
+    }
+
+    /// Nobody looks behind these masks from now on; waits for a look that is under way.
+    pub fn use_mask(&self, mask: Option<Arc<Mask>>) {
+        self.state().mask = mask;
     }
 
     /// Its camera.
@@ -233,6 +242,8 @@ pub struct Embedding {
     pub history: Arc<History>,
     /// Keeps who passed; `None` where nobody is to be kept.
     pub keeper: Option<Keeper>,
+    /// Who is to be erased.
+    pub erasing: Jobs,
     /// The texts that are watched for now.
     pub armed: Box<dyn Fn() -> Arc<Armed> + Send>,
     /// Where sightings go.
@@ -301,6 +312,11 @@ impl Site {
         if state.is_closed {
             return;
         }
+        // Before anything is asked for pixels.
+        let frame = match &state.mask {
+            Some(mask) => mask.over(frame),
+            None => frame,
+        };
         count_skipped(lane, &mut state, &frame);
         metrics::entered(Stage::Detect, &lane.camera, 1);
         let found = stopwatch.time(Stage::Detect, || {
@@ -357,6 +373,7 @@ impl Site {
         while !self.queue.is_done() {
             heart.beat();
             embedding.rearm(self.moment());
+            embedding.erase(&self.queue, self.moment());
             match self.queue.pop(PATIENCE) {
                 Some(Item::View(seen, view)) => {
                     metrics::entered(Stage::Embed, &seen.camera, 1);
@@ -400,6 +417,38 @@ impl Embedding {
         self.tell(&sightings, Some(&view));
         self.portraits.keep(&seen.camera, view);
         Ok(())
+    }
+
+    /// Forgets those in view who are to be erased, as far as they were seen until now. What was told of them
+    /// ends.
+    fn erase(&mut self, queue: &Queue, now: Moment) {
+        while let Some(Job { meaning, dry_run, done }) = self.erasing.next() {
+            let trace = |camera: &CameraId, track: TrackId, (first, last)| Trace {
+                camera: camera.clone(),
+                track: Some(track.0),
+                first: now.wall_at(first),
+                last: now.wall_at(last),
+                sighting: None,
+            };
+            let is_meant =
+                |camera: &CameraId, track, times| meaning.means(&trace(camera, track, times));
+            let mut meant = self.matcher.meant(is_meant);
+            let mut count = meant.len();
+            if !dry_run {
+                count += queue.forget(|seen, view| {
+                    is_meant(&seen.camera, view.track, (seen.decoded_at, seen.decoded_at))
+                });
+                for (camera, track) in meant.drain(..) {
+                    self.matcher.forget(&camera, track);
+                    drop(self.portraits.end(&camera, track));
+                    let over = self.ledger.cut(&camera, track.0, now);
+                    self.tell(&over, None);
+                }
+            }
+            if done.send(count).is_err() {
+                tracing::warn!(count, "Persons in view were erased, and who asked has given up.");
+            }
+        }
     }
 
     fn end_camera(&mut self, camera: &CameraId, now: Moment) {

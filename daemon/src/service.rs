@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -25,11 +25,13 @@ use crate::{
     detect::Detector,
     embed::{self, Embedder},
     engine::Engine,
+    erase::{self, Eraser},
     error::{Error, Result},
     frame::{CameraId, Frame},
     gallery::{self, Gallery},
     health::{self, Hearts, STALLED_AFTER},
     keep::{self, Keeper},
+    mask::Mask,
     metrics,
     mqtt::{
         Link, LinkState, Topics, Trouble,
@@ -52,14 +54,22 @@ use crate::{
 /// The tracks that are kept, where any are to be.
 fn gallery(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Gallery>>> {
     let kept = &config.gallery;
+    let folder = config.storage.folder.join("gallery");
     if !kept.keep {
+        if folder.is_dir() {
+            tracing::warn!(
+                folder = %folder.display(),
+                "Nobody is kept (gallery.keep), but persons of before still are, and grow old without being \
+                 deleted: take them away with `spotterd erase`, or delete the folder."
+            );
+        }
         return Ok(None);
     }
     let settings = gallery::Settings {
         max_age: Duration::from_secs(u64::from(kept.retention_h.get()) * 3600),
         max_bytes: kept.track_bytes,
         max_picture_bytes: kept.picture_bytes,
-        ..gallery::Settings::new(config.storage.folder.join("gallery"))
+        ..gallery::Settings::new(folder)
     };
     Ok(Some(Arc::new(Gallery::open(settings, clock.clone())?)))
 }
@@ -74,8 +84,20 @@ fn keeper(
         .transpose()
 }
 
+/// How long tracks may be remembered for calibration: as long as they are kept on disk, and a day where
+/// none are.
+fn remembered(config: &Config) -> Duration {
+    let hours = if config.gallery.keep { config.gallery.retention_h.get() } else { 24 };
+    Duration::from_secs(u64::from(hours) * 3600)
+}
+
 /// How often a camera's rate is told at most, where nothing else changes.
 const RATE_TOLD_EVERY: Duration = Duration::from_secs(5);
+
+/// By how much the tracks a day may change, as a part of what was told, before they are told again, and how
+/// often at most: each time all devices of the site calibrate anew.
+const TRAFFIC_MOVED: f64 = 0.1;
+const TRAFFIC_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// The running daemon.
 pub struct Service {
@@ -100,6 +122,8 @@ pub struct Service {
     status: Arc<ArcSwap<DeviceStatus>>,
     board: Arc<Board>,
     hearts: Arc<Hearts>,
+    /// The tracks a day that were told with it, and when.
+    per_day_told: Option<(f64, Mono)>,
     /// Only where the configuration gives it a token.
     page: Option<Page>,
     /// Only where the configuration asks for a broker of our own, and when it was last found to hang.
@@ -171,7 +195,20 @@ impl Service {
         let gallery = gallery(&config, &clock)?;
         if let Some(gallery) = &gallery {
             keep::remember(gallery, bundle.generation(), &history);
+            history.expire(Wall::new(clock.wall(), None), remembered(&config));
         }
+        let outlet = Outlet::new(outbox.clone(), topics.clone(), board.clone());
+        let outlet = Arc::new(Mutex::new(outlet));
+        let keeper = keeper(&config, gallery.clone(), &clock)?;
+        let (in_view, erasing) = erase::in_view();
+        let running = erase::Running {
+            history: history.clone(),
+            board: board.clone(),
+            outlet: outlet.clone(),
+            in_view,
+            flusher: keeper.as_ref().map(Keeper::flusher),
+        };
+        let eraser = Eraser::new(folder, gallery.clone(), outbox.clone(), clock.clone(), running);
         let vocabulary = Vocabulary::of(&bundle)?.map(Arc::new);
         let reader = TowerReader::new(embed::text_tower(&engine, &bundle)?)?;
         let desk = Desk::open(
@@ -181,6 +218,9 @@ impl Service {
                 places: places.clone(),
                 policy: config.decision.policy.open(&bundle, history.clone())?,
                 gallery: gallery.clone(),
+                history: history.clone(),
+                eraser,
+                commands: config.mqtt.commands.clone(),
                 reader: Box::new(reader),
                 topics: topics.clone(),
                 outbox: outbox.clone(),
@@ -189,7 +229,6 @@ impl Service {
                 stop: stop.clone(),
             },
         )?;
-        let mut outlet = Outlet::new(outbox.clone(), topics.clone(), board.clone());
         let mut detectors = detectors(&config, &engine)?;
         let mut embedding = Embedding {
             embedder: Embedder::open(&engine, &bundle)?,
@@ -197,9 +236,12 @@ impl Service {
             ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
             portraits: Portraits::default(),
             history: history.clone(),
-            keeper: keeper(&config, gallery.clone(), &clock)?,
+            keeper,
+            erasing,
             armed: Box::new(desk.armed_reader()),
-            sink: Box::new(move |sightings, view| outlet.tell(sightings, view)),
+            sink: Box::new(move |sightings, view| {
+                outlet.lock().unwrap_or_else(PoisonError::into_inner).tell(sightings, view);
+            }),
         };
         health::first_run(&mut detectors, &mut embedding.embedder)?;
         let signal = Signal::new();
@@ -223,6 +265,7 @@ impl Service {
         let page = start_page(&config, &board, metrics)?;
         let started = clock.now();
         let mut service = Self {
+            per_day_told: None,
             board,
             hearts: hearts.clone(),
             page,
@@ -256,7 +299,9 @@ impl Service {
             self.config.cameras.iter().map(|camera| camera.get_ref().clone()).collect();
         let stays = |running: &Running| {
             wanted.iter().any(|camera| {
-                *camera == running.camera && camera.rate_hz.unwrap_or(default) == running.rate_hz
+                camera.id == running.camera.id
+                    && camera.streams_like(&running.camera)
+                    && camera.rate_hz.unwrap_or(default) == running.rate_hz
             })
         };
         let before = std::mem::take(&mut self.cameras);
@@ -269,6 +314,11 @@ impl Service {
         self.gone.extend(go.iter().map(|(id, _)| id.clone()).filter(|id| !is_wanted(id)));
         drop(go);
         for camera in wanted {
+            if let Some(running) = self.cameras.get_mut(&camera.id) {
+                running.lane.use_mask(mask(&camera)?);
+                running.camera = camera;
+                continue;
+            }
             if !self.cameras.contains_key(&camera.id) {
                 let running = self.watch(camera, default)?;
                 self.cameras.insert(running.camera.id.clone(), running);
@@ -284,6 +334,7 @@ impl Service {
         let slot: Arc<Slot<Frame>> = Slot::new(self.signal.clone());
         let rate_hz = camera.rate_hz.unwrap_or(default);
         let lane = Lane::new(camera.id.clone(), self.ids.clone(), slot.clone(), rate_hz);
+        lane.use_mask(mask(&camera)?);
         self.history.watching(&camera.id, Wall::new(self.clock.wall(), None).at);
         let spec =
             camera.source().map_err(|reason| Error::config(camera.id.to_string(), reason))?;
@@ -302,6 +353,9 @@ impl Service {
     /// Once a second: counts the sources and tells staff what changed about a camera.
     pub fn tick(&mut self) {
         self.free_broker();
+        let wall = Wall::new(self.clock.wall(), None);
+        self.history.expire(wall, remembered(&self.config));
+        self.tell_traffic(wall);
         let messages = self.news();
         self.show();
         match self.outbox.commit(&messages) {
@@ -310,6 +364,20 @@ impl Service {
                 tracing::error!(%error, "A camera's state could not be told; tried again.");
                 self.cameras.values_mut().for_each(|running| running.told = None);
             }
+        }
+    }
+
+    /// Tells the other devices how busy this one is, where that has changed.
+    fn tell_traffic(&mut self, wall: Wall) {
+        let now = self.clock.now();
+        let per_day = self.history.per_day(wall.at, |_| true);
+        let is_known = self.per_day_told.is_some_and(|(told, at)| {
+            let has_changed = (per_day - told).abs() > TRAFFIC_MOVED * told.max(1.0);
+            !has_changed || now.since(at) < TRAFFIC_TOLD_EVERY
+        });
+        if !is_known {
+            self.per_day_told = Some((per_day, now));
+            self.link.announce();
         }
     }
 
@@ -522,6 +590,11 @@ fn device_status(config: &Config, bundle: &Bundle) -> Result<DeviceStatus> {
         config_hash: hash(config)?,
         session: next_session(&config.storage.folder),
     })
+}
+
+/// What nobody may look at of a camera's picture.
+fn mask(camera: &Camera) -> Result<Option<Arc<Mask>>> {
+    camera.mask().map_err(|reason| Error::config(camera.id.to_string(), reason))
 }
 
 fn camera_ids(config: &Config) -> Vec<CameraId> {

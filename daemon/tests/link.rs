@@ -591,6 +591,17 @@ fn the_shipped_rights_let_everybody_do_their_part_and_no_more() {
     ] {
         hostile(topic);
     }
+    // What a device says of itself reaches the others, and commands come from whom they may come from.
+    as_user("gate-2", "change-me-2", "spotter/harbour/gate-2/status", "well");
+    as_user("data-protection", "change-me-5", "spotter/harbour/gate-1/command", "do");
+    as_user("data-protection", "change-me-5", "spotter/harbour/alerts/forged", "forged");
+    for (topic, payload) in [(Inbound::Status("gate-2".into()), "well"), (Inbound::Command, "do")] {
+        let is_it = |taken: &Taken| {
+            matches!(taken, Taken::Message(received)
+                if received.topic == topic && received.payload == payload.as_bytes())
+        };
+        desk.taken.when(payload, |taken| taken.iter().any(is_it));
+    }
     for topic in ["command", "status", "sightings", "alerts/red"] {
         control_room(&format!("spotter/harbour/gate-1/{topic}"), "forged");
     }

@@ -26,6 +26,7 @@ use spotterd::{
         state::{AlertState, Arming, StateName},
     },
     clock::Mono,
+    erase::Fields,
     frame::CameraId,
     sighting::{Event, Ledger, Limits, Moment, Phrase, Scored},
 };
@@ -134,6 +135,9 @@ fn the_code_reads_the_examples_as_the_schema_does() {
             let taken = match name.as_str() {
                 "alert" => is_taken(&Message::parse(&bytes)),
                 "approval" => Approval::parse(&bytes).is_ok(),
+                "command" if example["command"] == "erase" => {
+                    Fields::parse(&bytes).is_ok_and(|fields| fields.wish().is_ok())
+                }
                 _ => continue,
             };
             assert_eq!(taken, good, "{file}");

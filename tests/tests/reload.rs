@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use spotter_e2e::{
     daemon::{Daemon, Plan, alert, last_json, publish, state_of, within},
-    program::data,
+    program::{data, spotterd},
     rig::{Mosquitto, Seen, Watcher, topic},
     rtsp::ServerProcess,
 };
@@ -39,7 +39,12 @@ fn opened(daemon: &Daemon, camera: &str) -> usize {
 }
 
 fn decoded(daemon: &Daemon, camera: &str) -> f64 {
-    let labels = [("stage", "decode"), ("camera", camera)];
+    left(daemon, "decode", camera)
+}
+
+/// What came out of a stage.
+fn left(daemon: &Daemon, stage: &str, camera: &str) -> f64 {
+    let labels = [("stage", stage), ("camera", camera)];
     let label = |(key, value): (&str, &str)| format!("{key}=\"{value}\"");
     // In whichever order the exporter writes them.
     let orders = [[labels[0], labels[1]], [labels[1], labels[0]]];
@@ -148,6 +153,56 @@ fn a_reload_touches_only_what_changed_and_a_faulty_file_changes_nothing() {
     daemon.signal(Signal::HUP);
     within(PATIENCE, || (opened(&daemon, "dock") == 2).then_some(()));
     assert_eq!(opened(&daemon, "hall"), 1, "{}", daemon.said());
+    let (code, log) = daemon.stop();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn nobody_is_seen_behind_a_mask_and_masks_change_while_the_stream_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = data("one-by-one.mp4").display().to_string();
+    let camera = format!("[[camera]]\nid = \"gate\"\nurl = \"file:{clip}\"\nrepeat = true\n");
+    let whole = "masks = { all = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]] }\n";
+    let broker = Mosquitto::start_open();
+    let mut plan = Plan::new(folder.path(), broker.port, &format!("{camera}{whole}"));
+    let daemon = plan.start();
+    let check = spotterd(&["check", plan.file().to_str().unwrap()]);
+    assert!(
+        check.out.contains("masks all hide 100 % of the picture"),
+        "{}{}",
+        check.out,
+        check.err
+    );
+    // As many looks as show persons for sure where nothing hides them.
+    let looks = |many: f64| {
+        let looked =
+            || daemon.metric("spotter_stage_seconds_count{stage=\"detect\"}").unwrap_or(0.0);
+        let before = looked();
+        within(PATIENCE * 4, || (looked() >= before + many).then_some(()));
+    };
+    looks(40.0);
+    assert_eq!(left(&daemon, "detect", "gate"), 0.0, "{}", daemon.said());
+    let reload = |plan: &Plan| {
+        let before = daemon.log.all().len();
+        plan.write(daemon.metrics_port());
+        daemon.signal(Signal::HUP);
+        let line = |line: &String| line.contains("The configuration was reloaded.");
+        within(PATIENCE, || daemon.log.all()[before..].iter().any(line).then_some(()));
+    };
+    plan.rest = camera.clone();
+    reload(&plan);
+    within(PATIENCE * 4, || (left(&daemon, "embed", "gate") >= 1.0).then_some(()));
+    plan.rest = format!("{camera}{whole}");
+    reload(&plan);
+    let found = left(&daemon, "detect", "gate");
+    looks(20.0);
+    assert_eq!(left(&daemon, "detect", "gate"), found, "nobody is found from the reload on");
+    assert_eq!(opened(&daemon, "gate"), 1, "{}", daemon.said());
+    let bad = "masks = { window = [[0.0, 0.0], [1.0, 0.0]] }\n";
+    plan.rest = format!("{camera}{bad}");
+    plan.write(daemon.metrics_port());
+    daemon.signal(Signal::HUP);
+    daemon.says(PATIENCE, &["was refused", "mask window", "2 corners"]);
     let (code, log) = daemon.stop();
     assert_eq!(code, Some(0), "{log}");
 }

@@ -32,6 +32,7 @@ use spotterd::{
     detect::{Detector, Found, Layout},
     embed::Embedder,
     engine::Engine,
+    erase::in_view,
     frame::{CameraId, Frame, Pixels, Pts},
     health::{Hearts, STALLED_AFTER},
     notify::{Notifier, Watchdog},
@@ -293,6 +294,7 @@ fn embedding() -> Embedding {
         portraits: Portraits::default(),
         history: Arc::default(),
         keeper: None,
+        erasing: in_view().1,
         armed: Box::new(Arc::default),
         sink: Box::new(|_, _| {}),
     }

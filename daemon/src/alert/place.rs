@@ -74,7 +74,15 @@ impl Polygon {
     /// [`Error::Config`] where there are fewer than 3 or more than 64 corners, one lies outside of
     /// the picture, or nothing is enclosed.
     pub fn new(name: &ZoneName, corners: &[[f32; 2]]) -> Result<Self> {
-        let refuse = |reason: String| Error::config(format!("zone {name}"), reason);
+        Self::enclosing(&format!("zone {name}"), corners)
+    }
+
+    /// The same for what is no zone; `what` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Polygon::new`].
+    pub fn enclosing(what: &str, corners: &[[f32; 2]]) -> Result<Self> {
+        let refuse = |reason: String| Error::config(what, reason);
         if !(3..=MAX_CORNERS).contains(&corners.len()) {
             let reason = format!("has {} corners; 3 to {MAX_CORNERS} are possible", corners.len());
             return Err(refuse(reason));
@@ -95,7 +103,8 @@ impl Polygon {
         Ok(polygon)
     }
 
-    fn edges(&self) -> impl Iterator<Item = ([f32; 2], [f32; 2])> + '_ {
+    /// Its edges from corner to corner, the last one back to the first.
+    pub fn edges(&self) -> impl Iterator<Item = ([f32; 2], [f32; 2])> + '_ {
         let next = self.corners.iter().cycle().skip(1);
         self.corners.iter().copied().zip(next.copied())
     }

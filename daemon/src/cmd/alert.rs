@@ -89,11 +89,15 @@ pub(super) struct Broker {
 const BOX_CONFIG: &str = "/etc/spotter/spotterd.toml";
 
 impl Broker {
+    /// The daemon's configuration, where one is named or this is a box.
+    pub(super) fn config(&self) -> Option<PathBuf> {
+        let on_box = || self.broker.is_none() && Path::new(BOX_CONFIG).exists();
+        self.config.clone().or_else(|| on_box().then(|| BOX_CONFIG.into()))
+    }
+
     /// As the configuration says, where there is one; what the command line says comes first.
     pub(super) fn desk(&self) -> Result<Desk, Error> {
-        let on_box = || self.broker.is_none() && Path::new(BOX_CONFIG).exists();
-        let config = self.config.clone().or_else(|| on_box().then(|| BOX_CONFIG.into()));
-        match config {
+        match self.config() {
             Some(path) => self.of_config(&path),
             None => self.of_arguments(),
         }

@@ -16,6 +16,7 @@ mod broker;
 mod bundle;
 mod check;
 mod demo;
+mod erase;
 mod matching;
 mod model;
 mod probe;
@@ -54,6 +55,8 @@ pub enum Command {
     Report(report::Args),
     /// Show who was here that fits a description
     Search(Box<search::Args>),
+    /// Take persons out of everything that this device keeps
+    Erase(Box<erase::Args>),
     /// Say whom the cameras look for, see what became of it, see who is found
     #[command(subcommand)]
     Alert(alert::Command),
@@ -86,6 +89,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Search(args) => search::run(&args),
+        Command::Erase(args) => erase::run(&args),
         Command::Alert(command) => alert::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Broker(args) => broker::run(&args),

@@ -130,7 +130,7 @@ fn question(args: &Args) -> Result<Value, Error> {
 }
 
 /// An age (`2h`), or a time of today or of a day.
-fn moment(text: &str) -> Result<Timestamp, Error> {
+pub(super) fn moment(text: &str) -> Result<Timestamp, Error> {
     let now = times::now(&SystemClock::new() as &dyn Clock);
     let today = now.timestamp();
     if let Ok(later) = times::after(text, &now) {

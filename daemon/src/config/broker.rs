@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
-    mqtt::{Identity, Security, Settings, Topics},
+    mqtt::{Commands, Identity, Security, Settings, Topics},
 };
 
 /// Where Debian keeps the certificates of the authorities that the system knows.
@@ -32,6 +32,28 @@ pub struct Mqtt {
     pub allow_plaintext: bool,
     /// Port of the embedded broker on the loopback address.
     pub embedded_port: u16,
+    /// Commands that are taken from whoever may write to this device's command topic.
+    pub commands: Vec<CommandName>,
+}
+
+/// What this device may be told to do over the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CommandName {
+    /// Erase persons from everything that it keeps.
+    Erase,
+}
+
+impl CommandName {
+    /// All of them.
+    pub const ALL: [CommandName; 1] = [CommandName::Erase];
+
+    /// As payloads and the configuration have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CommandName::Erase => "erase",
+        }
+    }
 }
 
 impl Default for Mqtt {
@@ -45,6 +67,7 @@ impl Default for Mqtt {
             login_file: None,
             allow_plaintext: false,
             embedded_port: 1883,
+            commands: Vec::new(),
         }
     }
 }
@@ -68,6 +91,9 @@ impl Mqtt {
         };
         settings.allow_plaintext = self.allow_plaintext;
         settings.login_file = self.login_file.clone();
+        if !self.commands.is_empty() {
+            settings.commands = Commands::Accepted;
+        }
         settings.check()?;
         Ok(settings)
     }

@@ -1,12 +1,13 @@
 //! One `[[camera]]` of the configuration.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{
     error::Error,
     frame::CameraId,
+    mask::Mask,
     source::{self, DecoderChoice, Fps, FrameSize, Pace, RtspUrl, Rules, SourceSpec, Transport},
 };
 
@@ -64,6 +65,9 @@ pub struct Camera {
     /// Zones by name: corners of a polygon as shares of the frame's width and height.
     #[serde(default)]
     pub zones: BTreeMap<String, Vec<[f32; 2]>>,
+    /// Masks by name, as zones: parts of the frame that are black before anything looks at it.
+    #[serde(default)]
+    pub masks: BTreeMap<String, Vec<[f32; 2]>>,
     /// Seconds without a frame after which the stream is opened anew.
     #[serde(default = "default_stall")]
     pub stall_s: f64,
@@ -103,6 +107,25 @@ impl Camera {
         }
     }
 
+    /// What nobody may look at, where there is anything.
+    ///
+    /// # Errors
+    /// Which mask is none and why.
+    pub fn mask(&self) -> Result<Option<Arc<Mask>>, String> {
+        Mask::new(&self.masks).map_err(|error| error.to_string())
+    }
+
+    /// Whether its stream is opened and looked at as the other's: what is drawn in the picture does not count,
+    /// and changes while the stream goes on.
+    pub fn streams_like(&self, other: &Self) -> bool {
+        let bare = |camera: &Self| Self {
+            zones: BTreeMap::new(),
+            masks: BTreeMap::new(),
+            ..camera.clone()
+        };
+        bare(self) == bare(other)
+    }
+
     /// How patient its supervision is.
     pub fn rules(&self) -> Rules {
         Rules { stall: Duration::from_secs_f64(self.stall_s), ..Rules::default() }
@@ -117,6 +140,7 @@ impl Camera {
         if self.repeat && !matches!(source, SourceSpec::File { .. }) {
             return Err("repeat: only files can start again".into());
         }
+        self.mask()?;
         if let Some(rate) = self.rate_hz {
             check_rate("rate_hz", rate)?;
         }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use spotter_models::session::{Precision, Provider};
 use toml::Spanned;
 
-pub use broker::Mqtt;
+pub use broker::{CommandName, Mqtt};
 pub use camera::{Address, Camera};
 
 use crate::{

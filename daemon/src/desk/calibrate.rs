@@ -16,18 +16,28 @@ const FEW_TRACKS: usize = 256;
 /// Share of the persons who pass from which on a text describes what is usual here.
 const COMMON: f64 = 0.2;
 
+/// By how much this device's share of the site's budgets may change, as a part of it, before texts are
+/// calibrated anew.
+const SHARE_MOVED: f64 = 0.05;
+
 /// By how much the expected false alarms may exceed the budget before staff are told.
 const OVER_BUDGET: f64 = 1.5;
 
 impl Clerk {
-    /// Whether there are texts whose scores the site has outgrown.
+    /// Whether there are texts whose scores the site has outgrown, or all are to be cut anew.
     pub(super) fn follow(&mut self, now: Wall) -> bool {
         match self.policy.follow(now.at) {
             Ok(true) => self.stale.extend(self.ready.keys().cloned()),
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "Thresholds do not follow the site."),
         }
-        !self.stale.is_empty()
+        // Other devices came or went: all parts of the budget are others.
+        let share = self.shared.history.share(now.at);
+        let is_another = (share - self.share).abs() > SHARE_MOVED * self.share;
+        if is_another {
+            self.share = share;
+        }
+        is_another || !self.stale.is_empty()
     }
 
     /// Studies as many stale texts anew as [`READING`] allows, and cuts all of them again.
@@ -192,6 +202,8 @@ fn has_moved(before: &Cutoff, after: &Cutoff) -> bool {
     (after.threshold - before.threshold).abs() > 0.01
         || promises.is_some_and(|(before, after)| {
             apart(before.expected_per_day, after.expected_per_day)
+                || (after.budget_share - before.budget_share).abs()
+                    > SHARE_MOVED * before.budget_share
                 || apart(before.matched_24h as f64, after.matched_24h as f64)
         })
 }

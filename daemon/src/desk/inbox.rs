@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use super::{
     Desk, Shared, Status,
+    neighbours::Neighbours,
     requests::{About, Request},
 };
 use crate::{
@@ -42,13 +43,35 @@ pub struct Inbox {
     truth: Truth,
     /// Whether the retained set was read since this process started.
     has_read_set: bool,
+    neighbours: Neighbours,
 }
 
 impl Inbox {
     /// Hands what comes in to the desk; `status` is what the device says of itself, as it is when it
     /// is asked for.
     pub fn new(desk: &Desk, status: Arc<ArcSwap<Status>>, truth: Truth) -> Self {
-        Self { shared: desk.shared.clone(), status, truth, has_read_set: false }
+        let (shared, neighbours) = (desk.shared.clone(), Neighbours::default());
+        Self { shared, status, truth, has_read_set: false, neighbours }
+    }
+
+    /// Takes what other devices say of themselves.
+    fn meet(&mut self, received: &[&Received]) {
+        let statuses = received.iter().filter_map(|received| match &received.topic {
+            Inbound::Status(device) => Some((device, &received.payload)),
+            _ => None,
+        });
+        let mut has_changed = false;
+        for (device, payload) in statuses {
+            has_changed |= self.neighbours.take(device, payload);
+        }
+        if has_changed {
+            self.share_budget();
+        }
+    }
+
+    fn share_budget(&self) {
+        self.shared.history.others(self.neighbours.per_day());
+        self.shared.signal.raise();
     }
 
     /// Withdraws what the broker holds no longer.
@@ -103,29 +126,29 @@ fn about(topic: &Inbound) -> Option<(Topic, AlertId)> {
     Some((kind, AlertId::new(id).ok()?))
 }
 
-/// A question of staff. One that says nowhere, or nowhere allowed, wants no answer.
+/// A question of staff. One that says nowhere, or nowhere allowed, wants no answer; a command without a
+/// response topic is carried out. What a broker kept is no command: nobody says it now.
 fn question(received: &Received) -> Option<Request> {
     let about = match received.topic {
         Inbound::Preview => About::Preview,
         Inbound::Search => About::Search,
+        Inbound::Command if !received.retained => About::Command,
         _ => return None,
     };
-    match &received.response {
-        Response::To(reply) => Some(Request {
-            about,
-            payload: received.payload.clone(),
-            reply: reply.clone(),
-            correlation: received.correlation.clone(),
-        }),
+    let reply = match &received.response {
+        Response::To(reply) => Some(reply.clone()),
         Response::Forbidden(topic) => {
             tracing::warn!(topic, ?about, "A question wants its answer where no device may write.");
-            None
+            return None;
         }
+        Response::None if about == About::Command => None,
         Response::None => {
             tracing::debug!(?about, "A question without a response topic.");
-            None
+            return None;
         }
-    }
+    };
+    let (payload, correlation) = (received.payload.clone(), received.correlation.clone());
+    Some(Request { about, payload, reply, correlation })
 }
 
 fn stored(received: &Received) -> Option<Stored> {
@@ -156,6 +179,7 @@ fn refusals(messages: &[Stored], outcomes: Vec<Outcome>) -> BTreeMap<AlertId, Re
 
 impl Handler for Inbox {
     fn receive(&mut self, received: &[&Received]) -> Result<()> {
+        self.meet(received);
         received.iter().filter_map(|each| question(each)).for_each(|asked| self.shared.ask(asked));
         let messages: Vec<Stored> = received.iter().filter_map(|each| stored(each)).collect();
         let now = self.shared.now();
@@ -179,6 +203,10 @@ impl Handler for Inbox {
             Truth::Broker => self.reconcile(present)?,
             Truth::Device { .. } => self.give_back(present)?,
         }
+        let is_kept = |device: &str| present.contains(&Inbound::Status(device.to_owned()));
+        if self.neighbours.keep_only(is_kept) {
+            self.share_budget();
+        }
         // The first time, all of it was told at the start. Later the broker has lost our session, and
         // perhaps with it what we had told.
         if std::mem::replace(&mut self.has_read_set, true) {
@@ -188,6 +216,8 @@ impl Handler for Inbox {
     }
 
     fn status(&mut self, presence: Presence) -> Vec<u8> {
-        self.status.load().device(presence, self.shared.now())
+        let now = self.shared.now();
+        let per_day = self.shared.history.per_day(now.at, |_| true);
+        self.status.load().device(presence, per_day, now)
     }
 }

@@ -5,8 +5,10 @@
 //! through the outbox and hands the armed set to whoever matches. Nothing here looks at pictures.
 
 mod calibrate;
+mod commands;
 mod explain;
 mod inbox;
+mod neighbours;
 mod requests;
 mod status;
 mod work;
@@ -41,12 +43,14 @@ use crate::{
         state::{self, AlertState, Arming},
     },
     clock::{Clock, Mono, Stop},
+    config::CommandName,
+    erase::Eraser,
     error::{Error, Result},
     gallery::Gallery,
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
     page::{AlertShown, Board},
-    score::{Armed, ArmedAlert, Cutoff, Policy, Study},
+    score::{Armed, ArmedAlert, Cutoff, History, Policy, Study},
     source::Signal,
 };
 
@@ -70,6 +74,12 @@ pub struct Setup {
     pub policy: Box<dyn Policy>,
     /// Who passed, where anybody is kept.
     pub gallery: Option<Arc<Gallery>>,
+    /// Who passed lately, and how busy the other devices are.
+    pub history: Arc<History>,
+    /// Erases persons.
+    pub eraser: Eraser,
+    /// Commands that are taken from the broker.
+    pub commands: Vec<CommandName>,
     /// Reads texts.
     pub reader: Box<dyn TextReader + Send>,
     /// Names of this device.
@@ -103,6 +113,7 @@ struct Shared {
     signal: Arc<Signal>,
     armed: ArcSwap<Armed>,
     clock: Arc<dyn Clock>,
+    history: Arc<History>,
 }
 
 impl Shared {
@@ -184,12 +195,15 @@ impl Desk {
             signal: Signal::new(),
             armed: ArcSwap::default(),
             clock: setup.clock,
+            history: setup.history,
         });
         let clerk = Clerk {
             shared: shared.clone(),
             places: setup.places,
             policy: setup.policy,
             gallery: setup.gallery,
+            eraser: setup.eraser,
+            commands: setup.commands,
             reader: setup.reader,
             topics: setup.topics,
             outbox: setup.outbox,
@@ -201,6 +215,7 @@ impl Desk {
             unexplained: BTreeSet::new(),
             phrases: BTreeMap::new(),
             explained_at: None,
+            share: 1.0,
         };
         let thread = std::thread::Builder::new()
             .name("alerts".into())
@@ -253,6 +268,8 @@ struct Clerk {
     places: Arc<ArcSwap<Places>>,
     policy: Box<dyn Policy>,
     gallery: Option<Arc<Gallery>>,
+    eraser: Eraser,
+    commands: Vec<CommandName>,
     reader: Box<dyn TextReader + Send>,
     topics: Topics,
     outbox: Arc<Outbox>,
@@ -270,6 +287,8 @@ struct Clerk {
     phrases: BTreeMap<AlertId, Arc<[(String, Embedding)]>>,
     /// When phrases were handed over last, where more are to come.
     explained_at: Option<Mono>,
+    /// This device's share of the site's budgets when texts were calibrated last.
+    share: f64,
 }
 
 /// An alert that is looked for.

@@ -42,7 +42,8 @@ const PREVIEWED: usize = 200;
 pub(super) struct Request {
     pub(super) about: About,
     pub(super) payload: Vec<u8>,
-    pub(super) reply: ReplyTopic,
+    /// `None` for a command that wants no answer.
+    pub(super) reply: Option<ReplyTopic>,
     pub(super) correlation: Option<Vec<u8>>,
 }
 
@@ -51,6 +52,7 @@ pub(super) struct Request {
 pub(super) enum About {
     Preview,
     Search,
+    Command,
 }
 
 /// A search, as it is asked. Fields that are not known are passed over.
@@ -79,7 +81,7 @@ fn yes() -> bool {
 }
 
 /// An answer's fields, and the pictures that go with it, by track.
-type Answer = (Value, Vec<(RecordId, Vec<u8>)>);
+pub(super) type Answer = (Value, Vec<(RecordId, Vec<u8>)>);
 
 /// A track of an answer.
 #[derive(Serialize)]
@@ -116,6 +118,7 @@ impl Clerk {
         let answered = match request.about {
             About::Search => self.search(&request.payload),
             About::Preview => self.preview(&request.payload),
+            About::Command => self.command(&request.payload),
         };
         let (mut answer, pictures) =
             answered.unwrap_or_else(|error| (json!({"error": error.to_string()}), Vec::new()));
@@ -124,9 +127,11 @@ impl Clerk {
             fields.extend(shared.map(|(name, value)| (name.to_owned(), value)));
             fields.insert("pictures".into(), json!(pictures.len()));
         }
-        let mut messages = vec![self.reply(request, Class::Event, answer.to_string().into_bytes())];
+        let Some(topic) = &request.reply else { return };
+        let reply = |class, payload| reply(topic, request, class, payload);
+        let mut messages = vec![reply(Class::Event, answer.to_string().into_bytes())];
         for (id, jpeg) in pictures {
-            let mut picture = self.reply(request, Class::Picture, jpeg);
+            let mut picture = reply(Class::Picture, jpeg);
             picture.header.content_type = Some("image/jpeg".into());
             picture.header.properties = vec![
                 ("device".into(), self.topics.device().to_owned()),
@@ -137,14 +142,6 @@ impl Clerk {
         if let Err(error) = self.outbox.commit(&messages) {
             tracing::error!(%error, "A question of staff was not answered.");
         }
-    }
-
-    fn reply(&self, request: &Request, class: Class, payload: Vec<u8>) -> Message {
-        let mut message = Message::new(class, request.reply.as_str(), payload);
-        message.expires_after = Some(EXPIRY);
-        message.header.content_type = Some("application/json".into());
-        message.header.correlation = request.correlation.clone();
-        message
     }
 
     fn gallery(&self) -> Result<&Gallery> {
@@ -311,6 +308,14 @@ impl Clerk {
     }
 }
 
+fn reply(topic: &ReplyTopic, request: &Request, class: Class, payload: Vec<u8>) -> Message {
+    let mut message = Message::new(class, topic.as_str(), payload);
+    message.expires_after = Some(EXPIRY);
+    message.header.content_type = Some("application/json".into());
+    message.header.correlation = request.correlation.clone();
+    message
+}
+
 fn time(name: &str, text: Option<String>) -> Result<Option<Timestamp>> {
     let parse = |text: String| {
         text.parse()
@@ -319,7 +324,7 @@ fn time(name: &str, text: Option<String>) -> Result<Option<Timestamp>> {
     text.map(parse).transpose()
 }
 
-fn read<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T> {
+pub(super) fn read<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T> {
     let refuse = |reason: String| Error::config("the question", reason);
     if payload.len() > MAX_BYTES {
         return Err(refuse(format!("has {} bytes; at most {MAX_BYTES} are read", payload.len())));

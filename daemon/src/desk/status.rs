@@ -35,6 +35,8 @@ struct Device<'a> {
     execution_provider: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     config_hash: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tracks_per_day: Option<f64>,
     session: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<String>,
@@ -42,9 +44,9 @@ struct Device<'a> {
 }
 
 impl Status {
-    /// The retained payload of the device's status topic. The last will is deposited at the connect and
+    /// The retained payload of the device's status topic, with the persons it sees a day. The last will is deposited at the connect and
     /// told at any time later: it says nothing that may have changed by then.
-    pub fn device(&self, presence: Presence, now: Wall) -> Vec<u8> {
+    pub fn device(&self, presence: Presence, tracks_per_day: f64, now: Wall) -> Vec<u8> {
         let is_told_now = presence != Presence::Offline;
         json(&Device {
             schema: 1,
@@ -54,6 +56,8 @@ impl Status {
             bundle: self.bundle.to_string(),
             execution_provider: self.provider.to_string(),
             config_hash: is_told_now.then_some(&self.config_hash),
+            // More digits than anybody counts with would make each message another.
+            tracks_per_day: is_told_now.then(|| tracks_per_day.round()),
             session: self.session,
             at: is_told_now.then(|| rfc3339(now.at)),
             clock_synced: now.believed(),

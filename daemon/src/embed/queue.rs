@@ -86,6 +86,19 @@ impl Queue {
         item
     }
 
+    /// Takes out the views that are meant, without a trace; how many these were.
+    pub fn forget(&self, is_meant: impl Fn(&Seen, &View) -> bool) -> usize {
+        let mut state = self.lock();
+        let before = state.items.len();
+        state.items.retain(|item| match item {
+            Item::View(seen, view) => !is_meant(seen, view),
+            Item::End(..) | Item::EndCamera(_) => true,
+        });
+        let gone = before - state.items.len();
+        state.views -= gone;
+        gone
+    }
+
     /// Nothing more will come: whoever waits is woken.
     pub fn close(&self) {
         self.lock().closed = true;

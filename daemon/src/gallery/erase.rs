@@ -42,8 +42,7 @@ impl Gallery {
         let (doomed, held) = self.select(selection, force)?;
         let mut erased = self.remove(&mut writer, &doomed)?;
         erased.held = held;
-        let is_wide = matches!(selection, Selection::Span { .. } | Selection::Camera(_));
-        if is_wide && (force || self.shared().holds.list.is_empty()) {
+        if self.buries_damaged(selection, force) {
             erased.damaged = self.bury_damaged(&mut writer)?;
         }
         tracing::info!(
@@ -104,7 +103,18 @@ impl Gallery {
         Ok((doomed, held))
     }
 
-    fn means(&self, selection: &Selection, segment: &Segment, row: &Row) -> Result<bool> {
+    /// Whether damaged parts go with it: where it may mean who was in them, and nothing is held.
+    pub(super) fn buries_damaged(&self, selection: &Selection, force: bool) -> bool {
+        let is_wide = matches!(selection, Selection::Span { .. } | Selection::Camera(_));
+        is_wide && (force || self.shared().holds.list.is_empty())
+    }
+
+    pub(super) fn means(
+        &self,
+        selection: &Selection,
+        segment: &Segment,
+        row: &Row,
+    ) -> Result<bool> {
         let id = segment.id(row);
         let sure = selection.row(id, row, |camera| self.shared().camera(camera));
         if sure != Sure::Ask {
@@ -116,12 +126,22 @@ impl Gallery {
 
     /// Whether any hold means a row.
     pub(super) fn is_held(&self, holds: &[Hold], segment: &Segment, row: &Row) -> Result<bool> {
+        Ok(self.holder(holds, segment, row)?.is_some())
+    }
+
+    /// The first hold that means a row.
+    pub(super) fn holder<'a>(
+        &self,
+        holds: &'a [Hold],
+        segment: &Segment,
+        row: &Row,
+    ) -> Result<Option<&'a Hold>> {
         for hold in holds {
             if self.means(&hold.selection, segment, row)? {
-                return Ok(true);
+                return Ok(Some(hold));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Erases rows. First every one is marked, so that a crash from here on cannot bring any back;
@@ -204,7 +224,7 @@ impl Gallery {
         Ok(damaged.len().max(aside.len()))
     }
 
-    fn set_aside(&self) -> Result<Vec<PathBuf>> {
+    pub(super) fn set_aside(&self) -> Result<Vec<PathBuf>> {
         let folder = &self.settings.folder;
         let mut found = Vec::new();
         for entry in fs::read_dir(folder).map_err(Error::io(folder))? {

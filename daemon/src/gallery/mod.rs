@@ -22,6 +22,7 @@ mod retain;
 mod search;
 mod segment;
 mod selection;
+mod survey;
 
 use std::{
     collections::BTreeMap,
@@ -46,6 +47,7 @@ use segment::{Row, Segment};
 use selection::RowFilter;
 pub use selection::{Filter, Selection};
 use spotter_models::{Embedding, Generation, kernel::Rotation};
+pub use survey::{Person, Survey};
 
 use crate::{
     clock::{Clock, Mono},

@@ -98,10 +98,9 @@ fn lock(folder: &Path) -> Result<File> {
     }
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::config(
-            folder.display().to_string(),
-            "another process has this gallery open: stop it, or name another folder",
-        )),
+        Err(TryLockError::WouldBlock) => {
+            Err(Error::in_use(folder.display().to_string(), "gallery"))
+        }
         Err(TryLockError::Error(error)) => Err(Error::io(&path)(error)),
     }
 }

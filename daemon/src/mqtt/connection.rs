@@ -291,7 +291,10 @@ impl Connection {
             requests.push(topics.command());
         }
         let requests = requests.into_iter().map(|path| (path, RetainForwardRule::Never));
-        state.into_iter().chain(requests).map(|(path, rule)| filter(path, rule)).collect()
+        // Always anew: what is only remembered in memory must not be stale.
+        let devices = (topics.status_filter(), RetainForwardRule::OnEverySubscribe);
+        let all = state.into_iter().chain(requests).chain([devices]);
+        all.map(|(path, rule)| filter(path, rule)).collect()
     }
 
     fn subscribe(&mut self, filters: Vec<SubscribeFilter>) -> Result<(), Down> {

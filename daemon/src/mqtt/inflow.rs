@@ -142,8 +142,12 @@ impl Inflow {
             }
             return self.wait_in_line(Item::Meaningless(publish));
         }
+        if matches!(&topic, Inbound::Status(device) if device == self.topics.device()) {
+            // What this device said itself.
+            return self.wait_in_line(Item::Meaningless(publish));
+        }
         if let Some(reading) = &mut self.reading
-            && matches!(topic, Inbound::Alert(_) | Inbound::Approval(_))
+            && matches!(topic, Inbound::Alert(_) | Inbound::Approval(_) | Inbound::Status(_))
         {
             match publish.payload.is_empty() {
                 true => reading.present.remove(&topic),

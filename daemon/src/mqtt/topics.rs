@@ -52,6 +52,8 @@ pub enum Inbound {
     Feedback,
     /// A question to the gallery.
     Search,
+    /// How a device of the site is, by its name; this one too.
+    Status(String),
     /// A command to this device.
     Command,
     /// This device's own marker, that ends the reading of the retained set.
@@ -162,6 +164,11 @@ impl Topics {
         is_id(alert).then(|| format!("{}/{kind}/{alert}", self.site_root))
     }
 
+    /// What to subscribe to for how the site's devices are, which is retained too.
+    pub fn status_filter(&self) -> String {
+        format!("{}/+/status", self.site_root)
+    }
+
     /// What to subscribe to beside it, commands excepted.
     pub fn request_filters(&self) -> [String; 3] {
         ["preview", "feedback", "search"].map(|end| format!("{}/{end}", self.site_root))
@@ -173,6 +180,7 @@ impl Topics {
             return match end {
                 "command" => Some(Inbound::Command),
                 "marker" => Some(Inbound::Marker),
+                "status" => Some(Inbound::Status(self.device.clone())),
                 _ => None,
             };
         }
@@ -188,6 +196,7 @@ impl Topics {
         match kind {
             "alerts" => Some(Inbound::Alert(alert)),
             "approvals" => Some(Inbound::Approval(alert)),
+            _ if is_device(kind) && alert == "status" => Some(Inbound::Status(kind.to_owned())),
             _ => None,
         }
     }
@@ -198,6 +207,11 @@ impl Topics {
         let client = topic.strip_prefix(&self.site_root)?.strip_prefix("/replies/")?;
         is_id(client).then(|| ReplyTopic(topic.to_owned()))
     }
+}
+
+/// Whether a level of a topic may be a device's name.
+fn is_device(level: &str) -> bool {
+    is_id(level) && !RESERVED.contains(&level)
 }
 
 impl fmt::Display for Topics {
@@ -240,6 +254,10 @@ mod tests {
             ("spotter/harbour/search", Inbound::Search),
             ("spotter/harbour/gate-1/command", Inbound::Command),
             ("spotter/harbour/gate-1/marker", Inbound::Marker),
+            ("spotter/harbour/gate-1/status", Inbound::Status("gate-1".into())),
+            ("spotter/harbour/gate-2/status", Inbound::Status("gate-2".into())),
+            ("spotter/harbour/alerts/status", Inbound::Alert("status".into())),
+            ("spotter/harbour/approvals/status", Inbound::Approval("status".into())),
         ] {
             assert_eq!(topics.parse(topic), Some(meaning), "{topic}");
         }
@@ -257,7 +275,11 @@ mod tests {
             "spotter/harbour/alerts/ü",
             "spotter/harbour/alerts/+",
             "spotter/harbour/gate-2/command",
-            "spotter/harbour/gate-1/status",
+            "spotter/harbour/replies/status",
+            "spotter/harbour/preview/status",
+            "spotter/harbour/Gate/status",
+            "spotter/harbour/gate-2/status/x",
+            "spotter/harbour/status",
             "spotter/harbour/gate-1/alerts/a",
             "spotter/harbour/gate-11/command",
             "spotter/harbour2/preview",

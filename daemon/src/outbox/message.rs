@@ -170,6 +170,8 @@ pub enum DropReason {
     Expired,
     /// The broker refuses it, whatever is tried.
     Refused,
+    /// Who it shows was erased.
+    Erased,
 }
 
 impl DropReason {
@@ -180,6 +182,7 @@ impl DropReason {
             DropReason::DiskFull => "disk_full",
             DropReason::Expired => "expired",
             DropReason::Refused => "refused",
+            DropReason::Erased => "erased",
         }
     }
 }

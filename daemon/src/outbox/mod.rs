@@ -8,6 +8,7 @@
 //!
 //! One SQLite file with a write-ahead log, synced at every commit, owned by one process.
 
+mod erase;
 mod late;
 mod message;
 mod open;
@@ -23,8 +24,10 @@ use std::{
     time::Duration,
 };
 
+pub use erase::Kept;
 pub use message::{Broker, Class, DropReason, Header, Message, Outgoing, RowId, Waiting};
 use reserve::Reserve;
+use room::Overwrite;
 use rows::{Moment, Opened};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 pub use stats::{Amount, Stats, Tally};
@@ -105,7 +108,8 @@ impl Outbox {
         );
         let is_short = !reserve.is_held();
         if is_short {
-            room::seal(&db).map_err(explain)?;
+            let cut = room::overwrite(&db, Overwrite::WhatCostsNothing);
+            cut.and_then(|()| room::seal(&db)).map_err(explain)?;
         }
         let inner = Inner {
             db,
@@ -281,7 +285,8 @@ impl Inner {
         self.stats.waiting = change.waiting;
         for (class, reason, messages) in change.dropped {
             self.stats.drop_messages(class, reason, messages);
-            if messages > 0 && reason != DropReason::Expired {
+            let is_meant = matches!(reason, DropReason::Expired | DropReason::Erased);
+            if messages > 0 && !is_meant {
                 let reason = reason.as_str();
                 tracing::error!(%class, reason, messages, "Messages given up.");
             }
@@ -374,6 +379,8 @@ impl Inner {
                  room."
             );
         }
+        // An error of either shows in the next step.
+        let _ = room::overwrite(&self.db, Overwrite::WhatCostsNothing);
         let _ = room::unseal(&self.db);
         match self.shed_pictures(self.reserve.bytes()) {
             Ok(change) => self.settle(change),
@@ -396,7 +403,9 @@ impl Inner {
         if given_back.is_err() || self.reserve.take().is_err() {
             return;
         }
-        let regained = room::unseal(&self.db).and_then(|()| room::drop_filler(&self.db));
+        let regained = room::unseal(&self.db)
+            .and_then(|()| room::overwrite(&self.db, Overwrite::Everything))
+            .and_then(|()| room::drop_filler(&self.db));
         match regained {
             Ok(()) => {
                 self.stats.is_short = false;

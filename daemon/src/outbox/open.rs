@@ -8,6 +8,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
+use super::room::{self, Overwrite};
 use crate::error::{Error, Result};
 
 /// Marks the file as ours: "SpOb".
@@ -129,6 +130,7 @@ fn try_open(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::Other(Error::config(path.display().to_string(), reason)));
     }
     db.pragma_update(None, "synchronous", "FULL")?;
+    room::overwrite(&db, Overwrite::Everything)?;
     // 1 MiB: on a small disk a long log is room that events miss.
     db.pragma_update(None, "wal_autocheckpoint", 256)?;
     db.pragma_update(None, "journal_size_limit", 1 << 20)?;
@@ -190,15 +192,10 @@ fn set_aside(path: &Path, wall: SystemTime) -> Result<PathBuf> {
 
 /// Keeps the newest of the files set aside. What cannot be deleted stays: it only costs room.
 fn forget_oldest(path: &Path) {
-    let Some((folder, name)) = path.parent().zip(path.file_name()) else { return };
-    let prefix = format!("{}.damaged-", name.to_string_lossy());
-    let mut aside: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
-        .filter(|entry| !entry.file_name().to_string_lossy().ends_with("-wal"))
-        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+    let entries = aside(path).into_iter();
+    let mut aside: Vec<(SystemTime, PathBuf)> = entries
+        .filter(|path| !path.as_os_str().to_string_lossy().ends_with("-wal"))
+        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
         .collect();
     aside.sort();
     let surplus = aside.len().saturating_sub(SET_ASIDE_MAX);
@@ -208,6 +205,15 @@ fn forget_oldest(path: &Path) {
         let _ = fs::remove_file(&log);
         let _ = fs::remove_file(&old);
     }
+}
+
+/// The files of damaged databases that were set aside, with their logs.
+pub(super) fn aside(path: &Path) -> Vec<PathBuf> {
+    let Some((folder, name)) = path.parent().zip(path.file_name()) else { return Vec::new() };
+    let prefix = format!("{}.damaged-", name.to_string_lossy());
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_aside = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&prefix);
+    entries.filter(is_aside).map(|entry| entry.path()).collect()
 }
 
 /// Whether SQLite says that the disk has no room.
@@ -233,10 +239,9 @@ pub(super) fn explain(path: &Path, error: rusqlite::Error) -> Error {
             io::ErrorKind::PermissionDenied,
             "the outbox cannot be opened: the daemon's user needs the folder and the file",
         ),
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::config(
-            path.display().to_string(),
-            "another process has this outbox open: stop it, or name another folder",
-        ),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Error::in_use(path.display().to_string(), "outbox")
+        }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             let reason = format!("{error}: a restart sets the file aside and starts a fresh one");
             spotter_models::Error::corrupt(path, reason).into()

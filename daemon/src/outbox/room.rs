@@ -12,6 +12,47 @@ const PIECE_BYTES: u64 = 256 << 10;
 /// The largest number of pages that SQLite knows.
 const NO_LIMIT: i64 = 0xffff_fffe;
 
+/// What is overwritten when a row is deleted. Rows show persons: what was sent is not only forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overwrite {
+    /// All of it.
+    Everything,
+    /// What lies in pages that are written anyway. The rest, most of a picture, costs a write of its own, for
+    /// which a full disk has no room: deleting must make room there.
+    WhatCostsNothing,
+}
+
+/// Sets what deleting overwrites from here on.
+pub(super) fn overwrite(db: &Connection, what: Overwrite) -> rusqlite::Result<()> {
+    let value = match what {
+        Overwrite::Everything => "ON",
+        Overwrite::WhatCostsNothing => "FAST",
+    };
+    db.pragma_update_and_check(None, "secure_delete", value, |_| Ok(()))
+}
+
+/// Overwrites the free pages of a file that does not grow, a piece at a time.
+pub(super) fn blank(db: &Connection) -> rusqlite::Result<()> {
+    let free: u64 = db.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    let page: u64 = db.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let mut piece = PIECE_BYTES.min(free * page);
+    while piece >= page / 4 {
+        let filled = db
+            .execute("INSERT INTO filler (content) VALUES (zeroblob(?1))", params![piece])
+            .and_then(|_| fold(db));
+        match filled {
+            Ok(()) => {}
+            // Less is left than that.
+            Err(error) if super::open::is_full(&error) => piece /= 2,
+            Err(error) => {
+                drop_filler(db)?;
+                return Err(error);
+            }
+        }
+    }
+    drop_filler(db)
+}
+
 /// Grows the file by `bytes` of real, free pages. Best effort: what was had before an error stays.
 pub(super) fn hold_pages(db: &Connection, bytes: u64) -> rusqlite::Result<()> {
     let mut grown = Ok(());
@@ -36,6 +77,25 @@ pub(super) fn drop_filler(db: &Connection) -> rusqlite::Result<()> {
 /// room given back to a full disk would be gone.
 pub(super) fn fold(db: &Connection) -> rusqlite::Result<()> {
     db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
+}
+
+/// Folds the log into the file and empties it: what was deleted is in neither.
+pub(super) fn scrub(db: &Connection) -> rusqlite::Result<()> {
+    let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+    let is_busy: bool = db.query_row(sql, [], |row| row.get(0))?;
+    if is_busy {
+        let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+        return Err(rusqlite::Error::SqliteFailure(busy, None));
+    }
+    Ok(())
+}
+
+/// Grows the log by a piece that says nothing.
+pub(super) fn hold_log(db: &Connection) -> rusqlite::Result<()> {
+    let piece = params![PIECE_BYTES];
+    db.execute("INSERT INTO filler (content) VALUES (zeroblob(?1))", piece)?;
+    drop_filler(db)?;
+    fold(db)
 }
 
 /// From here on the file does not grow: a transaction that needs more pages fails as a whole.

@@ -2,13 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::{
+    erase::Kept,
     message::{Class, Header, Message, Outgoing, RowId, Waiting},
     stats::Tally,
 };
-use crate::clock::Mono;
+use crate::{clock::Mono, frame::CameraId};
 
 /// What a row costs beside its payload, its topic and its header: the other columns and the indices.
 const ROW_BYTES: usize = 256;
@@ -209,6 +211,35 @@ pub(super) fn waiting(
     rows.collect()
 }
 
+/// Events and pictures in their order; of pictures without the payload.
+pub(super) fn kept(db: &Connection) -> rusqlite::Result<Vec<Kept>> {
+    let sql = "SELECT id, class, topic, camera, committed_wall_ms, begun, header, \
+               CASE class WHEN 1 THEN payload ELSE x'' END FROM message WHERE class != 0 ORDER BY id";
+    let mut statement = db.prepare_cached(sql)?;
+    let rows = statement.query_map([], |row| {
+        let camera: Option<String> = row.get(3)?;
+        Ok(Kept {
+            row: RowId(row.get(0)?),
+            class: class(row, 1)?,
+            topic: row.get(2)?,
+            camera: camera.and_then(|camera| CameraId::new(&camera).ok()),
+            committed: Timestamp::from_millisecond(row.get(4)?).unwrap_or(Timestamp::MIN),
+            has_begun: row.get(5)?,
+            header: header(row, 6)?,
+            payload: row.get(7)?,
+        })
+    })?;
+    rows.collect()
+}
+
+fn header(row: &Row<'_>, column: usize) -> rusqlite::Result<Header> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text).map_err(|error| {
+        let kind = rusqlite::types::Type::Text;
+        rusqlite::Error::FromSqlConversionFailure(column, kind, Box::new(error))
+    })
+}
+
 /// A row that is about to be sent.
 pub(super) struct Candidate {
     pub(super) outgoing: Outgoing,
@@ -232,19 +263,12 @@ pub(super) fn candidate(
     select
         .query_row([row.0], |found| {
             let age = Age::read(found, opened, now_mono_ms)?;
-            let header: String = found.get(8)?;
             let outgoing = Outgoing {
                 row,
                 class: class(found, 4)?,
                 retain: found.get(6)?,
                 topic: found.get(7)?,
-                header: serde_json::from_str(&header).map_err(|error| {
-                    rusqlite::Error::FromSqlConversionFailure(
-                        8,
-                        rusqlite::types::Type::Text,
-                        Box::new(error),
-                    )
-                })?,
+                header: header(found, 8)?,
                 payload: found.get(9)?,
                 expires_in: age.expires_after.map(|limit| limit.saturating_sub(age.age)),
             };

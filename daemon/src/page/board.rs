@@ -199,6 +199,20 @@ impl Board {
         self.tell(Change::Sighting(json.to_string().into()));
     }
 
+    /// Takes sightings and their pictures away; how many these were.
+    pub fn forget(&self, is_meant: impl Fn(&Sighting) -> bool) -> usize {
+        let gone = {
+            let mut shown = self.shown();
+            let before = shown.sightings.len();
+            shown.sightings.retain(|kept| !is_meant(&kept.sighting));
+            let pictures = shown.sightings.iter().map(|kept| bytes(kept.picture.as_deref()));
+            shown.picture_bytes = pictures.sum();
+            before - shown.sightings.len()
+        };
+        self.tell_if(gone > 0);
+        gone
+    }
+
     /// All that is shown now.
     pub fn snapshot(&self) -> Snapshot {
         let shown = self.shown();

@@ -3,13 +3,14 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
 use spotter_models::Generation;
 
 use super::Look;
-use crate::{frame::CameraId, track::TrackId};
+use crate::{alert::Wall, frame::CameraId, track::TrackId};
 
 /// Most tracks that are kept for calibration: enough for a tail, few enough that a season does not
 /// last in them.
@@ -25,6 +26,11 @@ const HOURS: i64 = 24;
 
 /// Most cameras that are counted apart.
 const MAX_CAMERAS: usize = 256;
+
+/// Tracks that become too old go together: each time, all texts are calibrated anew. So many times in the
+/// span that a track is kept, and not more often than every hour.
+const EXPIRIES: u32 = 24;
+const EXPIRY_EVERY: Duration = Duration::from_secs(3600);
 
 /// A track that is over.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,8 +54,10 @@ pub struct History {
 #[derive(Default)]
 struct Inner {
     tracks: VecDeque<Passed>,
-    /// Counts every track since the start.
+    /// Counts changes.
     count: u64,
+    /// When tracks that are too old are looked for next.
+    expiry_at: Option<Timestamp>,
     traffic: BTreeMap<CameraId, Traffic>,
     others: Vec<Option<f64>>,
 }
@@ -89,9 +97,40 @@ impl History {
         }
     }
 
-    /// How many tracks were added since the start; grows by one with each.
+    /// Grows with every change: by one for each track that is added, and by [`History::CAPACITY`] where
+    /// tracks were forgotten, so that whoever judges by a copy is far behind and makes another.
     pub fn count(&self) -> u64 {
         self.inner().count
+    }
+
+    /// Forgets the tracks that are meant; how many these were.
+    pub fn forget(&self, is_meant: impl Fn(&Passed) -> bool) -> usize {
+        self.inner().forget(is_meant)
+    }
+
+    /// How many tracks are meant.
+    pub fn meant(&self, is_meant: impl Fn(&Passed) -> bool) -> usize {
+        self.inner().tracks.iter().filter(|passed| is_meant(passed)).count()
+    }
+
+    /// Forgets tracks before they are older than `max_age`: at most every hour all those that would be by
+    /// the next time. How many these were. Meant to be called every second or so. As in the gallery
+    /// nothing is too old as long as the clock is not believed.
+    pub fn expire(&self, now: Wall, max_age: Duration) -> usize {
+        let mut inner = self.inner();
+        if !now.believed() {
+            return 0;
+        }
+        let every = (max_age / EXPIRIES).min(EXPIRY_EVERY);
+        let span = |span: Duration| SignedDuration::try_from(span).unwrap_or(SignedDuration::MAX);
+        let next = now.at.saturating_add(span(every)).unwrap_or(Timestamp::MAX);
+        // A time further away than the next one is what a clock that was set back has left.
+        if inner.expiry_at.is_some_and(|due| now.at < due && due <= next) {
+            return 0;
+        }
+        inner.expiry_at = Some(next);
+        let oldest = next.saturating_sub(span(max_age)).unwrap_or(Timestamp::MIN);
+        inner.forget(|passed| passed.at < oldest)
     }
 
     /// The tracks of one bundle, oldest first.
@@ -134,6 +173,16 @@ impl History {
 }
 
 impl Inner {
+    fn forget(&mut self, is_meant: impl Fn(&Passed) -> bool) -> usize {
+        let before = self.tracks.len();
+        self.tracks.retain(|passed| !is_meant(passed));
+        let gone = before - self.tracks.len();
+        if gone > 0 {
+            self.count += MAX_TRACKS as u64;
+        }
+        gone
+    }
+
     fn traffic(&mut self, camera: &CameraId) -> Option<&mut Traffic> {
         if !self.traffic.contains_key(camera) && self.traffic.len() >= MAX_CAMERAS {
             return None;
@@ -247,6 +296,58 @@ mod tests {
         assert_eq!(history.share(noon()), 0.25);
         history.others(vec![None, None]);
         assert!((history.share(noon()) - 1.0 / 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn tracks_leave_before_they_are_too_old_and_not_by_a_clock_that_nobody_believes() {
+        let history = History::default();
+        let (generation, day) = (Generation([1; 16]), Duration::from_secs(24 * 3600));
+        for hour in 0..30 {
+            history.add(passed("gate", noon() + hours(hour), 1));
+        }
+        let at = |hour, synced| Wall { at: noon() + hours(hour), synced: Some(synced) };
+        assert_eq!(history.expire(at(30, false), day), 0);
+        assert_eq!(history.expire(at(23, true), day), 0, "nobody is a day old yet, nor in an hour");
+        let count = history.count();
+        let oldest = || history.tracks(generation)[0].at;
+        for hour in 24..30 {
+            history.expire(at(hour, true), day);
+            let age = (noon() + hours(hour)).duration_since(oldest());
+            assert!(age < hours(24), "at {hour}: {age}");
+            // Until the next hour nothing changes: texts are not calibrated anew all the time.
+            let minute = SignedDuration::from_mins(59);
+            let soon = Wall { at: noon() + hours(hour) + minute, synced: Some(true) };
+            assert_eq!(history.expire(soon, day), 0);
+            assert!(soon.at.duration_since(oldest()) <= hours(24));
+        }
+        assert!(history.count() - count >= MAX_TRACKS as u64, "a copy is known to be old");
+        // Clocks that are set back do not put it off.
+        history.expire(at(9_000, true), day);
+        history.add(passed("gate", noon(), 1));
+        assert_eq!(history.expire(at(25, true), day), 1);
+        assert_eq!(history.tracks(generation), []);
+        // A span of an hour is looked at every two and a half minutes.
+        let hour = Duration::from_secs(3600);
+        history.add(passed("gate", noon() + hours(26), 1));
+        let minutes =
+            |m| Wall { at: noon() + hours(26) + SignedDuration::from_mins(m), synced: Some(true) };
+        assert_eq!(history.expire(minutes(57), hour), 0);
+        assert_eq!(history.expire(minutes(60), hour), 1);
+        assert!(history.per_day(noon() + hours(26), |_| true) > 0.0, "counts stay");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_judged_by_no_more() {
+        let history = History::default();
+        for number in 0..10 {
+            history.add(passed(["gate", "dock"][number % 2], noon() + hours(number as i64), 1));
+        }
+        let at_gate = |passed: &Passed| passed.camera.as_str() == "gate";
+        let count = history.count();
+        assert_eq!((history.meant(at_gate), history.count()), (5, count));
+        assert_eq!((history.forget(at_gate), history.forget(at_gate)), (5, 0));
+        assert_eq!(history.tracks(Generation([1; 16])).len(), 5);
+        assert_eq!(history.count(), count + MAX_TRACKS as u64);
     }
 
     #[test]

@@ -125,6 +125,23 @@ impl Matcher {
         gone.map(|(key, track)| track.passed(key, now)).collect()
     }
 
+    /// The tracks in view that are meant, told by when they were first and last looked at.
+    pub fn meant(
+        &self,
+        is_meant: impl Fn(&CameraId, TrackId, (Mono, Mono)) -> bool,
+    ) -> Vec<(CameraId, TrackId)> {
+        let meant = self
+            .tracks
+            .iter()
+            .filter(|((camera, id), track)| is_meant(camera, *id, (track.first, track.last)));
+        meant.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Forgets what was seen of a track so far.
+    pub fn forget(&mut self, camera: &CameraId, id: TrackId) {
+        self.tracks.remove(&(camera.clone(), id));
+    }
+
     fn forget_oldest(&mut self) {
         let oldest = self.tracks.iter().min_by_key(|(_, track)| track.last).map(|(key, _)| key);
         if let Some(key) = oldest.cloned() {

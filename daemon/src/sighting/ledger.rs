@@ -39,7 +39,7 @@ pub struct Moment {
 impl Moment {
     /// What the wall clock, as it goes now, showed at a moment in the past. Clocks that were set
     /// meanwhile change both ends of a span alike, so nothing is seen before it was first seen.
-    fn wall_at(&self, mono: Mono) -> Timestamp {
+    pub fn wall_at(&self, mono: Mono) -> Timestamp {
         let ago = SignedDuration::try_from(self.mono.since(mono)).unwrap_or(SignedDuration::MAX);
         self.wall.at.checked_sub(ago).unwrap_or(Timestamp::MIN)
     }
@@ -239,6 +239,12 @@ impl<R: RngCore> Ledger<R> {
             self.ended.remove(&oldest);
         }
         sightings
+    }
+
+    /// What was seen of a track so far is erased: ends what was told of it. Scores of what is seen of it
+    /// from now on begin anew.
+    pub fn cut(&mut self, camera: &CameraId, track: u64, now: Moment) -> Vec<Sighting> {
+        self.close(&(camera.clone(), track), now)
     }
 
     /// A camera stops: ends everything on it. Its tracks may be numbered anew from here on, so no

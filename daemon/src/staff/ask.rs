@@ -16,7 +16,7 @@ use rumqttc::{
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Board, Fault, Session, session::Happened};
+use super::{Board, Fault, Session, Site, session::Happened};
 
 /// What a device says to a question.
 #[derive(Clone, Debug, Default)]
@@ -40,29 +40,48 @@ pub type Replies = BTreeMap<String, Reply>;
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum Question<'a> {
     /// What an alert would bring.
     Preview,
     /// Who was here that fits.
     Search,
+    /// That one device does something.
+    Command(&'a str),
+}
+
+impl Question<'_> {
+    fn topic(self, site: &Site) -> String {
+        match self {
+            Question::Preview => site.preview(),
+            Question::Search => site.search(),
+            Question::Command(device) => site.command(device),
+        }
+    }
+
+    fn is_for(self, device: &str) -> bool {
+        !matches!(self, Question::Command(only) if only != device)
+    }
 }
 
 impl Session {
-    /// Asks all devices, and waits until each that is online has answered, or the time is over. Also gives
-    /// the devices that are online and did not.
+    /// Asks all devices, or tells one, and waits until each that is meant and online has answered, or the
+    /// time is over. Also gives the devices that are online and did not.
     ///
     /// # Errors
     /// [`Fault::Broker`] where the connection breaks or the broker does not allow it.
     pub async fn ask(
         &mut self,
-        question: Question,
+        question: Question<'_>,
         payload: Vec<u8>,
         wait: Duration,
     ) -> Result<(Replies, BTreeSet<String>), Fault> {
         let mut board = Board::default();
         let statuses = self.site().statuses();
         self.read(vec![statuses], &mut board).await?;
-        let online = board.devices.iter().filter(|(_, device)| device.is_online());
+        let online = board
+            .devices
+            .iter()
+            .filter(|(name, device)| device.is_online() && question.is_for(name));
         let mut silent: BTreeSet<String> = online.map(|(name, _)| name.clone()).collect();
         let topic = self.reply_topic();
         let filter = SubscribeFilter::new(topic.clone(), QoS::AtLeastOnce);
@@ -74,10 +93,7 @@ impl Session {
             content_type: Some("application/json".into()),
             ..PublishProperties::default()
         };
-        let asked = match question {
-            Question::Preview => self.site().preview(),
-            Question::Search => self.site().search(),
-        };
+        let asked = question.topic(self.site());
         let options = PublishOptions::at_least_once().properties(properties);
         self.client
             .try_publish_tracked(asked, payload, options)

@@ -104,6 +104,11 @@ impl Site {
         self.below("search")
     }
 
+    /// Where one device is told to do something.
+    pub fn command(&self, device: &str) -> String {
+        self.below(&format!("{device}/command"))
+    }
+
     /// Where answers to this client would go; nobody writes there unless asked.
     pub(super) fn replies(&self, client: &str) -> String {
         self.below(&format!("replies/{client}"))

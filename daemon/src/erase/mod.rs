@@ -1,0 +1,223 @@
+//! ERASE: persons out of everything that this device keeps of them.
+//!
+//! The gallery's vectors and portraits; the tracks that texts are calibrated on; who is in view, as far as
+//! seen; messages and pictures that wait for the broker; what the page shows. When [`Eraser::erase`]
+//! returns, no file below the state folder has a byte of the vectors or pictures. What the broker has taken
+//! already is in other hands. A hold of the gallery wins everywhere, and is named.
+//!
+//! The same code serves the running daemon and, on the files alone, a command while none runs.
+
+mod live;
+mod meaning;
+mod messages;
+mod report;
+mod wish;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+pub use live::{InView, Job, Jobs, in_view};
+pub use meaning::{Meaning, Trace};
+pub use report::{Held, Report};
+pub use wish::{Fields, Wish};
+
+use crate::{
+    alert::Wall,
+    clock::Clock,
+    error::Result,
+    gallery::{Gallery, Settings, Survey},
+    keep::Flusher,
+    out::Outlet,
+    outbox::{Class, Kept, Outbox, RowId, Settings as OutboxSettings},
+    page::Board,
+    score::{History, Passed},
+};
+
+/// Everything that has something of persons.
+pub struct Eraser {
+    /// The state folder's gallery, whether anything is kept at present or not.
+    folder: PathBuf,
+    gallery: Option<Arc<Gallery>>,
+    outbox: Arc<Outbox>,
+    clock: Arc<dyn Clock>,
+    running: Option<Running>,
+}
+
+/// What only a running daemon has.
+pub struct Running {
+    /// The tracks that texts are calibrated on.
+    pub history: Arc<History>,
+    /// What the page shows.
+    pub board: Arc<Board>,
+    /// What the disk did not take yet.
+    pub outlet: Arc<Mutex<Outlet>>,
+    /// Who is in view.
+    pub in_view: InView,
+    /// Tracks on their way to the gallery, where any are kept.
+    pub flusher: Option<Flusher>,
+}
+
+impl Eraser {
+    /// Of a daemon with its state in `folder`. `gallery` is what it has open, if anything.
+    pub fn new(
+        folder: &Path,
+        gallery: Option<Arc<Gallery>>,
+        outbox: Arc<Outbox>,
+        clock: Arc<dyn Clock>,
+        running: Running,
+    ) -> Self {
+        let (folder, running) = (folder.join("gallery"), Some(running));
+        Self { folder, gallery, outbox, clock, running }
+    }
+
+    /// Of a state folder that no daemon has open.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] where a daemon has it open; [`crate::Error::Io`] where files cannot be read.
+    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+        let outbox = Outbox::open(OutboxSettings::new(folder.join("outbox")), clock.clone())?;
+        let mut eraser = Self {
+            folder: folder.join("gallery"),
+            gallery: None,
+            outbox: Arc::new(outbox),
+            clock,
+            running: None,
+        };
+        eraser.gallery = eraser.gallery()?;
+        Ok(eraser)
+    }
+
+    /// The gallery: the one that is open, or what a time when tracks were kept has left.
+    fn gallery(&self) -> Result<Option<Arc<Gallery>>> {
+        match &self.gallery {
+            Some(gallery) => Ok(Some(gallery.clone())),
+            None if self.folder.is_dir() => {
+                let gallery = Gallery::open(Settings::new(&self.folder), self.clock.clone())?;
+                Ok(Some(Arc::new(gallery)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Erases who is meant, or says what would go.
+    ///
+    /// # Errors
+    /// Where a file cannot be read or written, or those in view cannot be reached. What is erased by then
+    /// stays erased; the same wish may be said again.
+    pub fn erase(&self, wish: &Wish) -> Result<Report> {
+        let gallery = self.gallery()?;
+        self.flush()?;
+        let told = self.told()?;
+        let meaning = Arc::new(Meaning::of(&wish.selection, gallery.as_deref(), &told)?);
+        let in_view = match &self.running {
+            Some(running) => running.in_view.erase(&meaning, wish.dry_run)?,
+            None => 0,
+        };
+        // Tracks that ended before are in the gallery now, and in the outbox what is told of those in view.
+        self.flush()?;
+        let survey = gallery.as_ref().map(|gallery| gallery.survey(&wish.selection));
+        let survey = survey.transpose()?.unwrap_or_else(Survey::default);
+        let mut report = Report { in_view, ..Report::of(survey, wish.dry_run) };
+        self.of_memory(&meaning, &mut report);
+        self.of_outbox(wish, &meaning, &mut report)?;
+        if let Some(gallery) = gallery.filter(|_| !wish.dry_run) {
+            let erased = gallery.erase(&wish.selection, false)?;
+            (report.tracks, report.track_pictures) = (erased.records, erased.pictures);
+        }
+        if !wish.dry_run {
+            tracing::warn!(
+                tracks = report.tracks,
+                pictures = report.track_pictures,
+                in_view,
+                messages = report.messages,
+                waiting_pictures = report.waiting_pictures,
+                held = report.held.iter().map(|held| held.tracks).sum::<usize>(),
+                "Persons were erased on request."
+            );
+        }
+        Ok(report)
+    }
+
+    fn now(&self) -> Timestamp {
+        Wall::new(self.clock.wall(), None).at
+    }
+
+    fn flush(&self) -> Result<()> {
+        let flusher = self.running.as_ref().and_then(|running| running.flusher.as_ref());
+        flusher.map_or(Ok(()), Flusher::flush)
+    }
+
+    /// Sightings that the outbox and the page know.
+    fn told(&self) -> Result<Vec<Trace>> {
+        let mut told = messages::told(&self.outbox.kept()?);
+        if let Some(running) = &self.running {
+            let shown = running.board.snapshot().sightings;
+            told.extend(shown.iter().map(|shown| messages::of_sighting(&shown.sighting)));
+        }
+        Ok(told)
+    }
+
+    fn of_memory(&self, meaning: &Meaning, report: &mut Report) {
+        let Some(Running { history, board, .. }) = &self.running else { return };
+        let is_meant = |passed: &Passed| meaning.means(&of_passed(passed));
+        if report.dry_run {
+            report.judged_by = history.meant(is_meant);
+            let shown = board.snapshot().sightings;
+            let is_meant = |sighting| meaning.means(&messages::of_sighting(sighting));
+            report.shown = shown.iter().filter(|shown| is_meant(&shown.sighting)).count();
+        } else {
+            report.judged_by = history.forget(is_meant);
+            report.shown = board.forget(|sighting| meaning.means(&messages::of_sighting(sighting)));
+        }
+    }
+
+    fn of_outbox(&self, wish: &Wish, meaning: &Meaning, report: &mut Report) -> Result<()> {
+        let kept = self.outbox.kept()?;
+        let doomed = messages::doomed(&kept, meaning);
+        let count = |class| doomed.iter().filter(|kept| kept.class == class).count();
+        (report.messages, report.waiting_pictures) = (count(Class::Event), count(Class::Picture));
+        // Who was in a damaged file nobody can say: the rule of the gallery.
+        let is_wide = !matches!(
+            wish.selection,
+            crate::gallery::Selection::Record(_) | crate::gallery::Selection::Sighting(_)
+        );
+        let with_damaged = is_wide && !meaning.holds();
+        if report.dry_run {
+            report.damaged += if with_damaged { self.outbox.damaged() } else { 0 };
+            return Ok(());
+        }
+        self.of_backlog(meaning);
+        let rows: Vec<RowId> = doomed.iter().map(|kept| kept.row).collect();
+        report.damaged += self.outbox.erase(&rows, with_damaged)?;
+        Ok(())
+    }
+
+    /// Sightings that a full disk has not taken.
+    fn of_backlog(&self, meaning: &Meaning) {
+        let Some(Running { outlet, .. }) = &self.running else { return };
+        let now = self.now();
+        let mut outlet = outlet.lock().unwrap_or_else(PoisonError::into_inner);
+        outlet.forget(|message| {
+            let kept: [Kept; 1] = [messages::of_message(message, now)];
+            !messages::doomed(&kept, meaning).is_empty()
+        });
+    }
+}
+
+/// A track that texts are calibrated on.
+fn of_passed(passed: &Passed) -> Trace {
+    let ends = passed.looks.first().zip(passed.looks.last());
+    let span = ends.map_or_else(Default::default, |(first, last)| last.at.since(first.at));
+    let span = SignedDuration::try_from(span).unwrap_or_default();
+    Trace {
+        camera: passed.camera.clone(),
+        track: Some(passed.track.0),
+        first: passed.at.saturating_sub(span).unwrap_or(Timestamp::MIN),
+        last: passed.at,
+        sighting: None,
+    }
+}

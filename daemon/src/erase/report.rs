@@ -1,0 +1,80 @@
+//! What an erasure did, or would do.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{alert::rfc3339, gallery::Survey};
+
+/// What went, or would go.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether nothing was done.
+    pub dry_run: bool,
+    /// Tracks of the gallery, with their vectors.
+    pub tracks: usize,
+    /// Their pictures. Not `pictures`, which in every answer is the number of those that follow it.
+    pub track_pictures: usize,
+    /// When the first of the tracks was first seen, RFC 3339.
+    pub first_seen: Option<String>,
+    /// When the last of them was last seen.
+    pub last_seen: Option<String>,
+    /// Tracks in view and views that wait to be compared: what was seen of them so far.
+    pub in_view: usize,
+    /// Tracks that texts are calibrated on.
+    pub judged_by: usize,
+    /// Messages that wait for the broker.
+    pub messages: usize,
+    /// Pictures that wait for the broker.
+    pub waiting_pictures: usize,
+    /// Sightings that the page showed.
+    pub shown: usize,
+    /// Damaged files and parts of files, of which nobody can say who was in them.
+    pub damaged: usize,
+    /// What stays, since it is held.
+    pub held: Vec<Held>,
+}
+
+/// A hold that keeps tracks which were meant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Held {
+    /// Its number.
+    pub hold: u64,
+    /// Why, in the words of who asked for it.
+    pub reason: String,
+    /// How many tracks it keeps.
+    pub tracks: usize,
+}
+
+impl Report {
+    /// What a look into the gallery says.
+    pub(super) fn of(survey: Survey, dry_run: bool) -> Self {
+        let held = survey.held.into_iter().map(|(hold, tracks)| Held {
+            hold: hold.id.0,
+            reason: hold.reason,
+            tracks,
+        });
+        Self {
+            dry_run,
+            tracks: survey.records,
+            track_pictures: survey.pictures,
+            first_seen: survey.first.map(rfc3339),
+            last_seen: survey.last.map(rfc3339),
+            damaged: survey.damaged,
+            held: held.collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether nothing goes.
+    pub fn is_empty(&self) -> bool {
+        let counts = [
+            self.tracks,
+            self.in_view,
+            self.judged_by,
+            self.messages,
+            self.waiting_pictures,
+            self.shown,
+            self.damaged,
+        ];
+        counts.iter().all(|count| *count == 0)
+    }
+}

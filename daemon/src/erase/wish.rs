@@ -1,0 +1,153 @@
+//! What is to be erased, as staff say it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    frame::CameraId,
+    gallery::{RecordId, Selection},
+};
+
+/// A selection and whether anything is done about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Who is meant.
+    pub selection: Selection,
+    /// Only say what would go.
+    pub dry_run: bool,
+}
+
+/// The same as it travels: the payload of the command `erase`. A field that is not known is an error: a
+/// slip of the pen in `from` must not erase a whole camera.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fields {
+    /// The version of the contract.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<u32>,
+    /// `erase`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// With `to`: everybody in view between two times (RFC 3339), all over or at `camera`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// With `from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Alone: everybody at this camera.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub camera: Option<CameraId>,
+    /// One track, by the number that a search gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track: Option<u64>,
+    /// Whoever this sighting told of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sighting: Option<String>,
+    /// Only say what would go.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+impl Fields {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it is none.
+    pub fn parse(payload: &[u8]) -> Result<Self> {
+        serde_json::from_slice(payload).map_err(|error| Error::config("erase", error.to_string()))
+    }
+
+    /// What is meant by them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where they name nobody, or two things that may contradict each other.
+    pub fn wish(&self) -> Result<Wish> {
+        let refuse = |reason: &str| Err(Error::config("erase", reason));
+        if self.schema.is_some_and(|schema| schema != 1) {
+            return refuse("schema is not 1: a newer contract is not known here");
+        }
+        let span = self.from.as_deref().zip(self.to.as_deref());
+        let selection = match (span, &self.camera, self.track, self.sighting.as_deref()) {
+            (Some((from, to)), camera, None, None) => {
+                let (from, to) = (time("from", from)?, time("to", to)?);
+                if from >= to {
+                    return refuse("from is not before to");
+                }
+                Selection::Span { from, to, camera: camera.clone() }
+            }
+            (None, ..) if self.from.is_some() || self.to.is_some() => {
+                return refuse("from and to belong together");
+            }
+            (None, Some(camera), None, None) => Selection::Camera(camera.clone()),
+            (None, None, Some(track), None) => Selection::Record(RecordId(track)),
+            (None, None, None, Some(id)) => {
+                Selection::Sighting(id.parse().map_err(|error| {
+                    Error::config(format!("sighting {id:?}"), format!("{error}"))
+                })?)
+            }
+            (None, None, None, None) => {
+                return refuse("says not whom: give from and to, or camera, track or sighting");
+            }
+            _ => {
+                return refuse(
+                    "says too much: give from and to (with or without camera), or camera, or track, \
+                     or sighting",
+                );
+            }
+        };
+        Ok(Wish { selection, dry_run: self.dry_run })
+    }
+}
+
+fn time(name: &str, text: &str) -> Result<Timestamp> {
+    text.parse().map_err(|_| Error::config(name, "is no time: write it as 2026-11-25T06:00:00Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(text: &str) -> Result<Wish> {
+        Fields::parse(text.as_bytes())?.wish()
+    }
+
+    #[test]
+    fn one_thing_is_meant_and_said_in_full() {
+        let (from, to) = ("2026-11-25T06:00:00Z", "2026-11-25T07:00:00Z");
+        let span = format!(r#""from":"{from}","to":"{to}""#);
+        let selection = |text: &str| wish(text).unwrap().selection;
+        let camera = CameraId::new("gate").unwrap();
+        let times = (from.parse().unwrap(), to.parse().unwrap());
+        for (text, at) in [
+            (format!("{{{span}}}"), None),
+            (format!("{{{span},\"camera\":\"gate\"}}"), Some(camera.clone())),
+        ] {
+            let expected = Selection::Span { from: times.0, to: times.1, camera: at };
+            assert_eq!(selection(&text), expected);
+        }
+        assert_eq!(selection(r#"{"camera":"gate"}"#), Selection::Camera(camera));
+        assert_eq!(selection(r#"{"track":7}"#), Selection::Record(RecordId(7)));
+        let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+        let sighting = selection(&format!(r#"{{"sighting":"{id}"}}"#));
+        assert_eq!(sighting, Selection::Sighting(id.parse().unwrap()));
+        assert!(
+            wish(r#"{"command":"erase","schema":1,"track":7,"dry_run":true}"#).unwrap().dry_run
+        );
+        for (wrong, word) in [
+            ("{}", "says not whom"),
+            (r#"{"camera":"gate","form":"2026-11-25T06:00:00Z"}"#, "form"),
+            (r#"{"camera":"gate","from":"2026-11-25T06:00:00Z"}"#, "belong together"),
+            (r#"{"from":"yesterday","to":"today"}"#, "is no time"),
+            (r#"{"from":"2026-11-25T06:00:00Z","to":"2026-11-25T06:00:00Z"}"#, "not before"),
+            (r#"{"camera":"gate","track":7}"#, "too much"),
+            (r#"{"sighting":"none"}"#, "26 of"),
+            (r#"{"camera":"Gate"}"#, "a-z"),
+            (r#"{"schema":2,"track":7}"#, "newer contract"),
+            ("[]", "erase"),
+        ] {
+            let error = wish(wrong).unwrap_err().to_string();
+            assert!(error.contains(word), "{wrong}: {error}");
+        }
+    }
+}

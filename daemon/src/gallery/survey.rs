@@ -1,0 +1,120 @@
+//! What an erasure would remove, before it does.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{
+    Gallery, RecordId,
+    erase::live,
+    hold::{Hold, HoldId},
+    selection::Selection,
+};
+use crate::{
+    error::{Error, Result},
+    frame::CameraId,
+    sighting::SightingId,
+};
+
+/// Records that a selection means.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Survey {
+    /// Records that nothing holds.
+    pub records: usize,
+    /// Portraits of these.
+    pub pictures: usize,
+    /// When the first of them was first seen, in whole milliseconds.
+    pub first: Option<Timestamp>,
+    /// When the last of them was last seen.
+    pub last: Option<Timestamp>,
+    /// Holds that keep further ones, and how many. One that several hold counts for the oldest hold.
+    pub held: Vec<(Hold, usize)>,
+    /// Damaged parts of files that would go too.
+    pub damaged: usize,
+}
+
+/// One record, without its vectors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Person {
+    /// Its number.
+    pub id: RecordId,
+    /// Who saw it.
+    pub camera: CameraId,
+    /// The track's number there.
+    pub track: u64,
+    /// When it was seen first.
+    pub first: Timestamp,
+    /// When it was seen last.
+    pub last: Timestamp,
+    /// What was told of it.
+    pub sightings: Vec<SightingId>,
+}
+
+impl Gallery {
+    /// What [`Gallery::erase`] would do with this selection now, where it is not forced.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file cannot be read.
+    pub fn survey(&self, selection: &Selection) -> Result<Survey> {
+        let writer = self.writer();
+        let (segments, holds) = (self.shared().segments.clone(), self.holds());
+        let mut survey = Survey::default();
+        let mut held: BTreeMap<HoldId, usize> = BTreeMap::new();
+        for segment in segments {
+            for (_, row) in live(&segment) {
+                if !self.means(selection, &segment, &row)? {
+                    continue;
+                }
+                if let Some(hold) = self.holder(&holds, &segment, &row)? {
+                    *held.entry(hold.id).or_default() += 1;
+                    continue;
+                }
+                survey.records += 1;
+                survey.pictures +=
+                    usize::from(self.shared().pictures.files.contains_key(&row.picture));
+                survey.reach(row.first, row.last());
+            }
+        }
+        let named = |hold: Hold| held.get(&hold.id).map(|records| (hold, *records));
+        survey.held = holds.into_iter().filter_map(named).collect();
+        if self.buries_damaged(selection, false) {
+            survey.damaged = writer.damaged.len().max(self.set_aside()?.len());
+        }
+        Ok(survey)
+    }
+
+    /// The records that are meant, whether held or not; `only_told` leaves those out of whom no sighting told.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where a file cannot be read.
+    pub fn persons(&self, selection: &Selection, only_told: bool) -> Result<Vec<Person>> {
+        let segments = self.shared().segments.clone();
+        let mut persons = Vec::new();
+        for segment in segments {
+            for (_, row) in live(&segment) {
+                if only_told && !row.sighted || !self.means(selection, &segment, &row)? {
+                    continue;
+                }
+                let stored = segment.stored(row.offset).map_err(Error::io(&segment.path))?;
+                persons.extend(stored.map(|(head, stored)| Person {
+                    id: RecordId(head.id),
+                    camera: stored.camera,
+                    track: stored.track,
+                    first: stored.first,
+                    last: stored.last,
+                    sightings: stored.sightings,
+                }));
+            }
+        }
+        Ok(persons)
+    }
+}
+
+impl Survey {
+    fn reach(&mut self, first: i64, last: i64) {
+        let time = |ms| Timestamp::from_millisecond(ms).ok();
+        let earlier = |old: Option<Timestamp>| [old, time(first)].into_iter().flatten().min();
+        let later = |old: Option<Timestamp>| [old, time(last)].into_iter().flatten().max();
+        (self.first, self.last) = (earlier(self.first), later(self.last));
+    }
+}
