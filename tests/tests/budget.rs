@@ -34,11 +34,13 @@ fn bundle(folder: &Path) -> String {
     out
 }
 
-/// Starts a device whose one camera shows no person.
+/// Starts a device whose one camera shows no person, and whose policy refuses alerts that cannot keep
+/// their budget.
 fn start(folder: &Path, device: &'static str, broker: &Mosquitto, bundle: &str) -> Daemon {
     let own = folder.join(device);
     fs::create_dir(&own).unwrap();
-    let camera = "[[camera]]\nid = \"gate\"\nurl = \"test:black\"\nrate_hz = 0.5\n";
+    let camera = "[[camera]]\nid = \"gate\"\nurl = \"test:black\"\nrate_hz = 0.5\n\
+                  [policy]\nover_budget = \"refuse\"\n";
     let mut plan = Plan::new(&own, broker.port, camera);
     (plan.names, plan.policy) = (("hall", device), "budget=2");
     let metrics = rig::free_port();
@@ -107,5 +109,34 @@ fn the_shares_of_those_that_are_online_add_up_to_the_budget() {
     assert_eq!(code, Some(0), "{log}");
     watcher.seen.when("the whole again", alone);
     let (code, log) = one.stop();
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[test]
+fn texts_share_what_they_have_and_one_that_cannot_keep_its_budget_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = bundle(folder.path());
+    let broker = Mosquitto::start_open();
+    let watcher = Watcher::start(broker.port, "spotter/hall/#");
+    let mut hopeless = alert("man in a blue coat", 1);
+    hopeless["budget_per_day"] = json!(0.0001);
+    publish(&broker, "hopeless", &hopeless.to_string());
+    publish(&broker, "red", &alert("woman in a red coat", 1).to_string());
+    publish(&broker, "green", &alert("man with a green backpack", 1).to_string());
+    let device = start(folder.path(), "one", &broker, &bundle);
+    let state = |id: &str, seen: &[Seen]| last_json(&format!("spotter/hall/one/alerts/{id}"), seen);
+    let parts = |seen: &[Seen]| {
+        ["red", "green"].map(|id| state(id, seen)["budget_share"].as_f64().unwrap_or(-9.0))
+    };
+    // Two for each, by whichever of them finds more.
+    let whole = |seen: &[Seen]| is_about(parts(seen).iter().sum(), 4.0);
+    let seen = watcher.seen.when("a budget for both", whole);
+    assert!(parts(&seen).iter().all(|part| (0.4..=8.0).contains(part)), "{:?}", parts(&seen));
+    let refused = |seen: &[Seen]| state("hopeless", seen)["state"] == "rejected";
+    let seen = watcher.seen.when("a refusal", refused);
+    let refused = state("hopeless", &seen);
+    assert_eq!(refused["code"], "over-budget", "{refused}");
+    assert!(refused["reason"].as_str().unwrap().contains("allow more"), "{refused}");
+    let (code, log) = device.stop();
     assert_eq!(code, Some(0), "{log}");
 }
