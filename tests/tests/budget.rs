@@ -34,14 +34,18 @@ fn bundle(folder: &Path) -> String {
     out
 }
 
-/// Starts a device whose one camera shows no person, and whose policy refuses alerts that cannot keep
-/// their budget.
-fn start(folder: &Path, device: &'static str, broker: &Mosquitto, bundle: &str) -> Daemon {
+/// Starts a device whose one camera shows no person, with more lines of its configuration.
+fn start_with(
+    more: &str,
+    folder: &Path,
+    device: &'static str,
+    broker: &Mosquitto,
+    bundle: &str,
+) -> Daemon {
     let own = folder.join(device);
     fs::create_dir(&own).unwrap();
-    let camera = "[[camera]]\nid = \"gate\"\nurl = \"test:black\"\nrate_hz = 0.5\n\
-                  [policy]\nover_budget = \"refuse\"\n";
-    let mut plan = Plan::new(&own, broker.port, camera);
+    let camera = "[[camera]]\nid = \"gate\"\nurl = \"test:black\"\nrate_hz = 0.5\n";
+    let mut plan = Plan::new(&own, broker.port, &format!("{camera}{more}"));
     (plan.names, plan.policy) = (("hall", device), "budget=2");
     let metrics = rig::free_port();
     plan.write(metrics);
@@ -49,6 +53,10 @@ fn start(folder: &Path, device: &'static str, broker: &Mosquitto, bundle: &str) 
     fs::write(plan.file(), text.replace(&format!("{:?}", tiny_bundle()), &format!("{bundle:?}")))
         .unwrap();
     Daemon::run(Command::new(program::path("spotterd")).arg("run").arg(plan.file()), metrics)
+}
+
+fn start(folder: &Path, device: &'static str, broker: &Mosquitto, bundle: &str) -> Daemon {
+    start_with("", folder, device, broker, bundle)
 }
 
 fn status(device: &str, seen: &[Seen]) -> Value {
@@ -124,17 +132,24 @@ fn texts_share_what_they_have_and_one_that_cannot_keep_its_budget_is_refused() {
     publish(&broker, "red", &alert("woman in a red coat", 1).to_string());
     publish(&broker, "green", &alert("man with a green backpack", 1).to_string());
     let device = start(folder.path(), "one", &broker, &bundle);
-    let state = |id: &str, seen: &[Seen]| last_json(&format!("spotter/hall/one/alerts/{id}"), seen);
+    let state = |device: &str, id: &str, seen: &[Seen]| {
+        last_json(&format!("spotter/hall/{device}/alerts/{id}"), seen)
+    };
     let parts = |seen: &[Seen]| {
-        ["red", "green"].map(|id| state(id, seen)["budget_share"].as_f64().unwrap_or(-9.0))
+        ["red", "green"].map(|id| state("one", id, seen)["budget_share"].as_f64().unwrap_or(-9.0))
     };
     // Two for each, by whichever of them finds more.
     let whole = |seen: &[Seen]| is_about(parts(seen).iter().sum(), 4.0);
     let seen = watcher.seen.when("a budget for both", whole);
     assert!(parts(&seen).iter().all(|part| (0.4..=8.0).contains(part)), "{:?}", parts(&seen));
-    let refused = |seen: &[Seen]| state("hopeless", seen)["state"] == "rejected";
+    let (code, log) = device.stop();
+    assert_eq!(code, Some(0), "{log}");
+
+    let strict = "[policy]\nover_budget = \"refuse\"\n";
+    let device = start_with(strict, folder.path(), "two", &broker, &bundle);
+    let refused = |seen: &[Seen]| state("two", "hopeless", seen)["state"] == "rejected";
     let seen = watcher.seen.when("a refusal", refused);
-    let refused = state("hopeless", &seen);
+    let refused = state("two", "hopeless", &seen);
     assert_eq!(refused["code"], "over-budget", "{refused}");
     assert!(refused["reason"].as_str().unwrap().contains("allow more"), "{refused}");
     let (code, log) = device.stop();
