@@ -106,7 +106,8 @@ pub fn calibrated(scenes: &[Scene], cohort: &Cohort, budget: f64) -> Result<Scal
             nulls.push(reference.null(&reference.score(&alert.text)?, |_| true)?);
         }
         let even = budget / nulls.len() as f64;
-        let sharers: Vec<Sharer> = nulls.iter().map(|null| Sharer { null, tracks, even }).collect();
+        let sharers: Vec<Sharer> =
+            nulls.iter().map(|null| Sharer { null, tracks, even, shown: 0.0 }).collect();
         let above = |threshold: f32| Text { zero: f64::from(threshold), unit: 1.0 };
         values.push(thresholds(&sharers).into_iter().map(above).collect());
     }

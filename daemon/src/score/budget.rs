@@ -147,18 +147,19 @@ impl Policy for Budget {
 
 impl Counted {
     fn sharer(&self, even: f64) -> Sharer<'_> {
-        Sharer { null: &self.null, tracks: self.tracks_per_day, even }
+        let shown = self.tracks_per_day / (BEYOND * self.null.tracks());
+        Sharer { null: &self.null, tracks: self.tracks_per_day, even, shown }
     }
 
     /// `allowed`: the false alarms a day that its own budget leaves it, where it has one.
     fn cutoff(&self, threshold: f32, allowed: Option<f64>) -> Cutoff {
-        let alarms = self.sharer(0.0).alarms(threshold);
+        let sharer = self.sharer(0.0);
+        let alarms = sharer.alarms(threshold);
         let budget_share = allowed.unwrap_or(alarms);
-        let shown = self.tracks_per_day / (BEYOND * self.null.tracks());
         let matched = self.largest.iter().take_while(|score| **score >= threshold).count();
         let promise = Promise {
             budget_share,
-            expected_per_day: alarms.max(shown),
+            expected_per_day: alarms.max(sharer.shown),
             matched_24h: matched as u64,
             tracks: self.tracks,
             common: self.common,

@@ -24,12 +24,19 @@ pub struct Sharer<'a> {
     pub tracks: f64,
     /// Its even part of the budget, in false alarms; more than 0.
     pub even: f64,
+    /// The fewest false alarms that can be promised from what its null distribution rests on.
+    pub shown: f64,
 }
 
 impl Sharer<'_> {
     /// The threshold that lets this many false alarms through.
     pub fn allowing(&self, alarms: f64) -> f32 {
         self.null.threshold((alarms / self.tracks).min(1.0))
+    }
+
+    /// The least part that it may get: less than can be promised would be a part that nobody can keep.
+    fn least(&self) -> f64 {
+        (self.even / UNEVEN).max(self.shown.min(self.even))
     }
 
     /// False alarms to expect at a threshold; none where no score reaches it.
@@ -43,9 +50,7 @@ impl Sharer<'_> {
 pub fn thresholds(sharers: &[Sharer<'_>]) -> Vec<f32> {
     let bounds: Vec<[f32; 2]> = sharers
         .iter()
-        .map(|sharer| {
-            [sharer.allowing(sharer.even * UNEVEN), sharer.allowing(sharer.even / UNEVEN)]
-        })
+        .map(|sharer| [sharer.allowing(sharer.even * UNEVEN), sharer.allowing(sharer.least())])
         .collect();
     let at = |bar: f32| bounds.iter().map(move |[low, high]| bar.clamp(*low, (*high).max(*low)));
     let budget: f64 = sharers.iter().map(|sharer| sharer.even).sum();
@@ -71,7 +76,7 @@ mod tests {
     }
 
     fn sharer(null: &Null) -> Sharer<'_> {
-        Sharer { null, tracks: 1000.0, even: 2.0 }
+        Sharer { null, tracks: 1000.0, even: 2.0, shown: 0.0 }
     }
 
     #[test]
@@ -102,6 +107,15 @@ mod tests {
         assert!((alarms[0] - 2.0 * UNEVEN).abs() < 0.1, "{alarms:?}");
         assert!(alarms[1..].iter().all(|alarms| *alarms > 2.0 / UNEVEN - 0.01), "{alarms:?}");
         assert!(alarms.iter().sum::<f64>() < 20.1);
+    }
+
+    #[test]
+    fn no_text_gets_less_than_can_be_promised() {
+        let (low, high) = (null(-0.5, 0.5), null(0.3, 0.5));
+        let shown = 1.5;
+        let two = [&low, &high].map(|null| Sharer { shown, ..sharer(null) });
+        let cut = thresholds(&two);
+        assert!(two[0].alarms(cut[0]) > shown - 0.01, "{cut:?}");
     }
 
     #[test]
