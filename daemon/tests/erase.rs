@@ -142,7 +142,7 @@ impl State {
     }
 
     fn erase(&self, fields: &Fields) -> Report {
-        let eraser = Eraser::open(self.folder.path(), self.clock()).unwrap();
+        let eraser = Eraser::open(self.folder.path(), fields.dry_run, self.clock()).unwrap();
         eraser.erase(&fields.wish().unwrap()).unwrap()
     }
 
@@ -239,7 +239,7 @@ fn nothing_of_who_was_erased_is_in_any_file_and_nothing_of_others_is_lost() {
         ..Fields::default()
     };
     assert_eq!(state.erase(&span).tracks, 2);
-    let track = Fields { track: Some(2), ..Fields::default() };
+    let track = Fields { id: Some(2), ..Fields::default() };
     let sighting = Fields { sighting: Some(sighting(8).to_string()), ..Fields::default() };
     for fields in [track, sighting] {
         let report = state.erase(&fields);
@@ -305,7 +305,7 @@ fn answers_to_searches_go_and_damaged_files_with_them() {
     state.fill();
     let outbox = state.outbox();
     let mut answer = Message::new(Class::Picture, "spotter/s/replies/desk", noise(77, 9000));
-    answer.header.properties = vec![("track".into(), "1".into())];
+    answer.header.properties = vec![("id".into(), "1".into())];
     let status = Message { retain: true, ..Message::new(Class::State, "spotter/s/d/status", "{}") };
     outbox.commit(&[answer, status]).unwrap();
     drop(outbox);
@@ -325,11 +325,52 @@ fn answers_to_searches_go_and_damaged_files_with_them() {
 }
 
 #[test]
+fn a_look_changes_no_file_and_damaged_files_that_stay_are_named() {
+    let state = State::new();
+    state.fill();
+    let nowhere = CameraId::new("nowhere").unwrap();
+    let nowhere = Fields { camera: Some(nowhere), dry_run: true, ..Fields::default() };
+    assert_eq!(state.erase(&nowhere).cameras, [0, 1, 2].map(camera));
+    let gallery = state.folder.path().join("gallery");
+    let contents = || -> Vec<(PathBuf, Vec<u8>)> {
+        let mut all: Vec<_> = files(&gallery)
+            .into_iter()
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect();
+        all.sort();
+        all
+    };
+    let tracks = gallery.join("00000001.tracks");
+    let whole = fs::read(&tracks).unwrap();
+    let one = Fields { sighting: Some(sighting(4).to_string()), ..Fields::default() };
+    let look = Fields { dry_run: true, ..one.clone() };
+
+    fs::write(&tracks, &whole[..whole.len() - 7]).unwrap();
+    let before = contents();
+    assert_eq!((state.erase(&look).tracks, contents() == before), (1, true), "a torn record");
+    let mut headless = whole;
+    headless[..8].fill(b'X');
+    fs::write(&tracks, &headless).unwrap();
+    let before = contents();
+    let report = state.erase(&look);
+    assert_eq!((report.tracks, report.unreadable, report.is_short()), (0, 1, true));
+    assert_eq!(state.erase(&nowhere).damaged, 1);
+    assert!(contents() == before, "a damaged head");
+
+    let report = state.erase(&one);
+    assert_eq!((report.tracks, report.damaged, report.unreadable), (0, 0, 1));
+    assert!(contents().iter().any(|(_, bytes)| *bytes == headless), "nobody can say who is in it");
+    assert_eq!(state.erase(&at_gate()).damaged, 1);
+    assert!(contents().iter().all(|(_, bytes)| bytes.len() < headless.len()));
+}
+
+#[test]
 fn a_folder_that_a_daemon_has_open_is_left_alone() {
     let state = State::new();
     state.fill();
     let (gallery, outbox) = (state.gallery(), state.outbox());
-    let refused = || Eraser::open(state.folder.path(), state.clock()).err().unwrap().to_string();
+    let refused =
+        || Eraser::open(state.folder.path(), false, state.clock()).err().unwrap().to_string();
     assert!(refused().contains("another process has this outbox open"), "{}", refused());
     drop(outbox);
     assert!(refused().contains("another process has this gallery open"), "{}", refused());

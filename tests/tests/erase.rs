@@ -118,8 +118,8 @@ fn persons_are_erased_while_the_daemon_runs_and_while_none_does() {
     let unasked = site.erase(&["--camera", "gate"]);
     assert_eq!(unasked.code, 2, "nobody is there to say yes: {}", unasked.err);
     let (one, other) = (format!("box/{}", kept[0]), format!("elsewhere/{}", kept[0]));
-    assert_eq!(site.erase(&["--track", &other, "--yes"]).code, 2, "of another device");
-    let done = site.erased(&["--track", &one, "--yes"]);
+    assert_eq!(site.erase(&["--id", &other, "--yes"]).code, 2, "of another device");
+    let done = site.erased(&["--id", &one, "--yes"]);
     assert_eq!((&done["tracks"], &done["dry_run"]), (&json!(1), &json!(false)), "{done}");
     let left = site.kept();
     assert!(!left.contains(&kept[0]) && left.contains(&kept[1]), "{kept:?} {left:?}");

@@ -16,7 +16,7 @@ use super::{alert::Broker, print, print_json, search::moment};
 use crate::{
     clock::{Clock, SystemClock},
     config::{CommandName, Config},
-    erase::{Eraser, Fields, Report, Wish},
+    erase::{Eraser, Fields, Report},
     error::Error,
     frame::CameraId,
     staff::{Fault, Session, ask::Question, shown, times},
@@ -42,9 +42,9 @@ pub struct Args {
     /// Everybody at this camera; with --from and --to, in that time
     #[arg(long, value_name = "NAME")]
     camera: Option<String>,
-    /// Somebody whom a search found, by the number or as box-1/4711
+    /// Somebody whom a search found, by the number or as box-1/4711; not the `track` of a sighting
     #[arg(long, value_name = "ID", conflicts_with_all = ["from", "camera", "sighting"])]
-    track: Option<String>,
+    id: Option<String>,
     /// Whoever a sighting told of, by its id
     #[arg(long, value_name = "ID", conflicts_with_all = ["from", "camera"])]
     sighting: Option<String>,
@@ -71,16 +71,16 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   spotterd erase --camera entrance --from 14:00 --to 14:10 --dry-run
-  spotterd erase --track box-1/4711 --yes
+  spotterd erase --id box-1/4711 --yes
   spotterd erase --sighting 01JD8Z0V6N8Q2K4M5P7R9T1W3X --config /etc/spotter/spotterd.toml
 
-Exit status: 0 done, or nobody was meant; 1 something stays as it is held, or it was not done; 2 something was
+Exit status: 0 done, or nobody was meant; 1 something stays as it is held or damaged, or it was not done; 2 something was
 typed wrong, or a daemon runs that cannot be asked; 3 files or the broker cannot be used.";
 
 /// Who does it.
 enum Doer<'a> {
-    /// We do, on the files.
-    Files(Box<Eraser>),
+    /// We do, on the files of this state folder.
+    Files(PathBuf),
     /// The daemon does.
     Daemon { args: &'a Args, config: Box<Config> },
 }
@@ -105,19 +105,19 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn fields(args: &Args) -> Result<Fields, Error> {
-    if let (Some(track), Some(path)) = (&args.track, args.broker.config())
-        && let Some((device, _)) = track.rsplit_once('/')
+    if let (Some(id), Some(path)) = (&args.id, args.broker.config())
+        && let Some((device, _)) = id.rsplit_once('/')
     {
         let own = Config::load(&path)?.device;
         if own != device {
             let reason = format!("is a track of {device}, and this is {own}: say it there");
-            return Err(Error::config(format!("--track {track}"), reason));
+            return Err(Error::config(format!("--id {id}"), reason));
         }
     }
-    let number = |track: &String| {
-        let number = track.rsplit_once('/').map_or(track.as_str(), |(_, number)| number);
+    let number = |id: &String| {
+        let number = id.rsplit_once('/').map_or(id.as_str(), |(_, number)| number);
         let wrong = "write it as a search names it: 4711 or box-1/4711";
-        number.parse().map_err(|_| Error::config(format!("--track {track}"), wrong))
+        number.parse().map_err(|_| Error::config(format!("--id {id}"), wrong))
     };
     let time = |text: &String| point(text).map(|at| at.to_string());
     Ok(Fields {
@@ -126,7 +126,7 @@ fn fields(args: &Args) -> Result<Fields, Error> {
         from: args.from.as_ref().map(time).transpose()?,
         to: args.to.as_ref().map(time).transpose()?,
         camera: args.camera.as_deref().map(CameraId::new).transpose()?,
-        track: args.track.as_ref().map(number).transpose()?,
+        id: args.id.as_ref().map(number).transpose()?,
         sighting: args.sighting.clone(),
         dry_run: false,
     })
@@ -156,8 +156,8 @@ fn doer(args: &Args) -> Result<Doer<'_>, Error> {
         let reason = "holds neither an outbox nor a gallery: no daemon has kept anything here";
         return Err(Error::config(folder.display().to_string(), reason));
     }
-    match Eraser::open(&folder, Arc::new(SystemClock::new())) {
-        Ok(eraser) => Ok(Doer::Files(Box::new(eraser))),
+    match Eraser::open(&folder, true, Arc::new(SystemClock::new())) {
+        Ok(_) => Ok(Doer::Files(folder)),
         // The one who has it open is the daemon, or somebody who erases right now.
         Err(error) if error.is_in_use() => by_daemon(args, config, &folder),
         Err(error) => Err(error),
@@ -187,9 +187,10 @@ fn by_daemon<'a>(args: &'a Args, config: Option<Config>, folder: &Path) -> Resul
 impl Doer<'_> {
     fn erase(&self, fields: &Fields) -> Result<Report> {
         match self {
-            Doer::Files(eraser) => {
-                let Wish { selection, dry_run } = fields.wish()?;
-                Ok(eraser.erase(&Wish { selection, dry_run })?)
+            Doer::Files(folder) => {
+                let wish = fields.wish()?;
+                let clock = Arc::new(SystemClock::new());
+                Ok(Eraser::open(folder, wish.dry_run, clock)?.erase(&wish)?)
             }
             Doer::Daemon { args, config } => {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -250,8 +251,7 @@ fn tell(args: &Args, report: &Report) -> Result<ExitCode> {
         true => print_json(report)?,
         false => print(&lines(report))?,
     }
-    let is_held = !report.held.is_empty();
-    Ok(if is_held { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if report.is_short() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// A report for people.
@@ -267,11 +267,25 @@ fn lines(report: &Report) -> String {
         (report.shown, "sightings of the page"),
         (report.damaged, "damaged files or parts of files"),
     ];
-    let mut text = if report.is_empty() {
-        "Nobody is meant: there is nothing to erase.\n".to_owned()
-    } else {
-        format!("{verb}:\n")
+    let mut text = match (report.is_empty(), report.unreadable) {
+        (true, 0) => "Nobody is meant: there is nothing to erase.\n".to_owned(),
+        (true, _) => "Nobody is meant, as far as the files can be read.\n".to_owned(),
+        (false, _) => format!("{verb}:\n"),
     };
+    if !report.cameras.is_empty() {
+        let kept: Vec<&str> = report.cameras.iter().map(CameraId::as_str).collect();
+        text += &format!(
+            "  no track of that camera is kept; of these there are some: {}\n",
+            kept.join(", ")
+        );
+    }
+    if report.unreadable > 0 {
+        text += &format!(
+            "  stays: {} damaged files or parts of files, and nobody can say who is in them; a time or a \
+             camera takes them too, unless something is held\n",
+            report.unreadable
+        );
+    }
     for (count, what) in counted.iter().filter(|(count, _)| *count > 0) {
         text += &format!("  {count:>8} {what}\n");
     }

@@ -115,8 +115,8 @@ fn question(args: &Args) -> Result<Value, Error> {
     if let Some(like) = &args.like {
         let wrong = || Error::config("--like", "write it as DEVICE/NUMBER, such as box-1/4711");
         let (device, number) = like.rsplit_once('/').ok_or_else(wrong)?;
-        let track: u64 = number.parse().map_err(|_| wrong())?;
-        question["like"] = json!({"device": device, "track": track});
+        let id: u64 = number.parse().map_err(|_| wrong())?;
+        question["like"] = json!({"device": device, "id": id});
     }
     if let Some(text) = &args.text {
         question["text"] = json!(text);

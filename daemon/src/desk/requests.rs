@@ -73,7 +73,7 @@ struct Search {
 #[derive(Deserialize)]
 struct Like {
     device: String,
-    track: u64,
+    id: u64,
 }
 
 fn yes() -> bool {
@@ -135,7 +135,7 @@ impl Clerk {
             picture.header.content_type = Some("image/jpeg".into());
             picture.header.properties = vec![
                 ("device".into(), self.topics.device().to_owned()),
-                ("track".into(), id.0.to_string()),
+                ("id".into(), id.0.to_string()),
             ];
             messages.push(picture);
         }
@@ -159,12 +159,12 @@ impl Clerk {
             to: time("to", search.to)?,
             cameras: cameras.collect::<Result<_>>()?,
         };
-        if let Some(Like { device, track }) = search.like {
+        if let Some(Like { device, id }) = search.like {
             if device != self.topics.device() {
                 // Only the box that holds the track can say what is like it.
                 return Ok((json!({"results": []}), Vec::new()));
             }
-            let hits = self.gallery()?.like(RecordId(track), &filter, limit)?;
+            let hits = self.gallery()?.like(RecordId(id), &filter, limit)?;
             let alike: Vec<Judged> = hits.into_iter().map(Judged::alike).collect();
             return self.results(json!({}), &alike, search.pictures);
         }

@@ -74,11 +74,12 @@ impl Eraser {
         Self { folder, gallery, outbox, clock, running }
     }
 
-    /// Of a state folder that no daemon has open.
+    /// Of a state folder that no daemon has open; only to look, not even what a crash left half done in the
+    /// gallery is finished.
     ///
     /// # Errors
     /// [`crate::Error::Config`] where a daemon has it open; [`crate::Error::Io`] where files cannot be read.
-    pub fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<Self> {
+    pub fn open(folder: &Path, only_look: bool, clock: Arc<dyn Clock>) -> Result<Self> {
         let outbox = Outbox::open(OutboxSettings::new(folder.join("outbox")), clock.clone())?;
         let mut eraser = Self {
             folder: folder.join("gallery"),
@@ -87,20 +88,24 @@ impl Eraser {
             clock,
             running: None,
         };
-        eraser.gallery = eraser.gallery()?;
+        eraser.gallery = eraser.open_gallery(only_look)?;
         Ok(eraser)
     }
 
     /// The gallery: the one that is open, or what a time when tracks were kept has left.
-    fn gallery(&self) -> Result<Option<Arc<Gallery>>> {
+    fn gallery(&self, only_look: bool) -> Result<Option<Arc<Gallery>>> {
         match &self.gallery {
             Some(gallery) => Ok(Some(gallery.clone())),
-            None if self.folder.is_dir() => {
-                let gallery = Gallery::open(Settings::new(&self.folder), self.clock.clone())?;
-                Ok(Some(Arc::new(gallery)))
-            }
-            None => Ok(None),
+            None => self.open_gallery(only_look),
         }
+    }
+
+    fn open_gallery(&self, only_read: bool) -> Result<Option<Arc<Gallery>>> {
+        if !self.folder.is_dir() {
+            return Ok(None);
+        }
+        let settings = Settings { only_read, ..Settings::new(&self.folder) };
+        Ok(Some(Arc::new(Gallery::open(settings, self.clock.clone())?)))
     }
 
     /// Erases who is meant, or says what would go.
@@ -109,7 +114,7 @@ impl Eraser {
     /// Where a file cannot be read or written, or those in view cannot be reached. What is erased by then
     /// stays erased; the same wish may be said again.
     pub fn erase(&self, wish: &Wish) -> Result<Report> {
-        let gallery = self.gallery()?;
+        let gallery = self.gallery(wish.dry_run)?;
         self.flush()?;
         let told = self.told()?;
         let meaning = Arc::new(Meaning::of(&wish.selection, gallery.as_deref(), &told)?);
@@ -186,6 +191,9 @@ impl Eraser {
             crate::gallery::Selection::Record(_) | crate::gallery::Selection::Sighting(_)
         );
         let with_damaged = is_wide && !meaning.holds();
+        if !with_damaged {
+            report.unreadable += self.outbox.damaged();
+        }
         if report.dry_run {
             report.damaged += if with_damaged { self.outbox.damaged() } else { 0 };
             return Ok(());

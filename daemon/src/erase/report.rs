@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{alert::rfc3339, gallery::Survey};
+use crate::{alert::rfc3339, frame::CameraId, gallery::Survey};
 
 /// What went, or would go.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,12 @@ pub struct Report {
     pub damaged: usize,
     /// What stays, since it is held.
     pub held: Vec<Held>,
+    /// Damaged files and parts of files that stay, whoever is in them.
+    #[serde(default)]
+    pub unreadable: usize,
+    /// Where a camera was said of whom no track is kept: those of whom there are some.
+    #[serde(default)]
+    pub cameras: Vec<CameraId>,
 }
 
 /// A hold that keeps tracks which were meant.
@@ -60,8 +66,15 @@ impl Report {
             last_seen: survey.last.map(rfc3339),
             damaged: survey.damaged,
             held: held.collect(),
+            unreadable: survey.unreadable,
+            cameras: survey.cameras,
             ..Self::default()
         }
+    }
+
+    /// Whether something stays of which nobody can say that it is not meant.
+    pub fn is_short(&self) -> bool {
+        !self.held.is_empty() || self.unreadable > 0
     }
 
     /// Whether nothing goes.

@@ -38,9 +38,10 @@ pub struct Fields {
     /// Alone: everybody at this camera.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub camera: Option<CameraId>,
-    /// One track, by the number that a search gives it.
+    /// One track, by the number that a search gives it. Not a sighting's `track`, whose numbers begin again
+    /// with every start: that one would mean somebody else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub track: Option<u64>,
+    pub id: Option<u64>,
     /// Whoever this sighting told of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sighting: Option<String>,
@@ -68,7 +69,7 @@ impl Fields {
             return refuse("schema is not 1: a newer contract is not known here");
         }
         let span = self.from.as_deref().zip(self.to.as_deref());
-        let selection = match (span, &self.camera, self.track, self.sighting.as_deref()) {
+        let selection = match (span, &self.camera, self.id, self.sighting.as_deref()) {
             (Some((from, to)), camera, None, None) => {
                 let (from, to) = (time("from", from)?, time("to", to)?);
                 if from >= to {
@@ -80,18 +81,18 @@ impl Fields {
                 return refuse("from and to belong together");
             }
             (None, Some(camera), None, None) => Selection::Camera(camera.clone()),
-            (None, None, Some(track), None) => Selection::Record(RecordId(track)),
+            (None, None, Some(id), None) => Selection::Record(RecordId(id)),
             (None, None, None, Some(id)) => {
                 Selection::Sighting(id.parse().map_err(|error| {
                     Error::config(format!("sighting {id:?}"), format!("{error}"))
                 })?)
             }
             (None, None, None, None) => {
-                return refuse("says not whom: give from and to, or camera, track or sighting");
+                return refuse("says not whom: give from and to, or camera, id or sighting");
             }
             _ => {
                 return refuse(
-                    "says too much: give from and to (with or without camera), or camera, or track, \
+                    "says too much: give from and to (with or without camera), or camera, or id, \
                      or sighting",
                 );
             }
@@ -127,23 +128,21 @@ mod tests {
             assert_eq!(selection(&text), expected);
         }
         assert_eq!(selection(r#"{"camera":"gate"}"#), Selection::Camera(camera));
-        assert_eq!(selection(r#"{"track":7}"#), Selection::Record(RecordId(7)));
+        assert_eq!(selection(r#"{"id":7}"#), Selection::Record(RecordId(7)));
         let id = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
         let sighting = selection(&format!(r#"{{"sighting":"{id}"}}"#));
         assert_eq!(sighting, Selection::Sighting(id.parse().unwrap()));
-        assert!(
-            wish(r#"{"command":"erase","schema":1,"track":7,"dry_run":true}"#).unwrap().dry_run
-        );
+        assert!(wish(r#"{"command":"erase","schema":1,"id":7,"dry_run":true}"#).unwrap().dry_run);
         for (wrong, word) in [
             ("{}", "says not whom"),
             (r#"{"camera":"gate","form":"2026-11-25T06:00:00Z"}"#, "form"),
             (r#"{"camera":"gate","from":"2026-11-25T06:00:00Z"}"#, "belong together"),
             (r#"{"from":"yesterday","to":"today"}"#, "is no time"),
             (r#"{"from":"2026-11-25T06:00:00Z","to":"2026-11-25T06:00:00Z"}"#, "not before"),
-            (r#"{"camera":"gate","track":7}"#, "too much"),
+            (r#"{"camera":"gate","id":7}"#, "too much"),
             (r#"{"sighting":"none"}"#, "26 of"),
             (r#"{"camera":"Gate"}"#, "a-z"),
-            (r#"{"schema":2,"track":7}"#, "newer contract"),
+            (r#"{"schema":2,"id":7}"#, "newer contract"),
             ("[]", "erase"),
         ] {
             let error = wish(wrong).unwrap_err().to_string();

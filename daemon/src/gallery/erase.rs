@@ -38,6 +38,7 @@ impl Gallery {
     /// [`Error::Io`]: what is erased so far can be found by nobody; the rest is finished at the next
     /// start, or by the same call.
     pub fn erase(&self, selection: &Selection, force: bool) -> Result<Erased> {
+        self.may_write()?;
         let mut writer = self.writer();
         let (doomed, held) = self.select(selection, force)?;
         let mut erased = self.remove(&mut writer, &doomed)?;
@@ -61,6 +62,7 @@ impl Gallery {
     /// # Errors
     /// [`Error::Io`] where it cannot be written: nothing is held then.
     pub fn hold(&self, selection: Selection, reason: &str) -> Result<HoldId> {
+        self.may_write()?;
         let _writer = self.writer();
         self.shared_mut().holds.add(selection, reason)
     }
@@ -70,6 +72,7 @@ impl Gallery {
     /// # Errors
     /// [`Error::Io`] where it cannot be written: it holds on then.
     pub fn release(&self, id: HoldId) -> Result<bool> {
+        self.may_write()?;
         let _writer = self.writer();
         self.shared_mut().holds.release(id)
     }

@@ -79,6 +79,8 @@ pub struct Settings {
     pub file_bytes: u64,
     /// Records from which on a file of tracks is full. Those of the last file are compared one by one.
     pub file_records: usize,
+    /// Whether no file is changed: not even what a crash left half done is finished.
+    pub only_read: bool,
 }
 
 impl Settings {
@@ -93,6 +95,7 @@ impl Settings {
             sync_every: Duration::from_secs(5),
             file_bytes: 32 << 20,
             file_records: 16_384,
+            only_read: false,
         }
     }
 
@@ -163,6 +166,8 @@ struct Shared {
     rotations: BTreeMap<usize, Arc<Rotation>>,
     pictures: Pictures,
     holds: Holds,
+    /// Files of tracks whose head is damaged and that are left as they are, since nothing may be changed.
+    headless: usize,
     counts: Counts,
 }
 
@@ -206,6 +211,7 @@ impl Gallery {
     /// before it are not harmed. [`Error::Internal`] for a record that contradicts itself.
     pub fn append(&self, record: &Record) -> Result<RecordId> {
         record.check()?;
+        self.may_write()?;
         let mut writer = self.writer();
         let written = self.write(&mut writer, record);
         let was_short = std::mem::replace(&mut writer.is_short, written.is_err());
@@ -223,6 +229,14 @@ impl Gallery {
             self.try_sync(&mut writer);
         }
         written
+    }
+
+    /// Whether it was opened to be changed.
+    fn may_write(&self) -> Result<()> {
+        match self.settings.only_read {
+            true => Err(Error::internal("the gallery", "was opened to be read only")),
+            false => Ok(()),
+        }
     }
 
     fn write(&self, writer: &mut Writer, record: &Record) -> Result<RecordId> {

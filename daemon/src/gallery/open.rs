@@ -28,7 +28,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 impl Gallery {
     /// Opens the gallery of a folder, or a new one. Reads every record, no portrait. What a crash left
     /// of the last record is cut off, damaged records are passed over, both counted and logged; an
-    /// erasure that a crash cut short is finished before anything can be found.
+    /// erasure that a crash cut short is finished before anything can be found. With
+    /// [`Settings::only_read`] all that is only counted.
     ///
     /// # Errors
     /// [`Error::Config`] for files of a newer version, or a folder that another process has open;
@@ -44,12 +45,13 @@ impl Gallery {
             pictures: Pictures::new(folder, &numbers(folder, "pictures")?)?,
             holds: Holds::open(folder.join("holds.json"))?,
             counts: Counts::default(),
+            headless: 0,
         };
         let tracks = numbers(folder, "tracks")?;
         let last_file = tracks.last().copied().unwrap_or(0);
         let mut found = Vec::new();
         for number in tracks {
-            if let Some((segment, findings)) = open_segment(&mut shared, folder, number)? {
+            if let Some((segment, findings)) = open_segment(&mut shared, &settings, number)? {
                 found.push((Arc::new(segment), findings));
             }
         }
@@ -121,17 +123,22 @@ fn numbers(folder: &Path, kind: &str) -> Result<Vec<u32>> {
 /// Opens a file of tracks; one whose head is damaged is set aside by name.
 fn open_segment(
     shared: &mut Shared,
-    folder: &Path,
+    settings: &Settings,
     number: u32,
 ) -> Result<Option<(Segment, Findings)>> {
-    let path = folder.join(format!("{number:08}.tracks"));
-    let opened = Segment::open(&path, number, &mut |camera| shared.intern(camera));
+    let path = settings.folder.join(format!("{number:08}.tracks"));
+    let opened =
+        Segment::open(&path, number, settings.only_read, &mut |camera| shared.intern(camera));
     match opened {
         Ok(opened) => Ok(Some(opened)),
         Err(Error::Model(error @ spotter_models::Error::Corrupt { .. })) => {
+            shared.counts.damaged += 1;
+            if settings.only_read {
+                shared.headless += 1;
+                return Ok(None);
+            }
             let aside = path.with_extension("tracks.damaged");
             fs::rename(&path, &aside).map_err(Error::io(&path))?;
-            shared.counts.damaged += 1;
             tracing::error!(%error, aside = %aside.display(), "A file of tracks is set aside.");
             Ok(None)
         }
@@ -163,21 +170,25 @@ fn settle(
         if findings.torn > 0 {
             shared.counts.torn += 1;
             let (path, bytes) = (segment.path.display(), findings.torn);
-            tracing::warn!(%path, bytes, "A record that was being written is cut off.");
+            tracing::warn!(%path, bytes, "A record that was being written is not whole: left out.");
         }
         if !findings.damaged.is_empty() {
             shared.counts.damaged += findings.damaged.len() as u64;
             let (path, parts) = (segment.path.display(), findings.damaged.len());
             tracing::error!(%path, parts, "Damaged records are passed over.");
         }
-        finish(shared, segment, findings)?;
+        if !settings.only_read {
+            finish(shared, segment, findings)?;
+        }
         let damaged = findings.damaged.iter().map(|(from, to)| (segment.clone(), *from, *to));
         writer.damaged.extend(damaged);
-        if !findings.unfinished.is_empty() {
+        if !findings.unfinished.is_empty() && !settings.only_read {
             segment.sync().map_err(io())?;
         }
     }
-    shared.pictures.settle(&ends)?;
+    if !settings.only_read {
+        shared.pictures.settle(&ends)?;
+    }
     for (segment, findings) in found {
         shared.segments.push(segment.clone());
         writer.active.insert(segment.head.generation, (segment, findings.length));

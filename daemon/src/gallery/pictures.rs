@@ -69,10 +69,11 @@ impl Pictures {
             let Some(known) = self.files.get_mut(&number) else { continue };
             if !whole || known.live == 0 {
                 // Nobody could find or erase what is in it.
-                if known.live > 0 {
-                    tracing::error!(path = %path.display(), "A file of portraits is damaged: deleted.");
-                }
+                let why = if whole { "no track that can be read has any" } else { "is damaged" };
+                let path = path.display();
+                tracing::error!(%path, "A file of portraits is deleted: {why}.");
                 self.files.remove(&number);
+                let path = self.path(number);
                 fs::remove_file(&path).map_err(Error::io(&path))?;
                 continue;
             }

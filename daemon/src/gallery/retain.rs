@@ -20,6 +20,7 @@ impl Gallery {
     /// # Errors
     /// [`Error::Io`] where a file cannot be written or deleted.
     pub fn upkeep(&self, wall: Wall) -> Result<()> {
+        self.may_write()?;
         let mut writer = self.writer();
         self.drop_pictures()?;
         if wall.believed() {

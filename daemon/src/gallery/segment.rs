@@ -132,8 +132,8 @@ impl Segment {
         Ok(Self { number, path, head, file, rows })
     }
 
-    /// Opens a file: reads every record, cuts off what a crash left of the last one. `camera` numbers
-    /// the cameras.
+    /// Opens a file: reads every record, cuts off what a crash left of the last one unless it is `only_read`.
+    /// `camera` numbers the cameras.
     ///
     /// # Errors
     /// [`Error::Config`] for a file of a newer version; [`spotter_models::Error::Corrupt`] for what is
@@ -141,10 +141,11 @@ impl Segment {
     pub(super) fn open(
         path: &Path,
         number: u32,
+        only_read: bool,
         camera: &mut dyn FnMut(&crate::frame::CameraId) -> Result<u16>,
     ) -> Result<(Self, Findings)> {
         let io = || Error::io(path);
-        let file = OpenOptions::new().read(true).write(true).open(path).map_err(io())?;
+        let file = OpenOptions::new().read(true).write(!only_read).open(path).map_err(io())?;
         let bytes = fs::read(path).map_err(io())?;
         let head = parse_head(path, layout::TRACKS, &bytes)?;
         let code = Code::Exact(Packed::new(head.size));
@@ -186,13 +187,15 @@ impl Segment {
                     break;
                 }
                 Part::Lost => {
-                    set_aside(path, bytes.get(at..).unwrap_or_default(), at)?;
+                    if !only_read {
+                        set_aside(path, bytes.get(at..).unwrap_or_default(), at)?;
+                    }
                     found.damaged.push((at as u64, at as u64));
                     break;
                 }
             };
         }
-        if at < bytes.len() {
+        if at < bytes.len() && !only_read {
             file.set_len(at as u64).and_then(|()| file.sync_all()).map_err(io())?;
         }
         found.length = at as u64;

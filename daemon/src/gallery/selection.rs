@@ -57,6 +57,15 @@ impl Sure {
 }
 
 impl Selection {
+    /// The camera that it names, if any.
+    pub fn camera(&self) -> Option<&CameraId> {
+        match self {
+            Selection::Span { camera, .. } => camera.as_ref(),
+            Selection::Camera(camera) | Selection::Track { camera, .. } => Some(camera),
+            Selection::Sighting(_) | Selection::Record(_) => None,
+        }
+    }
+
     /// Whether it may mean a row. `index` gives a camera's number.
     pub(super) fn row(&self, id: u64, row: &Row, index: impl Fn(&CameraId) -> Option<u16>) -> Sure {
         let at = |camera: &CameraId| index(camera) == Some(row.camera);

@@ -31,6 +31,10 @@ pub struct Survey {
     pub held: Vec<(Hold, usize)>,
     /// Damaged parts of files that would go too.
     pub damaged: usize,
+    /// Damaged parts of files that would stay, whoever is in them.
+    pub unreadable: usize,
+    /// Where a camera is meant that has no record here: those that have.
+    pub cameras: Vec<CameraId>,
 }
 
 /// One record, without its vectors.
@@ -77,8 +81,15 @@ impl Gallery {
         }
         let named = |hold: Hold| held.get(&hold.id).map(|records| (hold, *records));
         survey.held = holds.into_iter().filter_map(named).collect();
-        if self.buries_damaged(selection, false) {
-            survey.damaged = writer.damaged.len().max(self.set_aside()?.len());
+        let aside = self.set_aside()?.len() + self.shared().headless;
+        let damaged = writer.damaged.len().max(aside);
+        match self.buries_damaged(selection, false) {
+            true => survey.damaged = damaged,
+            false => survey.unreadable = damaged,
+        }
+        let camera = selection.camera();
+        if camera.is_some_and(|camera| self.shared().camera(camera).is_none()) {
+            survey.cameras.clone_from(&self.shared().cameras);
         }
         Ok(survey)
     }

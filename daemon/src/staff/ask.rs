@@ -126,10 +126,10 @@ fn take(replies: &mut Replies, publish: &Publish, number: &[u8]) {
             let mut all = properties.user_properties.iter();
             all.find(|(name, _)| name == wanted).map(|(_, value)| value)
         };
-        let track = value("track").and_then(|track| track.parse().ok());
-        if let (Some(device), Some(track)) = (value("device"), track) {
+        let id = value("id").and_then(|id| id.parse().ok());
+        if let (Some(device), Some(id)) = (value("device"), id) {
             let reply = replies.entry(device.clone()).or_default();
-            reply.pictures.insert(track, publish.payload.to_vec());
+            reply.pictures.insert(id, publish.payload.to_vec());
         }
         return;
     }
