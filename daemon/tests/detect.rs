@@ -23,6 +23,10 @@ use spotterd::{
     geometry::BBox,
 };
 
+mod model;
+
+use model::model_bytes;
+
 const FEMTO: &str = "deimv2_hgnetv2_femto_coco";
 const ATTO: &str = "deimv2_hgnetv2_atto_coco";
 const NANO: &str = "yolox_nano_416";
@@ -40,17 +44,6 @@ struct Golden {
 
 fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data")
-}
-
-fn model_bytes(model: &str) -> (PathBuf, Vec<u8>) {
-    let file = format!("{model}.onnx");
-    let assets = std::env::var_os("SPOTTER_ASSETS").map(PathBuf::from);
-    let cached = spotter_models::assets::cache_dir().map(|cache| cache.join("assets"));
-    let path = [assets, cached].into_iter().flatten().map(|folder| folder.join(&file));
-    let path = path.into_iter().find(|path| path.is_file());
-    let path = path.unwrap_or_else(|| panic!("{file} is not here: run `make setup`"));
-    let bytes = std::fs::read(&path).unwrap();
-    (path, bytes)
 }
 
 fn open(model: &str) -> Box<dyn Detector> {

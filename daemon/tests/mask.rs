@@ -1,32 +1,26 @@
-//! Masks on real frames: exact pixels in every format, persons in a real video, and what they cost.
+//! Masks on real frames: exact pixels in every format, and persons in a real video.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helper fails the test")]
 
-use std::{
-    collections::BTreeMap,
-    hint::black_box,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use gstreamer as gst;
-use gstreamer_video::{VideoConverter, VideoFormat, VideoFrameRef, VideoInfo};
 use spotter_models::{
     Rgb,
     session::{Runtime, SessionOptions},
 };
 use spotterd::{
-    clock::{Clock, Mono, SystemClock},
+    clock::{Mono, SystemClock},
     detect::{self, Detection},
     frame::{CameraId, Frame, Pixels, Pts},
     geometry::PixelRect,
     mask::Mask,
-    source::{
-        DecoderChoice, Reader,
-        pixels::{Converters, SystemPixels},
-    },
+    source::{DecoderChoice, Reader},
 };
+
+mod formats;
+mod model;
+
+use formats::{FORMATS, pixels};
 
 const SIZE: (u32, u32) = (320, 180);
 
@@ -41,32 +35,6 @@ fn mask(corners: &[[f32; 2]]) -> Arc<Mask> {
 /// A rectangle in shares of the picture.
 fn rectangle(left: f32, top: f32, right: f32, bottom: f32) -> [[f32; 2]; 4] {
     [[left, top], [right, top], [right, bottom], [left, bottom]]
-}
-
-fn info(format: VideoFormat, (width, height): (u32, u32)) -> VideoInfo {
-    VideoInfo::builder(format, width, height).build().unwrap()
-}
-
-/// Pixels of this picture in a format that a decoder gives.
-fn pixels(picture: &Rgb, format: VideoFormat) -> SystemPixels {
-    gst::init().unwrap();
-    let (width, height) = (picture.width(), picture.height());
-    let input = VideoInfo::builder(VideoFormat::Rgb, width, height)
-        .stride(&[width as i32 * 3])
-        .offset(&[0])
-        .size(picture.data().len())
-        .build()
-        .unwrap();
-    let output = info(format, (width, height));
-    let from = gst::Buffer::from_slice(picture.data().to_vec());
-    let mut to = gst::Buffer::with_size(output.size()).unwrap();
-    {
-        let from = VideoFrameRef::from_buffer_ref_readable(&from, &input).unwrap();
-        let to = to.get_mut().unwrap();
-        let mut to = VideoFrameRef::from_buffer_ref_writable(to, &output).unwrap();
-        VideoConverter::new(&input, &output, None).unwrap().frame_ref(&from, &mut to);
-    }
-    SystemPixels::new(output, to, Converters::new())
 }
 
 fn frame(pixels: Box<dyn Pixels>, (width, height): (u32, u32)) -> Frame {
@@ -88,24 +56,18 @@ fn scene(loud: [u8; 3], hidden: PixelRect) -> Rgb {
     Rgb::new(width, height, data).unwrap()
 }
 
-const FORMATS: [VideoFormat; 8] = [
-    VideoFormat::I420,
-    VideoFormat::Nv12,
-    VideoFormat::Yuy2,
-    VideoFormat::Y42b,
-    VideoFormat::Y444,
-    VideoFormat::Rgb,
-    VideoFormat::Bgrx,
-    VideoFormat::I42010le,
-];
-
 #[test]
 fn masked_pixels_are_black_in_every_format_and_nothing_of_what_they_hide_is_left() {
     // A quarter of each side from a quarter on, which are whole pixels.
     let hidden = PixelRect { x: 80, y: 45, width: 80, height: 45 };
     let mask = mask(&rectangle(0.25, 0.25, 0.5, 0.5));
     for format in FORMATS {
-        let over = |loud| mask.over(frame(Box::new(pixels(&scene(loud, hidden), format)), SIZE));
+        let over = |loud| {
+            mask.over(frame(
+                Box::new(pixels(formats::frame(&scene(loud, hidden), format, None))),
+                SIZE,
+            ))
+        };
         let (red, white) = (over([255, 0, 0]), over([255, 255, 255]));
         let whole = PixelRect { x: 0, y: 0, width: SIZE.0, height: SIZE.1 };
         let seen = red.pixels.region(whole).unwrap();
@@ -135,17 +97,6 @@ fn masked_pixels_are_black_in_every_format_and_nothing_of_what_they_hide_is_left
     }
 }
 
-fn model() -> (PathBuf, Vec<u8>) {
-    let file = "deimv2_hgnetv2_femto_coco.onnx";
-    let assets = std::env::var_os("SPOTTER_ASSETS").map(PathBuf::from);
-    let cached = spotter_models::assets::cache_dir().map(|cache| cache.join("assets"));
-    let mut paths = [assets, cached].into_iter().flatten().map(|folder| folder.join(file));
-    let path = paths.find(|path| path.is_file());
-    let path = path.unwrap_or_else(|| panic!("{file} is not here: run `make setup`"));
-    let bytes = std::fs::read(&path).unwrap();
-    (path, bytes)
-}
-
 /// The part of a box that lies between two columns, of 1.
 fn share_between(found: &Detection, left: f32, right: f32) -> f32 {
     let inside = found.bbox.x2().min(right) - found.bbox.x1().max(left);
@@ -155,7 +106,7 @@ fn share_between(found: &Detection, left: f32, right: f32) -> f32 {
 #[test]
 fn a_person_behind_a_mask_is_not_found_in_a_real_video() {
     let video = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/one-by-one.mp4");
-    let (path, bytes) = model();
+    let (path, bytes) = model::model_bytes("deimv2_hgnetv2_femto_coco");
     let runtime = Runtime::load(None).unwrap();
     let mut detector = detect::open(&runtime, &path, &bytes, &SessionOptions::default()).unwrap();
     let (left, right) = (0.25, 0.75);
@@ -185,46 +136,4 @@ fn a_person_behind_a_mask_is_not_found_in_a_real_video() {
     // A mask that lies elsewhere hides nobody.
     let beside = look(Some(mask(&rectangle(0.0, 0.0, 0.15, 1.0))));
     assert!(beside * 10 >= open * 8, "{beside} of {open}");
-}
-
-/// Figures for docs/design/frame-path.md: `cargo test --release --workspace --test mask -- --ignored
-/// --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn what_masks_cost() {
-    let clock = SystemClock::new();
-    let size = (1280, 720);
-    let picture = Rgb::new(size.0, size.1, vec![90; 1280 * 720 * 3]).unwrap();
-    let best = |step: &dyn Fn()| {
-        let rounds = (0..200).map(|_| {
-            let start = clock.now();
-            step();
-            clock.now().since(start)
-        });
-        rounds.min().unwrap_or(Duration::ZERO).as_secs_f64() * 1e3
-    };
-    let window = mask(&[[0.6, 0.1], [0.9, 0.05], [0.95, 0.5], [0.75, 0.6], [0.62, 0.4]]);
-    let half = mask(&rectangle(0.0, 0.0, 1.0, 0.5));
-    let rect = PixelRect { x: 800, y: 100, width: 120, height: 300 };
-    let over = |mask: Option<&Arc<Mask>>| {
-        let frame = frame(Box::new(pixels(&picture, VideoFormat::I420)), size);
-        match mask {
-            Some(mask) => mask.over(frame),
-            None => frame,
-        }
-    };
-    for (name, mask) in
-        [("none", None), ("a window", Some(&window)), ("the upper half", Some(&half))]
-    {
-        let frame = over(mask);
-        let scaled = best(&|| drop(black_box(frame.pixels.scaled(416, 416).unwrap())));
-        let region = best(&|| drop(black_box(frame.pixels.region(rect).unwrap())));
-        println!("{name:16} scaled(416, 416) {scaled:.3} ms, region 120x300 {region:.3} ms");
-    }
-    let first = best(&|| {
-        let corners = [[0.6, 0.1], [0.9, 0.05], [0.95, 0.5], [0.75, 0.6], [0.62, 0.4]];
-        let frame = self::mask(&corners).over(self::frame(Box::new(picture.clone()), size));
-        black_box(frame.pixels.region(PixelRect { x: 0, y: 0, width: 1, height: 1 }).unwrap());
-    });
-    println!("rows of 1280x720 worked out in {first:.3} ms, with a copy of the picture");
 }

@@ -20,6 +20,10 @@ use spotterd::{
     },
 };
 
+mod formats;
+
+use formats::{FORMATS, frame, pixels};
+
 /// A smooth picture: red grows to the right, green downwards, blue along the diagonal.
 fn smooth(width: u32, height: u32) -> Rgb {
     let mut data = Vec::new();
@@ -32,56 +36,11 @@ fn smooth(width: u32, height: u32) -> Rgb {
     Rgb::new(width, height, data).unwrap()
 }
 
-/// A frame of this picture in another format, converted by GStreamer.
-fn frame(
-    picture: &Rgb,
-    format: VideoFormat,
-    colorimetry: Option<&str>,
-) -> (VideoInfo, gst::Buffer) {
-    gst::init().unwrap();
-    let (width, height) = (picture.width(), picture.height());
-    let input = VideoInfo::builder(VideoFormat::Rgb, width, height)
-        .stride(&[width as i32 * 3])
-        .offset(&[0])
-        .size(picture.data().len())
-        .build()
-        .unwrap();
-    let builder = VideoInfo::builder(format, width, height);
-    let output = match colorimetry {
-        Some(name) => builder.colorimetry(&name.parse().unwrap()).build().unwrap(),
-        None => builder.build().unwrap(),
-    };
-    let from = gst::Buffer::from_slice(picture.data().to_vec());
-    let mut to = gst::Buffer::with_size(output.size()).unwrap();
-    {
-        let from = VideoFrameRef::from_buffer_ref_readable(&from, &input).unwrap();
-        let to = to.get_mut().unwrap();
-        let mut to = VideoFrameRef::from_buffer_ref_writable(to, &output).unwrap();
-        VideoConverter::new(&input, &output, None).unwrap().frame_ref(&from, &mut to);
-    }
-    (output, to)
-}
-
-fn pixels((info, buffer): (VideoInfo, gst::Buffer)) -> SystemPixels {
-    SystemPixels::new(info, buffer, Converters::new())
-}
-
 /// Largest difference of two pictures' bytes.
 fn difference(a: &Rgb, b: &Rgb) -> u8 {
     assert_eq!((a.width(), a.height()), (b.width(), b.height()));
     a.data().iter().zip(b.data()).map(|(a, b)| a.abs_diff(*b)).max().unwrap()
 }
-
-const FORMATS: [VideoFormat; 8] = [
-    VideoFormat::I420,
-    VideoFormat::Nv12,
-    VideoFormat::Yuy2,
-    VideoFormat::Y42b,
-    VideoFormat::Y444,
-    VideoFormat::Rgb,
-    VideoFormat::Bgrx,
-    VideoFormat::I42010le,
-];
 
 #[test]
 fn colours_survive_every_format_and_colorimetry() {

@@ -61,6 +61,20 @@ fn who_passed_is_found_again_also_after_a_restart() {
 
     let like = ask(broker.port, &["search", "--like", &format!("box/{track}")]);
     assert_eq!(like.code, 0, "{}", like.err);
+    let gone = ask(broker.port, &["search", "--like", "box/999999"]);
+    assert!(gone.code == 1 && gone.out.contains("nobody of that number"), "{}", gone.out);
+    let other = ask(broker.port, &["search", "--like", "attic/1"]);
+    assert!(other.code == 1 && other.err.contains("attic"), "{} {}", other.out, other.err);
+    let next_week = jiff::Zoned::now() + jiff::SignedDuration::from_hours(7 * 24);
+    let next_week = next_week.strftime("%Y-%m-%d 06:00").to_string();
+    for (times, word) in [
+        (["--from", "1h", "--to", "2h"], "not before --to"),
+        (["--from", &next_week, "--to", "1h"], "lies ahead"),
+        (["--from", "tomorrow", "--to", "1h"], "--from tomorrow"),
+    ] {
+        let wrong = ask(broker.port, &[&["search", text][..], &times].concat());
+        assert!(wrong.code == 2 && wrong.err.contains(word), "{}: {}", wrong.code, wrong.err);
+    }
     let elsewhere = answer(&ask(broker.port, &["search", text, "--cameras", "dock"]));
     assert_eq!(elsewhere["results"], Value::Array(Vec::new()));
     let before = answer(&ask(broker.port, &["search", text, "--to", "2h"]));

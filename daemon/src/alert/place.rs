@@ -177,6 +177,20 @@ impl Places {
         parts.into_iter().any(|polygon| polygon.holds(point))
     }
 
+    /// The cameras of this device on which an alert counts, if only in a part of the picture.
+    pub fn watching<'a>(&'a self, spec: &'a Spec) -> impl Iterator<Item = &'a CameraId> {
+        let meant = move |camera: &&CameraId| {
+            let globs = spec.cameras.as_ref();
+            globs.is_none_or(|globs| globs.iter().any(|glob| glob.fits(camera)))
+        };
+        let has_part = move |camera: &&CameraId| {
+            let zones = spec.zones.as_ref();
+            let has = |name| self.zones.get(name).is_some_and(|parts| parts.contains_key(*camera));
+            zones.is_none_or(|zones| zones.iter().any(has))
+        };
+        self.cameras.iter().filter(meant).filter(has_part)
+    }
+
     /// What of an alert means nothing on this device. Warnings, no refusals: it may be meant for
     /// another device of the site.
     pub fn warnings(&self, spec: &Spec) -> Vec<String> {
@@ -261,11 +275,13 @@ mod tests {
         spec.zones = Some(vec![door]);
         assert!(places.covers(&spec, &dock, at_left) && !places.covers(&spec, &dock, at_right));
         assert!(!places.covers(&spec, &gate, at_left), "the zone has no part on this camera");
+        assert_eq!(places.watching(&spec).collect::<Vec<_>>(), [&dock]);
         spec.cameras = Some(vec![CameraGlob::new("gate").unwrap()]);
         assert!(!places.covers(&spec, &dock, at_left));
         assert_eq!(places.warnings(&spec), Vec::<String>::new());
         spec.cameras = Some(vec![CameraGlob::new("roof-*").unwrap()]);
         spec.zones = Some(vec![ZoneName::new("pool").unwrap()]);
         assert_eq!(places.warnings(&spec).len(), 2);
+        assert_eq!(places.watching(&spec).count(), 0);
     }
 }

@@ -24,7 +24,7 @@ const MAX_ITEMS: usize = 64;
 /// Longest cooldown, in seconds: a day.
 const MAX_COOLDOWN_S: f64 = 86_400.0;
 /// Largest budget; above it an alert is of no use to anyone.
-const MAX_BUDGET: f64 = 10_000.0;
+pub const MAX_BUDGET: f64 = 10_000.0;
 /// Cooldown of an alert that does not say.
 pub const DEFAULT_COOLDOWN: Duration = Duration::from_secs(60);
 

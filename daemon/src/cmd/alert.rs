@@ -12,7 +12,7 @@ use clap::Subcommand;
 use tokio::time::timeout;
 
 use crate::{
-    alert::AlertId,
+    alert::{AlertId, schema::MAX_BUDGET},
     config::Config,
     error::Error,
     staff::{Answer, Board, Desk, Fault, Session, Site},
@@ -25,6 +25,14 @@ mod list;
 mod preview;
 mod remove;
 mod watch;
+
+/// A number of false alarms a day that an alert may have.
+fn budget(text: &str) -> std::result::Result<f64, String> {
+    let known = text.parse().ok().filter(|budget| *budget > 0.0 && *budget <= MAX_BUDGET);
+    known.ok_or_else(|| {
+        format!("use a number of false alarms a day, more than 0 and at most {MAX_BUDGET}")
+    })
+}
 
 /// What staff can do.
 #[derive(Subcommand)]

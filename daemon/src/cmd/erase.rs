@@ -119,12 +119,14 @@ fn fields(args: &Args) -> Result<Fields, Error> {
         let wrong = "write it as a search names it: 4711 or box-1/4711";
         number.parse().map_err(|_| Error::config(format!("--id {id}"), wrong))
     };
-    let time = |text: &String| point(text).map(|at| at.to_string());
+    let time = |name, text: &Option<String>| {
+        text.as_ref().map(|text| point(name, text).map(|at| at.to_string())).transpose()
+    };
     Ok(Fields {
         schema: Some(1),
         command: Some(CommandName::Erase.as_str().to_owned()),
-        from: args.from.as_ref().map(time).transpose()?,
-        to: args.to.as_ref().map(time).transpose()?,
+        from: time("--from", &args.from)?,
+        to: time("--to", &args.to)?,
         camera: args.camera.as_deref().map(CameraId::new).transpose()?,
         id: args.id.as_ref().map(number).transpose()?,
         sighting: args.sighting.clone(),
@@ -133,11 +135,11 @@ fn fields(args: &Args) -> Result<Fields, Error> {
 }
 
 /// A time as programs write it, as people do, or now.
-fn point(text: &str) -> Result<Timestamp, Error> {
+fn point(name: &str, text: &str) -> Result<Timestamp, Error> {
     match text.parse() {
         Ok(at) => Ok(at),
         Err(_) if text == "now" => Ok(times::now(&SystemClock::new() as &dyn Clock).timestamp()),
-        Err(_) => moment(text),
+        Err(_) => moment(name, text),
     }
 }
 

@@ -186,7 +186,12 @@ fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matchi
         if let Some(lost) = &text.lost {
             eprintln!("spotterd: alert {id} is too long, not looked for: {lost}");
         }
-        let asked = Asked { text: &text.embedding, budget_per_day: None, counts: &|_| true };
+        let asked = Asked {
+            text: &text.embedding,
+            budget_per_day: None,
+            counts: &|_| true,
+            is_watched: true,
+        };
         let study = policy.study(&asked, Timestamp::UNIX_EPOCH)?;
         // A phrase that cannot be read explains nothing; the text itself was read.
         let read = |phrase: String| reader.read(&phrase).ok().map(|text| (phrase, text.embedding));

@@ -86,14 +86,22 @@ async fn search(args: &Args) -> Result<ExitCode, Fault> {
         save(folder, &replies)?;
     }
     let mut all_well = silent.is_empty();
+    // Only one device knows who is like somebody.
+    let of = args.like.as_deref().and_then(|like| like.rsplit_once('/')).map(|(device, _)| device);
+    if let Some(device) = of.filter(|of| !replies.contains_key(*of)) {
+        eprintln!("{device}, which holds that person, is not online.");
+        all_well = false;
+    }
+    let asked = replies.iter().filter(|(device, _)| of.is_none_or(|of| of == *device));
+    let answers: Vec<(&String, &Value)> =
+        asked.map(|(device, reply)| (device, &reply.answer)).collect();
+    all_well &= answers.iter().all(|(_, answer)| answer["error"].is_null());
     if args.json {
-        let answers: Vec<&Value> = replies.values().map(|reply| &reply.answer).collect();
+        let answers: Vec<&Value> = answers.iter().map(|(_, answer)| *answer).collect();
         print_json(&json!({"answers": answers, "silent": silent}))?;
-        all_well &= answers.iter().all(|answer| answer["error"].is_null());
     } else {
-        for (device, reply) in &replies {
-            all_well &= reply.answer["error"].is_null();
-            print(&lines(device, &reply.answer))?;
+        for (device, answer) in answers {
+            print(&lines(device, answer))?;
         }
         for device in &silent {
             eprintln!("{device} is online and did not answer within {} s.", args.wait);
@@ -121,16 +129,25 @@ fn question(args: &Args) -> Result<Value, Error> {
     if let Some(text) = &args.text {
         question["text"] = json!(text);
     }
-    for (name, time) in [("from", &args.from), ("to", &args.to)] {
+    let time =
+        |name, text: &Option<String>| text.as_ref().map(|text| moment(name, text)).transpose();
+    let (from, to) = (time("--from", &args.from)?, time("--to", &args.to)?);
+    if from.is_some_and(|from| from > times::now(&SystemClock::new() as &dyn Clock).timestamp()) {
+        return Err(Error::config("--from", "lies ahead: nobody passed then yet"));
+    }
+    if from.zip(to).is_some_and(|(from, to)| from >= to) {
+        return Err(Error::config("--from", "is not before --to"));
+    }
+    for (name, time) in [("from", from), ("to", to)] {
         if let Some(time) = time {
-            question[name] = json!(moment(time)?.to_string());
+            question[name] = json!(time.to_string());
         }
     }
     Ok(question)
 }
 
 /// An age (`2h`), or a time of today or of a day.
-pub(super) fn moment(text: &str) -> Result<Timestamp, Error> {
+pub(super) fn moment(name: &str, text: &str) -> Result<Timestamp, Error> {
     let now = times::now(&SystemClock::new() as &dyn Clock);
     let today = now.timestamp();
     if let Ok(later) = times::after(text, &now) {
@@ -138,7 +155,9 @@ pub(super) fn moment(text: &str) -> Result<Timestamp, Error> {
         return Ok(today.saturating_sub(age).unwrap_or(Timestamp::MIN));
     }
     // The next such time is a day after the last one.
-    let next = times::until(text, &now)?;
+    let wrong = "is no time: 18:00, \"2026-11-25 06:00\", or an age: 2h, 3d";
+    let next =
+        times::until(text, &now).map_err(|_| Error::config(format!("{name} {text}"), wrong))?;
     let day = jiff::SignedDuration::from_hours(24);
     let is_clock = !text.contains('-');
     Ok(if is_clock { next.saturating_sub(day).unwrap_or(Timestamp::MIN) } else { next })

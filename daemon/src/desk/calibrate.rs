@@ -1,13 +1,15 @@
 //! Thresholds that follow the site.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
+
+use spotter_models::Embedding;
 
 use super::{BATCH, Clerk, READING, TICK};
 use crate::{
-    alert::{AlertId, Code, Refusal, View, Wall, lint::Doubtful, ready::Ready},
+    alert::{AlertId, Code, Refusal, Spec, View, Wall, lint::Doubtful, ready::Ready},
     error::Result,
     frame::CameraId,
-    score::{Asked, Cutoff, Study},
+    score::{Asked, Cutoff, Promise, Study},
 };
 
 /// Tracks of the site from which on a promise needs no word of caution.
@@ -118,15 +120,24 @@ impl Clerk {
     }
 
     pub(super) fn study(&self, ready: &Ready, now: Wall) -> Result<Study> {
-        let spec = ready.view.spec.as_deref();
-        let cameras = spec.and_then(|spec| spec.cameras.as_ref());
-        let counts = |camera: &CameraId| {
-            cameras.is_none_or(|globs| globs.iter().any(|glob| glob.fits(camera)))
+        let text = &ready.text.embedding;
+        let Some(spec) = ready.view.spec.as_deref() else {
+            let everywhere = |_: &CameraId| true;
+            let asked = Asked { text, budget_per_day: None, counts: &everywhere, is_watched: true };
+            return self.policy.study(&asked, now.at);
         };
+        self.study_here(text, spec, now)
+    }
+
+    /// What the text of an alert scores on the cameras on which it counts.
+    pub(super) fn study_here(&self, text: &Embedding, spec: &Spec, now: Wall) -> Result<Study> {
+        let places = self.places.load();
+        let here: BTreeSet<&CameraId> = places.watching(spec).collect();
         let asked = Asked {
-            text: &ready.text.embedding,
-            budget_per_day: spec.and_then(|spec| spec.budget_per_day),
-            counts: &counts,
+            text,
+            budget_per_day: spec.budget_per_day,
+            counts: &|camera| here.contains(camera),
+            is_watched: !here.is_empty(),
         };
         self.policy.study(&asked, now.at)
     }
@@ -144,7 +155,9 @@ pub(super) fn doubts(cutoff: &Cutoff) -> Vec<String> {
     if let Some(doubt) = over_budget(cutoff) {
         return common(cutoff).into_iter().chain([doubt]).collect();
     }
-    let few = cutoff.promise.filter(|promise| promise.tracks < FEW_TRACKS).map(|promise| {
+    let is_a_guess =
+        |promise: &Promise| promise.tracks < FEW_TRACKS && promise.expected_per_day > 0.0;
+    let few = cutoff.promise.filter(is_a_guess).map(|promise| {
         format!(
             "{} persons passed so far: until some hundred have, the expected {} a day are a guess",
             promise.tracks,
@@ -156,7 +169,9 @@ pub(super) fn doubts(cutoff: &Cutoff) -> Vec<String> {
 
 /// Why a text's false alarms cannot be kept within its budget, or it finds nobody.
 pub(super) fn over_budget(cutoff: &Cutoff) -> Option<String> {
-    if cutoff.threshold >= 1.0 {
+    let tells_apart =
+        cutoff.null.as_ref().map_or(cutoff.threshold < 1.0, |null| null.tells_apart());
+    if !tells_apart {
         let doubt = "this text scores much the same on everybody, so nobody can stand out: describe \
                      what tells the person apart";
         return Some(doubt.to_owned());
@@ -177,7 +192,7 @@ pub(super) fn over_budget(cutoff: &Cutoff) -> Option<String> {
 /// That many persons here fit a text.
 fn common(cutoff: &Cutoff) -> Option<String> {
     let common = cutoff.promise?.common;
-    (cutoff.threshold < 1.0 && common > COMMON).then(|| {
+    (common > COMMON).then(|| {
         format!(
             "{:.0} in 100 persons here fit this text: describe what tells the person apart from them",
             100.0 * common
@@ -186,7 +201,13 @@ fn common(cutoff: &Cutoff) -> Option<String> {
 }
 
 fn per_day(rate: f64) -> String {
-    if rate < 1.0 { format!("{rate:.2}") } else { format!("{rate:.1}") }
+    match rate {
+        1.0.. => format!("{rate:.1}"),
+        0.01.. => format!("{rate:.2}"),
+        _ => format!("{rate:.1e}")
+            .parse::<f64>()
+            .map_or_else(|_| rate.to_string(), |r| r.to_string()),
+    }
 }
 
 fn alarms(rate: f64) -> String {
@@ -206,4 +227,43 @@ fn has_moved(before: &Cutoff, after: &Cutoff) -> bool {
                     > SHARE_MOVED * before.budget_share
                 || apart(before.matched_24h as f64, after.matched_24h as f64)
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use spotter_models::calibration::{Null, Scored};
+
+    use super::*;
+
+    fn cutoff(scores: impl Fn(u16) -> f32, threshold: f32, [share, expected]: [f64; 2]) -> Cutoff {
+        let sample: Vec<Scored> =
+            (0..1000).map(|n| Scored { score: scores(n), weight: 1.0 }).collect();
+        Cutoff {
+            threshold,
+            null: Some(Arc::new(Null::fit(&sample).unwrap())),
+            promise: Some(Promise {
+                budget_share: share,
+                expected_per_day: expected,
+                matched_24h: 0,
+                tracks: 1000,
+                common: 0.0,
+            }),
+        }
+    }
+
+    #[test]
+    fn a_budget_too_small_to_promise_is_no_fault_of_the_text() {
+        let spread = |n: u16| f32::from(n) / 2000.0;
+        let tiny = over_budget(&cutoff(spread, 1.0, [0.001, 0.05])).unwrap();
+        assert!(
+            tiny.contains("1000 persons") && tiny.contains("as little as 0.001 a day"),
+            "{tiny}"
+        );
+        let same = over_budget(&cutoff(|_| 0.3, 1.0, [2.0, 0.0])).unwrap();
+        assert!(same.contains("the same on everybody"), "{same}");
+        assert_eq!(over_budget(&cutoff(spread, 0.45, [2.0, 2.0])), None);
+        let fixed = |threshold| Cutoff { threshold, null: None, promise: None };
+        assert!(over_budget(&fixed(1.0)).is_some() && over_budget(&fixed(0.3)).is_none());
+        assert!(doubts(&cutoff(spread, 0.45, [0.0, 0.0])).is_empty(), "watched for nowhere here");
+    }
 }

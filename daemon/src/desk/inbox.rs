@@ -85,6 +85,15 @@ impl Inbox {
         }
         let now = self.shared.now();
         let (withdrawn, changes) = self.shared.store().reconcile(&retained, now)?;
+        if withdrawn.len() > 1 && retained.alerts.is_empty() {
+            // As from a broker that was started without its store: the same in the protocol as if staff
+            // had withdrawn each.
+            tracing::error!(
+                alerts = withdrawn.len(),
+                "The broker has no alert any more, so nobody is looked for. If nobody withdrew them, the \
+                 broker lost its store: publish them again, and let it keep them (persistence)."
+            );
+        }
         for id in withdrawn {
             tracing::warn!(alert = %id, "An alert was withdrawn while the broker was away.");
         }

@@ -3,7 +3,7 @@
 //! A question is answered on its response topic, once, by every device of the site; the pictures of an
 //! answer follow it one by one. Nothing is armed, and no embedding leaves the box.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use crate::{
     gallery::{self, Filter, Gallery, Hit, RecordId},
     mqtt::ReplyTopic,
     outbox::{Class, Message},
-    score::{Asked, Cutoff, Look, Looks, Study},
+    score::{Asked, Cutoff, Look, Looks},
 };
 
 /// Largest question that is read, in bytes.
@@ -159,10 +159,17 @@ impl Clerk {
             to: time("to", search.to)?,
             cameras: cameras.collect::<Result<_>>()?,
         };
+        if filter.from.zip(filter.to).is_some_and(|(from, to)| from >= to) {
+            return Err(Error::config("from", "is not before to"));
+        }
         if let Some(Like { device, id }) = search.like {
             if device != self.topics.device() {
                 // Only the box that holds the track can say what is like it.
-                return Ok((json!({"results": []}), Vec::new()));
+                return self.results(json!({}), &[], false);
+            }
+            if self.gallery()?.record(RecordId(id))?.is_none() {
+                let reason = format!("has no {id}: nobody of that number is kept here any more");
+                return Err(Error::config("like", reason));
             }
             let hits = self.gallery()?.like(RecordId(id), &filter, limit)?;
             let alike: Vec<Judged> = hits.into_iter().map(Judged::alike).collect();
@@ -178,7 +185,9 @@ impl Clerk {
         let read = self.reader.read(&text)?;
         let counts =
             |camera: &CameraId| filter.cameras.is_empty() || filter.cameras.contains(camera);
-        let study = self.study_of(&read.embedding, None, &counts)?;
+        let text = &read.embedding;
+        let asked = Asked { text, budget_per_day: None, counts: &counts, is_watched: true };
+        let study = self.policy.study(&asked, self.shared.now().at)?;
         let hits = self.gallery()?.search(&read.embedding, &filter, limit)?;
         let judged = self.judged(hits, &read.embedding, study.null())?;
         let about = json!({"text": read.understood, "findings": findings});
@@ -198,15 +207,6 @@ impl Clerk {
             Some(finding) => Err(refuse(finding.message.clone())),
             None => Ok(findings),
         }
-    }
-
-    fn study_of(
-        &self,
-        text: &Embedding,
-        budget_per_day: Option<f64>,
-        counts: &dyn Fn(&CameraId) -> bool,
-    ) -> Result<Study> {
-        self.policy.study(&Asked { text, budget_per_day, counts }, self.shared.now().at)
     }
 
     /// What decided on kept tracks: the largest score over the looks at each, not the cosine that they
@@ -266,12 +266,10 @@ impl Clerk {
         };
         let findings = self.findings(&spec)?;
         let text = self.reader.read(&spec.text)?;
-        let counts = |camera: &CameraId| {
-            let globs = spec.cameras.as_ref();
-            globs.is_none_or(|globs| globs.iter().any(|glob| glob.fits(camera)))
-        };
-        let study = self.study_of(&text.embedding, spec.budget_per_day, &counts)?;
+        let here: BTreeSet<CameraId> = self.places.load().watching(&spec).cloned().collect();
+        let counts = |camera: &CameraId| here.contains(camera);
         let now = self.shared.now();
+        let study = self.study_here(&text.embedding, &spec, now)?;
         let cutoff = self.cutoff_beside(&study, now);
         let hits = self.would_fire(&text.embedding, &cutoff, &counts, now)?;
         let promise = cutoff.promise;

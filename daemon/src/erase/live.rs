@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+        mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::Duration,
 };
@@ -28,11 +28,12 @@ pub struct Job {
 pub struct Jobs(Receiver<Job>);
 
 /// Who has the thread erase somebody.
-pub struct InView(Sender<Job>);
+pub struct InView(SyncSender<Job>);
 
 /// Both ends.
 pub fn in_view() -> (InView, Jobs) {
-    let (sender, receiver) = channel();
+    // Whoever asks waits for the answer: no second one is on its way.
+    let (sender, receiver) = sync_channel(1);
     (InView(sender), Jobs(receiver))
 }
 

@@ -52,6 +52,7 @@ pub struct Counted {
     largest: Vec<f32>,
     /// The tracks a day that it is compared with.
     tracks_per_day: f64,
+    is_watched: bool,
     /// False alarms a day that its author can bear on the whole site, where it says so.
     own_budget: Option<f64>,
     common: f64,
@@ -99,6 +100,7 @@ impl Policy for Budget {
             null: Arc::new(reference.null(&scores, asked.counts)?),
             largest,
             tracks_per_day: self.history.per_day(now, asked.counts).max(MIN_PER_DAY),
+            is_watched: asked.is_watched,
             own_budget: asked.budget_per_day,
             common: reference.common(&scores).unwrap_or(0.0),
             tracks: reference.of_site(),
@@ -117,17 +119,16 @@ impl Policy for Budget {
             .collect();
         let sharers: Vec<Sharer<'_>> = counted
             .iter()
-            .filter(|counted| counted.own_budget.is_none())
+            .filter(|counted| counted.shares())
             .map(|counted| counted.sharer(self.per_day * share))
             .collect();
         let mut shared = thresholds(&sharers).into_iter();
         let cutoff = |counted: &Counted| {
-            let allowed = counted.own_budget.map(|budget| budget * share);
-            let threshold = match allowed {
-                Some(alarms) => counted.sharer(0.0).allowing(alarms),
-                None => shared.next().unwrap_or(1.0),
-            };
-            counted.cutoff(threshold, allowed)
+            if counted.shares() {
+                return counted.cutoff(shared.next().unwrap_or(1.0), None);
+            }
+            let alone = counted.own_budget.unwrap_or(self.per_day) * share;
+            counted.cutoff(counted.sharer(0.0).allowing(alone), Some(alone))
         };
         counted.into_iter().map(cutoff).collect()
     }
@@ -146,6 +147,11 @@ impl Policy for Budget {
 }
 
 impl Counted {
+    /// Whether it has a part in the common budget.
+    fn shares(&self) -> bool {
+        self.is_watched && self.own_budget.is_none()
+    }
+
     fn sharer(&self, even: f64) -> Sharer<'_> {
         let shown = self.tracks_per_day / (BEYOND * self.null.tracks());
         Sharer { null: &self.null, tracks: self.tracks_per_day, even, shown }
@@ -156,10 +162,11 @@ impl Counted {
         let sharer = self.sharer(0.0);
         let alarms = sharer.alarms(threshold);
         let budget_share = allowed.unwrap_or(alarms);
+        let of_here = |alarms: f64| if self.is_watched { alarms } else { 0.0 };
         let matched = self.largest.iter().take_while(|score| **score >= threshold).count();
         let promise = Promise {
-            budget_share,
-            expected_per_day: alarms.max(sharer.shown),
+            budget_share: of_here(budget_share),
+            expected_per_day: of_here(alarms.max(sharer.shown)),
             matched_24h: matched as u64,
             tracks: self.tracks,
             common: self.common,
@@ -183,7 +190,7 @@ mod tests {
     const A: Generation = Generation([1; 16]);
 
     fn asked(text: &Embedding) -> Asked<'_> {
-        Asked { text, budget_per_day: None, counts: &|_| true }
+        Asked { text, budget_per_day: None, counts: &|_| true, is_watched: true }
     }
 
     fn alone(policy: &Budget, asked: &Asked<'_>, now: Timestamp) -> Cutoff {
@@ -283,7 +290,12 @@ mod tests {
         let of = |name: &'static str| {
             let counts = move |camera: &CameraId| camera.as_str() == name;
             let per_day = history.per_day(noon, counts);
-            let asked = Asked { text: &text, budget_per_day: Some(0.1 * per_day), counts: &counts };
+            let asked = Asked {
+                text: &text,
+                budget_per_day: Some(0.1 * per_day),
+                counts: &counts,
+                is_watched: true,
+            };
             alone(&policy, &asked, noon).threshold
         };
         assert!((of("gate") - 0.16 * ONCE).abs() < 0.01 && (of("dock") - 0.66 * ONCE).abs() < 0.01);
@@ -336,13 +348,13 @@ mod tests {
         (0..2000).for_each(|number| passes(&history, "gate", &[cosine(number)], noon));
         policy.follow(noon).unwrap();
         let text = |x: f32, y: f32| Embedding::new(vec![x, y, 0.0], A).unwrap();
-        let texts = [text(1.0, 0.0), text(1.0, 0.01), text(1.0, 0.0)];
-        let budgets = [None, None, Some(1.0)];
+        let texts = [text(1.0, 0.0), text(1.0, 0.01), text(1.0, 0.0), text(1.0, 0.0)];
+        let budgets = [(None, true), (None, true), (Some(1.0), true), (None, false)];
         let studies: Vec<Study> = texts
             .iter()
             .zip(budgets)
-            .map(|(text, budget_per_day)| {
-                let asked = Asked { budget_per_day, ..asked(text) };
+            .map(|(text, (budget_per_day, is_watched))| {
+                let asked = Asked { budget_per_day, is_watched, ..asked(text) };
                 policy.study(&asked, noon).unwrap()
             })
             .collect();
@@ -352,7 +364,7 @@ mod tests {
         let whole = 2.0 * policy.per_day;
         assert!((parts[0] + parts[1] - whole).abs() < 0.02 * whole, "{parts:?} of {whole}");
         assert!(parts[1] > parts[0], "whose scores lie higher: {parts:?}");
-        assert_eq!(parts[2], 1.0);
+        assert_eq!(parts[2..], [1.0, 0.0], "its own; and nothing where it is watched for nowhere");
         assert!(cut[2].threshold > cut[0].threshold);
     }
 }

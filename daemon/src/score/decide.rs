@@ -36,6 +36,8 @@ pub struct Asked<'a> {
     pub budget_per_day: Option<f64>,
     /// Whether it is watched for on a camera.
     pub counts: &'a dyn Fn(&CameraId) -> bool,
+    /// Whether it is watched for on any: what is not has no part in a budget.
+    pub is_watched: bool,
 }
 
 /// What a score must reach, and what follows.
@@ -279,7 +281,7 @@ mod tests {
     use super::*;
 
     fn asked(text: &Embedding) -> Asked<'_> {
-        Asked { text, budget_per_day: None, counts: &|_| true }
+        Asked { text, budget_per_day: None, counts: &|_| true, is_watched: true }
     }
 
     #[test]

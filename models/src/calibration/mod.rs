@@ -111,6 +111,11 @@ impl Null {
         score.clamp(-1.0, 1.0)
     }
 
+    /// Whether the text scores differently on different tracks at all.
+    pub fn tells_apart(&self) -> bool {
+        self.tail.is_some()
+    }
+
     /// The tracks that seem to match, where any do.
     pub fn matches(&self) -> Option<&Matches> {
         self.matches.as_ref()

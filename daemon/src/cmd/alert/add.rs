@@ -45,10 +45,10 @@ pub struct Args {
     #[arg(long, value_name = "PLACE", requires = "schedule")]
     time_zone: Option<String>,
     /// How many false alarms a day are bearable on the whole site: 2
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = super::budget)]
     budget: Option<f64>,
     /// Seconds of quiet after somebody was reported [default on the devices: 60]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     cooldown: Option<f64>,
     /// Why the person is looked for: "missing person, case 2031"
     #[arg(long, value_name = "WHY")]
@@ -86,9 +86,8 @@ fn draft(args: &Args, now: &ZonedDateTime) -> Result<Draft, Error> {
         None => now.time_zone().clone(),
     };
     let windows = args.schedule.iter().map(|text| hours::window(text, &zone));
-    let not_a_number = |number: Option<f64>| number.is_some_and(|number| !number.is_finite());
-    if not_a_number(args.budget) || not_a_number(args.cooldown) {
-        return Err(Error::config("--budget, --cooldown", "must be numbers"));
+    if args.cooldown.is_some_and(|seconds| !seconds.is_finite()) {
+        return Err(Error::config("--cooldown", "is no number of seconds"));
     }
     Ok(Draft {
         text: args.text.clone(),

@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     cameras: Vec<String>,
     /// How many false alarms a day are bearable on the whole site
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, value_parser = super::budget)]
     budget: Option<f64>,
     /// Save the pictures into this folder
     #[arg(long, value_name = "FOLDER")]
@@ -63,7 +63,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Fault> {
         cameras: args.cameras.clone(),
         zones: Vec::new(),
         schedule: Vec::new(),
-        budget_per_day: args.budget.filter(|budget| budget.is_finite()),
+        budget_per_day: args.budget,
         cooldown_s: None,
         purpose: None,
         created_by: None,
