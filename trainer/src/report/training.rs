@@ -83,7 +83,7 @@ impl Table {
         Ok(Self { names, rows })
     }
 
-    /// Reads a file; `None` where there is none.
+    /// Reads a file; `None` where there is none, or nothing in it.
     ///
     /// # Errors
     /// Those of [`Table::parse`], and where the file cannot be read.
@@ -92,6 +92,8 @@ impl Table {
         match path.metadata() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io(error)),
+            // A run that was killed before its first step may leave it so.
+            Ok(found) if found.is_file() && found.len() == 0 => return Ok(None),
             Ok(found) if found.len() > MAX_BYTES => {
                 let reason = format!("is larger than the {MAX_BYTES} bytes that are read");
                 return Err(spotter_models::Error::corrupt(path, reason).into());
