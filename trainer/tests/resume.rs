@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{CSKT, Room, SCRATCH, losses, program};
+use common::{CSKT, Room, SCRATCH, losses, program, said};
 use spotter_models::towers::Weights;
 use spotter_trainer::{
     base::Base,
@@ -318,4 +318,63 @@ fn another_number_of_threads_is_said_and_recorded() {
     let (said, result) = go_on("1");
     assert!(!said.contains("--threads"), "{said}");
     assert_eq!(result["thread_changes"], change);
+}
+
+/// `train` of a room's recipe by the command line: its status, and what it says.
+fn train_command(room: &Room, out: &Path, base: Option<&Path>) -> (Option<i32>, String) {
+    let mut command = program(room, "");
+    command.arg("--out").arg(out);
+    base.map(|base| command.arg("--base").arg(base));
+    said(&mut command)
+}
+
+/// Everything in a folder, with the content of files.
+fn content(folder: &Path) -> Vec<(std::ffi::OsString, Option<Vec<u8>>)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    let mut all: Vec<_> = entries.map(|e| (e.file_name(), fs::read(e.path()).ok())).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_run_never_lies_where_something_else_does() {
+    let room = Room::new();
+    let base = room.base();
+    fs::write(room.path("long.toml"), CSKT.replace("epochs = 3", "epochs = 1")).unwrap();
+    fs::create_dir(room.path("strange")).unwrap();
+    fs::write(room.path("strange/letter.txt"), "dear").unwrap();
+    fs::write(room.path("file"), "a file").unwrap();
+    std::os::unix::fs::symlink(room.path("data"), room.path("link")).unwrap();
+    for (out, word) in [
+        ("scratch/base", "in the folder of the base model"),
+        ("scratch/base/run", "in the folder of the base model"),
+        ("scratch/base/../base/new/run", "in the folder of the base model"),
+        ("scratch", "holds the base model"),
+        ("data", "in the folder of the data"),
+        ("data/runs/1", "in the folder of the data"),
+        ("link/run", "in the folder of the data"),
+        ("not-there/../data/run", "in the folder of the data"),
+        ("strange", "no run.json, but letter.txt"),
+        ("file", "is no folder; choose"),
+        ("file/run", "is no folder; choose"),
+    ] {
+        let folders = ["scratch", "scratch/base", "data", "strange"];
+        let before = folders.map(|folder| content(&room.path(folder)));
+        let (code, said) = train_command(&room, &room.path(out), Some(&base));
+        assert_eq!(code, Some(2), "{out}: {said}");
+        assert!(said.contains(word) && said.contains("choose"), "{out}: {said}");
+        assert_eq!(before, folders.map(|folder| content(&room.path(folder))), "{out}");
+    }
+    assert!(!room.path("not-there").exists());
+    // An empty folder, and what a run leaves that is killed at its beginning.
+    fs::create_dir(room.path("new")).unwrap();
+    for left in ["", "lock", "log.csv"] {
+        if !left.is_empty() {
+            fs::remove_dir_all(room.path("new")).unwrap();
+            fs::create_dir(room.path("new")).unwrap();
+            fs::write(room.path("new").join(left), "").unwrap();
+        }
+        let (code, said) = train_command(&room, &room.path("new"), Some(&base));
+        assert_eq!(code, Some(0), "{left}: {said}");
+    }
 }

@@ -41,6 +41,8 @@ pub const BEST: &str = "best.safetensors";
 pub const ADAPTERS: &str = "adapters.safetensors";
 /// The backbone, where that was trained, when finished.
 pub const BASE: &str = "base";
+/// Held by whoever works on the run.
+pub const LOCK: &str = "lock";
 /// The step that left the numbers, where one did.
 pub const DIVERGED: &str = "diverged.json";
 /// Figures of the result, when finished.
@@ -395,10 +397,7 @@ impl Folder {
 
     /// Leaves out rows of steps after `step`, which will be made again.
     pub(super) fn rewind(&mut self, step: u64) -> Result<()> {
-        let path = self.path.join(DIVERGED);
-        if path.exists() {
-            std::fs::remove_file(&path).map_err(spotter_models::Error::io(&path))?;
-        }
+        self.remove(DIVERGED)?;
         self.log = rewind(&self.path.join(LOG), LOG_HEAD, step)?;
         self.validation = rewind(&self.path.join(VALIDATION), VALIDATION_HEAD, step)?;
         Ok(())
@@ -441,6 +440,17 @@ impl Folder {
         self.place(&part, name)
     }
 
+    /// Removes a file where it is there.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(spotter_models::Error::io(&path)(error).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn place(&self, part: &Path, name: &str) -> Result<()> {
         let sync = File::open(part).and_then(|file| file.sync_all());
         let placed = sync.and_then(|()| std::fs::rename(part, self.path.join(name)));
@@ -450,7 +460,7 @@ impl Folder {
 
 /// Keeps a second training out of the folder.
 fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join("lock");
+    let path = folder.join(LOCK);
     let file = File::create(&path).map_err(spotter_models::Error::io(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

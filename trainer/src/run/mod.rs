@@ -7,6 +7,7 @@ mod checkpoint;
 mod folder;
 mod judge;
 mod model;
+mod place;
 mod progress;
 mod step;
 
@@ -91,6 +92,7 @@ pub enum Outcome {
 /// checkpointed stays.
 pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Outcome> {
     job.recipe.validate()?;
+    place::check(job)?;
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(i32::MAX));
     let base = job.base.as_deref().map(Base::open).transpose()?;
     let data = Arc::new(open_data(job)?);
@@ -180,8 +182,11 @@ impl<'a> Run<'a> {
         let position =
             Position { job: Digest::of(identity.as_bytes()).to_string(), ..Position::default() };
         if !job.out.join(checkpoint::FILE).exists() {
-            folder.text(folder::RECIPE, &recipe_text)?;
+            // A result that lies here from before is not of what begins now.
+            folder.remove(folder::RESULT)?;
+            // What says that the folder is a run's comes before anything else of the run.
             folder.json(folder::RUN, &origin)?;
+            folder.text(folder::RECIPE, &recipe_text)?;
             folder.json(folder::CONFIG, &config)?;
         }
         Ok(Self {

@@ -153,7 +153,7 @@ impl Room {
     }
 }
 
-/// The program, which can be killed.
+/// The program, which can be killed; `out` empty: the caller names it.
 pub fn program(room: &Room, out: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
     command
@@ -161,11 +161,18 @@ pub fn program(room: &Room, out: &str) -> Command {
         .arg(room.path("long.toml"))
         .arg("--data")
         .arg(room.path("data"))
-        .arg("--out")
-        .arg(room.path(out))
         .args(["--threads", "1", "--json"])
         .stdout(Stdio::null());
+    if !out.is_empty() {
+        command.arg("--out").arg(room.path(out));
+    }
     command
+}
+
+/// Runs a command to its end: its status, and what it says on standard error.
+pub fn said(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
 }
 
 /// Changes the annotations of a room's data.
