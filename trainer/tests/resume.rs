@@ -14,14 +14,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{CSKT, Room, SCRATCH, losses, program, said};
+use common::{CSKT, Room, SCRATCH, change_records, losses, program, said};
 use spotter_models::towers::Weights;
 use spotter_trainer::{
     base::Base,
     export::Model,
     recipe::Recipe,
     report::training,
-    run::{Finished, Outcome, Progress, train},
+    run::{Finished, Job, Outcome, Progress, train},
 };
 
 #[test]
@@ -320,6 +320,18 @@ fn another_number_of_threads_is_said_and_recorded() {
     assert_eq!(result["thread_changes"], change);
 }
 
+/// A sitting of one step.
+fn stopped(job: &Job) {
+    let outcome = train(job, &AtomicBool::new(true), &mut Progress::new(true)).unwrap();
+    assert!(matches!(outcome, Outcome::Stopped { .. }), "{outcome:?}");
+}
+
+/// The kind and words with which a sitting is refused.
+fn refused(job: &Job) -> (spotter_models::Kind, String) {
+    let error = train(job, &AtomicBool::new(false), &mut Progress::new(true)).unwrap_err();
+    (error.kind(), error.to_string())
+}
+
 /// `train` of a room's recipe by the command line: its status, and what it says.
 fn train_command(room: &Room, out: &Path, base: Option<&Path>) -> (Option<i32>, String) {
     let mut command = program(room, "");
@@ -377,4 +389,133 @@ fn a_run_never_lies_where_something_else_does() {
         let (code, said) = train_command(&room, &room.path("new"), Some(&base));
         assert_eq!(code, Some(0), "{left}: {said}");
     }
+}
+
+#[test]
+fn shapes_that_were_changed_are_refused_as_tensors_are() {
+    let room = Room::new();
+    let base = room.base();
+    room.train(CSKT, Some(&base), "cskt");
+    let change = |file: &str, from: &str, to: &str| {
+        let text = fs::read_to_string(room.path(file)).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(room.path(file), text.replace(from, to)).unwrap();
+    };
+    let trainer = |command: &str, run: &str| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        program.arg(command).arg("--run").arg(room.path(run));
+        match command {
+            "export" => program.args(["--precisions", "f32", "--out"]).arg(room.path("bundle")),
+            _ => program.args(["--split", "val", "--data"]).arg(room.path("data")),
+        };
+        said(&mut program)
+    };
+    // What the files still allow, and what makes another model of the same tensors.
+    for (run, file, from, to, code) in [
+        ("cskt", "cskt/config.json", "\"vision_scale\": 0.1", "\"vision_scale\": 0.9", 3),
+        ("cskt", "cskt/config.json", "\"text_heads\": 2", "\"text_heads\": 4", 3),
+        ("scratch", "scratch/config.json", "\"text_heads\": 2", "\"text_heads\": 4", 3),
+        ("scratch", "scratch/base/config.json", "\"text_heads\": 2", "\"text_heads\": 4", 3),
+        ("cskt", "scratch/base/config.json", "\"text_heads\": 2", "\"text_heads\": 4", 2),
+    ] {
+        change(file, from, to);
+        for command in ["evaluate", "export"] {
+            let (found, said) = trainer(command, run);
+            assert_eq!(found, Some(code), "{command} {file}: {said}");
+            assert!(said.contains("was changed since") && said.contains(file), "{file}: {said}");
+        }
+        change(file, to, from);
+    }
+    assert_eq!(trainer("evaluate", "cskt").0, Some(0));
+    assert_eq!(trainer("evaluate", "scratch").0, Some(0));
+    // A sitting does not go on with it either, and writes the run's own file anew.
+    let job = room.job(CSKT, Some(&base), "stopped");
+    stopped(&job);
+    change("scratch/base/config.json", "\"text_heads\": 2", "\"text_heads\": 4");
+    let (kind, said) = refused(&job);
+    assert_eq!(kind, spotter_models::Kind::Config);
+    assert!(said.contains("base model's config.json was changed"), "{said}");
+    change("scratch/base/config.json", "\"text_heads\": 4", "\"text_heads\": 2");
+    change("stopped/config.json", "\"vision_scale\": 0.1", "\"vision_scale\": 0.9");
+    assert_eq!(room.train(CSKT, Some(&base), "stopped").config.vision_scale, 0.1);
+}
+
+#[test]
+fn a_result_of_an_older_version_is_said_not_to_be_checked() {
+    let room = Room::new();
+    let base = room.base();
+    room.train(&CSKT.replace("epochs = 3", "epochs = 1"), Some(&base), "cskt");
+    let trainer = |command: &str| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        program.arg(command);
+        match command {
+            "report" => program.arg(room.path("cskt")),
+            "export" => program.args(["--pack", "--out"]).arg(room.path("pack")),
+            _ => program.args(["--split", "val", "--data"]).arg(room.path("data")),
+        };
+        if command != "report" {
+            program.arg("--run").arg(room.path("cskt"));
+        }
+        let (code, mut told) = said(&mut program);
+        assert_eq!(code, Some(0), "{command}: {told}");
+        if command == "report" {
+            told += &fs::read_to_string(room.path("cskt/report.html")).unwrap();
+        } else {
+            let _ = fs::remove_dir_all(room.path("pack"));
+        }
+        told
+    };
+    let commands = ["evaluate", "export", "report"];
+    assert!(!commands.map(trainer).concat().contains("cannot be checked"));
+    for (file, names) in [
+        ("cskt/run.json", &["base_config_sha256"][..]),
+        ("cskt/result.json", &["sha256", "config_sha256"]),
+    ] {
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&fs::read(room.path(file)).unwrap()).unwrap();
+        for name in names {
+            json.as_object_mut().unwrap().remove(*name).unwrap();
+        }
+        fs::write(room.path(file), json.to_string()).unwrap();
+        for command in commands {
+            let said = trainer(command);
+            assert!(said.contains("cannot be checked"), "{command}: {said}");
+            assert!(said.contains("made by an older version"), "{command}: {said}");
+            let tensors = said.contains("its trained tensors");
+            assert_eq!(tensors, names.contains(&"sha256"), "{command}: {said}");
+        }
+    }
+}
+
+#[test]
+fn other_pictures_or_annotations_are_told_at_the_next_sitting() {
+    let room = Room::new();
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 2");
+    let job = room.job(&recipe, None, "run");
+    stopped(&job);
+    let (picture, away) = (room.path("data/imgs/7_0.png"), room.path("away.png"));
+    fs::rename(&picture, &away).unwrap();
+    let (kind, said) = refused(&job);
+    assert_eq!(kind, spotter_models::Kind::Config);
+    assert!(said.contains("71 pictures") && said.contains("instead of 72"), "{said}");
+    fs::copy(room.path("data/imgs/8_0.png"), &picture).unwrap();
+    fs::OpenOptions::new().append(true).open(&picture).unwrap().set_len(2000).unwrap();
+    assert!(refused(&job).1.contains("other lengths"));
+    fs::rename(&away, &picture).unwrap();
+    let captions = room.path("data/captions.json");
+    let text = fs::read_to_string(&captions).unwrap();
+    change_records(&room, |record| record["captions"] = "none".into());
+    let broken = refused(&job).1;
+    assert!(broken.contains("no record can be used"), "{broken}");
+    fs::write(&captions, text.replace("shirt", "coat")).unwrap();
+    assert!(refused(&job).1.contains("the annotations were changed"));
+    fs::write(&captions, text.replacen("\"a person in a", "\"\", \"a person in a", 1)).unwrap();
+    room.train(&recipe, None, "run");
+    let share = room.job(&recipe.replace("[data]", "[data]\nshare = 0.5"), None, "run");
+    assert!(refused(&share).1.contains("the recipe is another one; there are "));
+    fs::write(&captions, text.replacen("\"train\"", "\"learn\"", 1)).unwrap();
+    let (kind, said) = refused(&job);
+    assert_eq!(kind, spotter_models::Kind::Config);
+    assert!(said.contains("59 pictures, 118 captions"), "{said}");
+    assert!(said.contains("instead of 60 pictures, 120 captions and 30 persons"), "{said}");
 }

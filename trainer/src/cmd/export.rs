@@ -186,7 +186,9 @@ fn model(args: &Args) -> Result<Model> {
     };
     let base = args.base.as_ref().map(folder);
     if let Some(run) = &args.run {
-        return Ok(Model::of_run_with(run, base.as_deref())?);
+        let model = Model::of_run_with(run, base.as_deref())?;
+        super::warn_unchecked(run, model.unchecked());
+        return Ok(model);
     }
     let Some(base) = base else {
         return Err(Error::invalid("model", "name one: --run or --base").into());

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    run::{self, Diverged, Origin},
+    run::{self, Diverged, Ended, Origin},
 };
 
 /// One line for each step that was logged.
@@ -242,6 +242,9 @@ pub fn write(folder: &Path) -> Result<()> {
     found.extend(chance.and_then(|chance| at_chance(&validation, chance)));
     found.extend(findings(&log, &validation));
     found.extend(origin.as_ref().and_then(other_threads));
+    if let (Some(origin), Some(ended)) = (&origin, Ended::read(folder)?) {
+        found.extend(run::unchecked(origin, &ended).map(|what| format!("Not checked: {what}.")));
+    }
     let mut page = page(&name, &log, &validation, &found);
     if let Some(origin) = origin.filter(|origin| !origin.left_out.is_empty()) {
         page.heading("Data");

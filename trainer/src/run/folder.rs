@@ -12,17 +12,13 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use spotter_models::{
-    Digest,
-    towers::{Config, Weights},
-};
+use spotter_models::{Digest, towers::Weights};
 
 use crate::{
-    base::{Base, WEIGHTS_FILE, read_json, write_json},
+    base::{read_json, write_json},
     bounded,
-    dataset::Problems,
+    dataset::{Present, Problems},
     error::{Error, Result},
-    recipe::Recipe,
 };
 
 /// The recipe, every value written out.
@@ -67,12 +63,19 @@ pub struct Origin {
     /// Hash of its weights, which decides whether what lies there is the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_sha256: Option<Digest>,
+    /// Hash of its `config.json`, which decides as well: other shapes or factors are another model.
+    /// Absent in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_config_sha256: Option<Digest>,
     /// The data's folder.
     pub data: PathBuf,
     /// The data's name.
     pub data_name: String,
     /// Hash of the annotations that are used.
     pub data_sha256: Digest,
+    /// Pictures of the splits `train` and `val` that were there. Absent in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<Present>,
     /// Pictures, captions and persons that are learnt from.
     pub counts: Counts,
     /// What of the annotations could not be used.
@@ -124,16 +127,44 @@ impl Origin {
         })
     }
 
+    /// What was other when the run was begun as `earlier` says, in words; where either does not say it,
+    /// nothing is known.
+    pub(super) fn changes_since(&self, earlier: &Self) -> Vec<String> {
+        fn differ<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+            a.zip(b).is_some_and(|(a, b)| a != b)
+        }
+        let mut changes = Vec::new();
+        if self.base_sha256 != earlier.base_sha256 {
+            changes.push("the base model is another one".to_owned());
+        } else if differ(self.base_config_sha256, earlier.base_config_sha256) {
+            changes.push("the base model's config.json was changed".to_owned());
+        }
+        if self.data_sha256 != earlier.data_sha256 {
+            let [now, then] = [self.counts, earlier.counts];
+            changes.push(match now == then {
+                true => "the annotations were changed".to_owned(),
+                false => format!("there are {now} to learn from instead of {then}"),
+            });
+        } else if let (Some(now), Some(then)) = (self.present, earlier.present)
+            && now != then
+        {
+            changes.push(match now.pictures == then.pictures {
+                true => "pictures have other lengths, or others are there".to_owned(),
+                false => format!(
+                    "{} pictures of the splits `train` and `val` are there instead of {}",
+                    now.pictures, then.pictures
+                ),
+            });
+        }
+        changes
+    }
+
     /// Reads it from a run's folder; `None` where there is none.
     ///
     /// # Errors
     /// Where the file cannot be read.
     pub fn read(run: &Path) -> Result<Option<Self>> {
-        let path = run.join(RUN);
-        if !path.exists() {
-            return Ok(None);
-        }
-        read_json(&path).map(Some)
+        read_if_there(&run.join(RUN))
     }
 }
 
@@ -147,6 +178,13 @@ pub struct Counts {
     pub captions: usize,
     /// Persons.
     pub persons: usize,
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { pictures, captions, persons } = self;
+        write!(f, "{pictures} pictures, {captions} captions and {persons} persons")
+    }
 }
 
 /// The step at which a training left the numbers, for whoever looks for the cause.
@@ -175,7 +213,40 @@ pub struct DivergedPair {
     pub caption: String,
 }
 
+fn read_if_there<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    path.exists().then(|| read_json(path)).transpose()
+}
+
+/// What of a run's files earlier versions kept no hash of, so that nobody can tell whether it was
+/// changed; `None`: all can be checked.
+pub fn unchecked(origin: &Origin, ended: &Ended) -> Option<String> {
+    let lacking = [
+        ("its trained tensors", ended.sha256.is_none()),
+        ("its config.json", ended.config_sha256.is_none()),
+        (
+            "its base model's config.json",
+            origin.base_sha256.is_some() && origin.base_config_sha256.is_none(),
+        ),
+    ];
+    let names: Vec<&str> =
+        lacking.iter().filter(|(_, lacks)| *lacks).map(|(name, _)| *name).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} cannot be checked: the run was made by an older version, which kept no SHA-256 of this",
+            names.join(" and ")
+        )
+    })
+}
+
 impl Ended {
+    /// Reads it from a run's folder; `None` where the run is not finished.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn read(run: &Path) -> Result<Option<Self>> {
+        read_if_there(&run.join(RESULT))
+    }
+
     /// Whether the model finds persons no better than guessing does.
     pub fn is_at_chance(&self) -> bool {
         self.r1.zip(self.chance).is_some_and(|(r1, chance)| is_at_chance(r1, chance))
@@ -195,11 +266,7 @@ impl Diverged {
     /// # Errors
     /// Where the file cannot be read.
     pub fn read(run: &Path) -> Result<Option<Self>> {
-        let path = run.join(DIVERGED);
-        if !path.exists() {
-            return Ok(None);
-        }
-        read_json(&path).map(Some)
+        read_if_there(&run.join(DIVERGED))
     }
 }
 
@@ -229,121 +296,14 @@ pub struct Ended {
     /// the backbone was trained. Absent in results of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
+    /// Hash of `config.json`, the shapes and factors with which the tensors are a model. Absent in results
+    /// of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_sha256: Option<Digest>,
     /// Where it went on with another number of threads: the result is not bit for bit that of an
     /// uninterrupted run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub thread_changes: Vec<ThreadChange>,
-}
-
-/// A finished run, read for evaluation and export.
-#[derive(Debug)]
-pub struct Finished {
-    /// Its recipe.
-    pub recipe: Recipe,
-    /// What it was made from.
-    pub origin: Origin,
-    /// How it ended.
-    pub ended: Ended,
-    /// Shapes of the model.
-    pub config: Config,
-    /// The frozen base, or the one that was trained.
-    pub base: Base,
-    /// All of the model's tensors.
-    pub weights: Weights,
-    /// Hash of the trained tensors' file, where those are apart from the base.
-    pub adapters_sha256: Option<Digest>,
-}
-
-impl Finished {
-    /// Reads a run's folder.
-    ///
-    /// # Errors
-    /// Where it is not finished, its base is not where it was or changed, or its trained tensors are not
-    /// those that `result.json` states.
-    pub fn open(folder: &Path) -> Result<Self> {
-        Self::open_with(folder, None)
-    }
-
-    /// As [`Finished::open`], with the base's folder where that was moved.
-    ///
-    /// # Errors
-    /// As [`Finished::open`], and where `base` is another one than the run was made from.
-    pub fn open_with(folder: &Path, base: Option<&Path>) -> Result<Self> {
-        if !folder.join(RESULT).exists() {
-            let reason = "is no finished run; let `spotter-trainer train` go on with it";
-            return Err(Error::invalid(folder.display().to_string(), reason));
-        }
-        let recipe = Recipe::read(&folder.join(RECIPE))?;
-        let origin: Origin = read_json(&folder.join(RUN))?;
-        let ended: Ended = read_json(&folder.join(RESULT))?;
-        let config: Config = read_json(&folder.join(CONFIG))?;
-        if recipe.method.trains_backbone() {
-            if base.is_some() {
-                let reason =
-                    "the backbone was trained too and lies in the run's folder; leave it out";
-                return Err(Error::invalid("--base", reason));
-            }
-            let base = Base::open(&folder.join(BASE))?;
-            check_trained(&ended, &base.folder().join(WEIGHTS_FILE), base.sha256())?;
-            let weights = base.weights().clone();
-            return Ok(Self {
-                recipe,
-                origin,
-                ended,
-                config,
-                base,
-                weights,
-                adapters_sha256: None,
-            });
-        }
-        let base = find_base(folder, &origin, base)?;
-        let mut weights = base.weights().clone();
-        let path = folder.join(ADAPTERS);
-        let bytes = bounded::weights(&path)?;
-        let sha256 = Digest::of(&bytes);
-        check_trained(&ended, &path, sha256)?;
-        for (name, tensor) in Weights::from_bytes(&path, &bytes)?.iter() {
-            weights.insert(name, tensor.clone());
-        }
-        weights.check(&config)?;
-        let adapters_sha256 = Some(sha256);
-        Ok(Self { recipe, origin, ended, config, base, weights, adapters_sha256 })
-    }
-}
-
-/// The base that a run was made from: where somebody says it is, else where it lies as seen from the run,
-/// else where it was. What lies there is told by its hash.
-fn find_base(folder: &Path, origin: &Origin, given: Option<&Path>) -> Result<Base> {
-    let open = |path: &Path| {
-        let base = Base::open(path)?;
-        if Some(base.sha256()) == origin.base_sha256 {
-            return Ok(base);
-        }
-        let wanted = origin.base_sha256.map(|hash| format!(", {hash}")).unwrap_or_default();
-        let reason = format!(
-            "holds another base model, SHA-256 {}, than the run was made from{wanted}",
-            base.sha256()
-        );
-        Err(Error::invalid(path.display().to_string(), reason))
-    };
-    if let Some(given) = given {
-        return open(given);
-    }
-    let near = origin.base_from_run.as_ref().map(|path| folder.join(path));
-    let mut places: Vec<PathBuf> = near.into_iter().chain(origin.base.clone()).collect();
-    // One place by two names needs to be looked at, and told, once.
-    places.dedup_by_key(|place| place.canonicalize().unwrap_or_else(|_| place.clone()));
-    let mut found = Vec::new();
-    for place in &places {
-        match open(place) {
-            Ok(base) => return Ok(base),
-            Err(error) => found.push(error.to_string()),
-        }
-    }
-    let found = if found.is_empty() { "run.json names none".into() } else { found.join("; ") };
-    let reason =
-        format!("its base model is not found: {found}; name its folder with --base FOLDER");
-    Err(Error::invalid(folder.display().to_string(), reason))
 }
 
 /// The way from one folder to another, both without symbolic links.
@@ -357,21 +317,6 @@ pub(super) fn way(from: &Path, to: &Path) -> PathBuf {
         forward.next();
     }
     rest.map(|_| std::path::Component::ParentDir).chain(forward).collect()
-}
-
-/// Refuses trained tensors that are not those the training ended with.
-fn check_trained(ended: &Ended, path: &Path, found: Digest) -> Result<()> {
-    match ended.sha256 {
-        Some(stated) if stated != found => {
-            let reason = format!(
-                "was changed since the training ended: its SHA-256 is {found}, and {RESULT} states \
-                 {stated}; get the file back from a copy, or run the same `spotter-trainer train` again, \
-                 which writes it anew from the checkpoint"
-            );
-            Err(spotter_models::Error::corrupt(path, reason).into())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The folder of a run in progress.

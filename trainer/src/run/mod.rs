@@ -4,6 +4,7 @@
 //! nothing had happened, on the same machine with the same number of threads.
 
 mod checkpoint;
+mod finished;
 mod folder;
 mod judge;
 mod model;
@@ -11,9 +12,10 @@ mod place;
 mod progress;
 mod step;
 
+pub use finished::Finished;
 pub use folder::{
-    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT, ThreadChange,
-    is_at_chance,
+    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Origin, RESULT, ThreadChange, is_at_chance,
+    unchecked,
 };
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
@@ -168,9 +170,11 @@ impl<'a> Run<'a> {
             base_from_run: job.base.as_deref().and_then(|base| seen_from(&job.out, base)),
             base: job.base.as_deref().map(std::path::absolute).transpose().unwrap_or(None),
             base_sha256: base.map(Base::sha256),
+            base_config_sha256: base.map(Base::config_sha256),
             data: std::path::absolute(&job.data).unwrap_or_else(|_| job.data.clone()),
             data_name: data.name().to_owned(),
             data_sha256: data.fingerprint(),
+            present: Some(data.present(&[Split::Train, Split::Val])),
             counts,
             left_out: data.problems().clone(),
             chance: judge.chance(),
@@ -225,6 +229,7 @@ impl<'a> Run<'a> {
     }
 
     fn resume(&mut self, progress: &Progress) -> Result<()> {
+        self.refuse_changes()?;
         let Trainee { parameters, adam, .. } = &mut self.trainee;
         let restored = checkpoint::restore(&self.job.out, &self.position.job, parameters, adam)?;
         if let Some(position) = restored {
@@ -234,6 +239,26 @@ impl<'a> Run<'a> {
             self.take_over(progress)?;
         }
         self.folder.rewind(self.position.step)
+    }
+
+    /// Refuses to go on with another base or other data than the run was begun with: its result would be
+    /// that of neither.
+    fn refuse_changes(&self) -> Result<()> {
+        let Some(earlier) = Origin::read(&self.job.out)? else { return Ok(()) };
+        let mut changes = self.origin.changes_since(&earlier);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        // It may be why what is learnt from is other.
+        if Recipe::read(&self.job.out.join(folder::RECIPE))? != self.job.recipe {
+            changes.insert(0, "the recipe is another one".into());
+        }
+        let reason = format!(
+            "holds a run that was begun with something else: {}; get back what it was begun with, or \
+             choose a new folder",
+            changes.join("; ")
+        );
+        Err(Error::invalid(self.job.out.display().to_string(), reason))
     }
 
     /// Goes on with what earlier sittings wrote into `run.json`, and says what is other now.
@@ -428,6 +453,9 @@ impl<'a> Run<'a> {
             _ => self.kept()?,
         };
         let sha256 = self.write_result(&weights)?;
+        // Written anew: nobody knows what became of it between two sittings.
+        self.folder.json(folder::CONFIG, self.trainee.net.config())?;
+        let config = bounded::read(&self.job.out.join(folder::CONFIG), bounded::JSON)?;
         let (trained, total) = self.trainee.parameters.counts();
         let ended = Ended {
             steps: self.position.step,
@@ -439,6 +467,7 @@ impl<'a> Run<'a> {
             total,
             out_of_time: self.is_out_of_time(),
             sha256: Some(sha256),
+            config_sha256: Some(Digest::of(&config)),
             thread_changes: self.origin.thread_changes.clone(),
         };
         self.folder.json(folder::RESULT, &ended)?;
