@@ -519,3 +519,17 @@ fn other_pictures_or_annotations_are_told_at_the_next_sitting() {
     assert!(said.contains("59 pictures, 118 captions"), "{said}");
     assert!(said.contains("instead of 60 pictures, 120 captions and 30 persons"), "{said}");
 }
+
+#[test]
+fn a_base_that_is_not_there_is_asked_for_by_its_option() {
+    let room = Room::new();
+    let base = room.base();
+    fs::write(room.path("long.toml"), CSKT).unwrap();
+    stopped(&room.job(CSKT, Some(&base), "run"));
+    fs::rename(&base, room.path("moved")).unwrap();
+    let (code, said) = train_command(&room, &room.path("run"), Some(&base));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("--base FOLDER") && said.contains("moved"), "{said}");
+    let (code, said) = train_command(&room, &room.path("run"), Some(&room.path("moved")));
+    assert_eq!(code, Some(0), "{said}");
+}

@@ -11,7 +11,7 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
-use common::{CSKT, Room, SCRATCH, change_records, losses, program};
+use common::{CSKT, Room, SCRATCH, change_records, losses, program, said};
 use spotter_models::towers::layout::is_trained;
 use spotter_trainer::{
     ablate::Plan,
@@ -134,8 +134,7 @@ fn data_that_mean_little_for_the_recipe_are_told_before_the_first_step() {
     let recipe = SCRATCH.replace("epochs = 12", "epochs = 1");
     let begin = |recipe: &str, out: &str| {
         fs::write(room.path("long.toml"), recipe).unwrap();
-        let output = program(&room, out).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        said(&mut program(&room, out))
     };
     let (code, said) = begin(&recipe, "fine");
     assert_eq!((code, said.as_str()), (Some(0), ""));
@@ -144,6 +143,16 @@ fn data_that_mean_little_for_the_recipe_are_told_before_the_first_step() {
     assert!(said.contains("batch.size is 61, but there are 60 pairs"), "{said}");
     assert_eq!(begin(&recipe.replace("size = 30", "size = 60"), "exact").1, "");
 
+    for (given, word) in [
+        ("share = 1e-9", "data.share: 0.000000001 leaves 0 of 30 persons of data's split `train`"),
+        ("persons = [3, 3]", "data.persons: [3, 3] leaves 1 of 30 persons"),
+        ("persons = [0, 9]\nshare = 1e-9", "data.share: 0.000000001 leaves 0 of 9 persons"),
+    ] {
+        let recipe = recipe.replace("[data]", &format!("[data]\n{given}"));
+        let (code, said) = begin(&recipe, "few");
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(word), "{said}");
+    }
     change_records(&room, |record| record["split"] = "train".into());
     let (code, said) = begin(&recipe, "unjudged");
     assert_eq!(code, Some(0), "{said}");
@@ -155,6 +164,9 @@ fn data_that_mean_little_for_the_recipe_are_told_before_the_first_step() {
     let (code, said) = begin(&recipe, "alone");
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("one person to train on"), "{said}");
+    change_records(&room, |record| record["split"] = "val".into());
+    let (code, said) = begin(&recipe, "alone");
+    assert!(code == Some(2) && said.contains("nobody to train on"), "{said}");
     assert!(!room.path("alone").exists(), "nothing was begun");
 }
 

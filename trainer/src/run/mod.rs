@@ -6,6 +6,7 @@
 mod checkpoint;
 mod finished;
 mod folder;
+mod inputs;
 mod judge;
 mod model;
 mod place;
@@ -35,7 +36,7 @@ use tch::Device;
 use crate::{
     base::Base,
     bounded,
-    dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Pair, Split, is_in_share},
+    dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Pair, Split},
     error::{Error, Result},
     method::Method,
     recipe::{Keep, Recipe},
@@ -96,8 +97,8 @@ pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Ou
     job.recipe.validate()?;
     place::check(job)?;
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(i32::MAX));
-    let base = job.base.as_deref().map(Base::open).transpose()?;
-    let data = Arc::new(open_data(job)?);
+    let base = job.base.as_deref().map(inputs::base).transpose()?;
+    let data = Arc::new(inputs::data(job)?);
     if !data.problems().is_empty() {
         progress.say(&format!("Left out of the annotations: {}", data.problems()));
     }
@@ -107,19 +108,6 @@ pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Ou
     let outcome = run.work(stop, progress)?;
     progress.end();
     Ok(outcome)
-}
-
-/// The pictures of the recipe's persons; of persons to judge by, all.
-fn open_data(job: &Job) -> Result<Dataset> {
-    let mut data = Dataset::open(&job.data)?;
-    let wanted = &job.recipe.data;
-    let [first, last] = wanted.persons.unwrap_or([i64::MIN, i64::MAX]);
-    let share = wanted.share.unwrap_or(1.0);
-    data.retain(|record| {
-        record.split != Split::Train
-            || (first..=last).contains(&record.person) && is_in_share(record.person, share)
-    });
-    Ok(data)
 }
 
 /// A run in progress.
@@ -145,14 +133,9 @@ impl<'a> Run<'a> {
     fn begin(job: &'a Job, base: Option<&'a Base>, data: Arc<Dataset>) -> Result<Self> {
         let recipe = &job.recipe;
         let train = data.split(Some(Split::Train));
-        let counts = count(&data, &train);
+        let counts = inputs::count(&data, &train);
         let order = Order::new(&data, &train, recipe.data.sampler, recipe.seed);
         let per_epoch = (order.len() as u64).div_ceil(recipe.batch.size as u64);
-        if per_epoch == 0 {
-            let reason = format!("{} has no pictures to train on", data.name());
-            return Err(Error::invalid(job.data.display().to_string(), reason));
-        }
-        refuse_one_person(job, &data, counts)?;
         let steps = ((recipe.schedule.epochs * per_epoch as f64).round() as u64).max(1);
         let (config, trainee) = model::make(recipe, base, &data, &train, job.device)?;
         let settings = LoaderSettings {
@@ -501,30 +484,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// With one person every pair is right, and no loss is about anything.
-fn refuse_one_person(job: &Job, data: &Dataset, counts: Counts) -> Result<()> {
-    if counts.persons > 1 || !job.recipe.method.learns() {
-        return Ok(());
-    }
-    let reason = format!(
-        "{} has one person to train on, and nobody to tell it apart from. Add persons of the split \
-         `train`, or look at data.share and data.persons of the recipe",
-        data.name()
-    );
-    Err(Error::invalid(job.data.display().to_string(), reason))
-}
-
 /// A folder as seen from a run's; `None` where the system does not tell.
 fn seen_from(run: &Path, folder: &Path) -> Option<PathBuf> {
     Some(folder::way(&run.canonicalize().ok()?, &folder.canonicalize().ok()?))
-}
-
-fn count(data: &Dataset, records: &[usize]) -> Counts {
-    let records = || records.iter().filter_map(|record| data.records().get(*record));
-    let persons: std::collections::BTreeSet<i64> = records().map(|record| record.person).collect();
-    Counts {
-        pictures: records().count(),
-        captions: records().map(|record| record.captions.len()).sum(),
-        persons: persons.len(),
-    }
 }
