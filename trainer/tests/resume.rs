@@ -340,6 +340,13 @@ fn train_command(room: &Room, out: &Path, base: Option<&Path>) -> (Option<i32>, 
     said(&mut command)
 }
 
+/// Flips a bit of a file's byte.
+fn flip(file: &Path, at: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes[at] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
 /// Everything in a folder, with the content of files.
 fn content(folder: &Path) -> Vec<(std::ffi::OsString, Option<Vec<u8>>)> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
@@ -488,6 +495,97 @@ fn a_result_of_an_older_version_is_said_not_to_be_checked() {
 }
 
 #[test]
+fn a_checkpoint_with_a_flipped_bit_is_refused() {
+    let room = Room::new();
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 2");
+    let job = room.job(&recipe, None, "run");
+    stopped(&job);
+    let file = room.path("run/checkpoint.safetensors");
+    let whole = fs::read(&file).unwrap();
+    let head = 8 + usize::try_from(u64::from_le_bytes(whole[..8].try_into().unwrap())).unwrap();
+    let at = |text: &str| whole.windows(text.len()).position(|w| w == text.as_bytes()).unwrap();
+    // In a number of a tensor, in the position, in the hash and its name.
+    let places = [
+        head + 2,
+        whole.len() - 1,
+        at("\\\"seconds\\\"") + 13,
+        at("\"sha256\"") + 12,
+        at("\"sha256\"") + 6,
+        at("\"position\"") + 3,
+    ];
+    for place in places {
+        flip(&file, place);
+        let (kind, said) = refused(&job);
+        assert_eq!(kind, spotter_models::Kind::Corrupt, "{place}: {said}");
+        assert!(said.contains("checkpoint.safetensors") && said.contains("remove it"), "{said}");
+        fs::write(&file, &whole).unwrap();
+    }
+    room.train(&recipe, None, "run");
+    assert_eq!(losses(&room, "run").len(), 4);
+}
+
+#[test]
+fn a_best_state_that_is_damaged_or_missing_is_refused_at_the_start() {
+    let room = Room::new();
+    // The first judgement is the best: nothing is learnt after it.
+    let recipe = SCRATCH
+        .replace("epochs = 12", "epochs = 3")
+        .replace("every = 4", "every = 1")
+        .replace("learning_rate = 2e-3", "learning_rate = 1e-12");
+    room.train(&recipe, None, "whole");
+    let mut job = room.job(&recipe, None, "run");
+    // Two steps an epoch; after the third the checkpoint is not of the best state.
+    (0..3).for_each(|_| stopped(&job));
+    let best = room.path("run/best.safetensors");
+    let whole = fs::read(&best).unwrap();
+    flip(&best, whole.len() - 1);
+    let (kind, said) = refused(&job);
+    assert_eq!(kind, spotter_models::Kind::Corrupt, "{said}");
+    assert!(said.contains("was damaged") && said.contains("begin again"), "{said}");
+    fs::remove_file(&best).unwrap();
+    let (kind, said) = refused(&job);
+    assert_eq!(kind, spotter_models::Kind::Corrupt, "{said}");
+    assert!(said.contains("best.safetensors") && said.contains("is missing"), "{said}");
+    assert!(said.contains("remove checkpoint.safetensors to begin again"), "{said}");
+    // Killed after the checkpoint, before the best state had its place.
+    fs::write(room.path("run/best.safetensors.part"), &whole).unwrap();
+    stopped(&job);
+    assert_eq!(fs::read(&best).unwrap(), whole);
+    // Killed while a state was written that the checkpoint does not know.
+    fs::write(room.path("run/best.safetensors.part"), b"half of").unwrap();
+    job.sitting = None;
+    room.train(&recipe, None, "run");
+    assert!(!room.path("run/best.safetensors.part").exists());
+    let weights =
+        |run: &str| Weights::read(&[room.path(run).join("base/base.safetensors")]).unwrap();
+    assert_eq!(weights("whole"), weights("run"));
+    let validation = |run: &str| fs::read_to_string(room.path(run).join("validation.csv")).unwrap();
+    assert_eq!(validation("whole"), validation("run"), "a stop after an epoch's last step");
+    // Of equal judgements the first one's state is kept.
+    let ended = Finished::open(&room.path("run")).unwrap().ended;
+    assert_eq!((ended.kept, ended.steps), (2, 6));
+}
+
+#[test]
+fn a_checkpoint_of_an_older_version_goes_on_and_is_said_not_to_be_checked() {
+    use safetensors::{SafeTensors, serialize};
+    let room = Room::new();
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 2");
+    fs::write(room.path("long.toml"), &recipe).unwrap();
+    stopped(&room.job(&recipe, None, "run"));
+    let file = room.path("run/checkpoint.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    let (_, head) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut said_there = head.metadata().clone().unwrap();
+    said_there.remove("sha256").unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    fs::write(&file, serialize(tensors.iter(), Some(said_there)).unwrap()).unwrap();
+    let (code, said) = train_command(&room, &room.path("run"), None);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("checkpoint.safetensors cannot be checked: made by an older"), "{said}");
+}
+
+#[test]
 fn other_pictures_or_annotations_are_told_at_the_next_sitting() {
     let room = Room::new();
     let recipe = SCRATCH.replace("epochs = 12", "epochs = 2");
@@ -518,6 +616,22 @@ fn other_pictures_or_annotations_are_told_at_the_next_sitting() {
     assert_eq!(kind, spotter_models::Kind::Config);
     assert!(said.contains("59 pictures, 118 captions"), "{said}");
     assert!(said.contains("instead of 60 pictures, 120 captions and 30 persons"), "{said}");
+}
+
+#[test]
+fn rows_that_are_missing_before_the_checkpoint_are_told() {
+    let room = Room::new();
+    let recipe = SCRATCH.replace("epochs = 12", "epochs = 3");
+    fs::write(room.path("long.toml"), &recipe).unwrap();
+    let job = room.job(&recipe, None, "run");
+    (0..3).for_each(|_| stopped(&job));
+    let log = room.path("run/log.csv");
+    let text = fs::read_to_string(&log).unwrap();
+    let second = text.lines().nth(2).unwrap();
+    fs::write(&log, text.replace(&format!("{second}\n"), "")).unwrap();
+    let (code, said) = train_command(&room, &room.path("run"), None);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("log.csv has 2 rows until step 3, where 3 steps were made"), "{said}");
 }
 
 #[test]

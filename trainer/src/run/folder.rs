@@ -14,6 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use spotter_models::{Digest, towers::Weights};
 
+use super::checkpoint;
 use crate::{
     base::{read_json, write_json},
     bounded,
@@ -340,12 +341,14 @@ impl Folder {
         })
     }
 
-    /// Leaves out rows of steps after `step`, which will be made again.
-    pub(super) fn rewind(&mut self, step: u64) -> Result<()> {
+    /// Leaves out rows of steps after `step`, which will be made again. Returns how many of the log's
+    /// stay.
+    pub(super) fn rewind(&mut self, step: u64) -> Result<u64> {
         self.remove(DIVERGED)?;
-        self.log = rewind(&self.path.join(LOG), LOG_HEAD, step)?;
-        self.validation = rewind(&self.path.join(VALIDATION), VALIDATION_HEAD, step)?;
-        Ok(())
+        let rows;
+        (self.log, rows) = rewind(&self.path.join(LOG), LOG_HEAD, step)?;
+        (self.validation, _) = rewind(&self.path.join(VALIDATION), VALIDATION_HEAD, step)?;
+        Ok(rows)
     }
 
     pub(super) fn log(&mut self, row: &str) -> Result<()> {
@@ -370,6 +373,64 @@ impl Folder {
         let part = self.path.join(format!("{name}.part"));
         write_json(&part, value)?;
         self.place(&part, name)
+    }
+
+    /// Writes the best state beside the one before, and returns its hash. It takes that one's place with
+    /// [`Folder::place_best`], once the checkpoint has the hash: a kill in between leaves both.
+    pub(super) fn write_best(&self, weights: &Weights) -> Result<Digest> {
+        let part = self.best_part();
+        weights.write(&part)?;
+        File::open(&part)
+            .and_then(|file| file.sync_all())
+            .map_err(spotter_models::Error::io(&part))?;
+        Ok(Digest::of(&bounded::weights(&part)?))
+    }
+
+    /// Gives the best state its place, where one was written.
+    pub(super) fn place_best(&self) -> Result<()> {
+        match self.best_part().exists() {
+            true => self.place(&self.best_part(), BEST),
+            false => Ok(()),
+        }
+    }
+
+    /// After a kill: gives the best state its place where it is the one of this hash, which the
+    /// checkpoint has, and removes it where it came after the checkpoint.
+    pub(super) fn settle_best(&self, sha256: Option<Digest>) -> Result<()> {
+        let part = self.best_part();
+        if !part.exists() {
+            return Ok(());
+        }
+        match sha256 == Some(Digest::of(&bounded::weights(&part)?)) {
+            true => self.place_best(),
+            false => self.remove(&format!("{BEST}.part")),
+        }
+    }
+
+    fn best_part(&self) -> PathBuf {
+        self.path.join(format!("{BEST}.part"))
+    }
+
+    /// Reads the best state, which must be the one of this hash; checkpoints of earlier versions have
+    /// none.
+    pub(super) fn read_best(&self, sha256: Option<Digest>) -> Result<Weights> {
+        let path = self.path.join(BEST);
+        let lost = |reason: &str| {
+            let reason = format!(
+                "{reason}, and it holds the best state so far; get it back from a copy, or remove {} \
+                 to begin again",
+                checkpoint::FILE
+            );
+            spotter_models::Error::corrupt(&path, reason)
+        };
+        if !path.exists() {
+            return Err(lost("is missing").into());
+        }
+        let bytes = bounded::weights(&path)?;
+        if sha256.is_some_and(|stated| stated != Digest::of(&bytes)) {
+            return Err(lost("was damaged: its SHA-256 is not the checkpoint's").into());
+        }
+        Ok(Weights::from_bytes(&path, &bytes)?)
     }
 
     /// Writes weights whole or not at all.
@@ -432,17 +493,18 @@ fn table(path: &Path, head: &str) -> Result<File> {
 }
 
 /// Leaves out the rows of steps after `step`, and a last row that was cut when the process that wrote it
-/// was killed. The table is replaced in one step.
-fn rewind(path: &Path, head: &str, step: u64) -> Result<File> {
+/// was killed. The table is replaced in one step. Returns it with the number of rows that stay.
+fn rewind(path: &Path, head: &str, step: u64) -> Result<(File, u64)> {
     let io = |error| Error::from(spotter_models::Error::io(path)(error));
     let bytes = bounded::read(path, MAX_TABLE_BYTES)?;
     let kept = rows_until(path, head, &String::from_utf8_lossy(&bytes), step)?;
+    let rows = kept.lines().skip(1).count() as u64;
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     std::fs::write(&part, kept).map_err(io)?;
     File::open(&part).and_then(|file| file.sync_all()).map_err(io)?;
     std::fs::rename(&part, path).map_err(io)?;
-    OpenOptions::new().append(true).open(path).map_err(io)
+    Ok((OpenOptions::new().append(true).open(path).map_err(io)?, rows))
 }
 
 /// The head and the whole rows of a table until a step.

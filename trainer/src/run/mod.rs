@@ -42,7 +42,7 @@ use crate::{
     recipe::{Keep, Recipe},
     stopwatch,
 };
-use checkpoint::Position;
+use checkpoint::{Position, Restored};
 use folder::Folder;
 use judge::Judge;
 
@@ -215,13 +215,32 @@ impl<'a> Run<'a> {
         self.refuse_changes()?;
         let Trainee { parameters, adam, .. } = &mut self.trainee;
         let restored = checkpoint::restore(&self.job.out, &self.position.job, parameters, adam)?;
-        if let Some(position) = restored {
+        if let Some(Restored { position, is_checked }) = restored {
             progress.say(&format!("going on after step {} of {}", position.step, self.steps));
             progress.from(position.step);
             self.position = position;
+            self.see_best()?;
             self.take_over(progress)?;
+            if !is_checked {
+                progress.warn(&format!(
+                    "{} cannot be checked: made by an older version, which kept no SHA-256",
+                    checkpoint::FILE
+                ));
+            }
         }
-        self.folder.rewind(self.position.step)
+        // Where there is no checkpoint, no state can be the best yet.
+        self.folder.settle_best(self.position.best_sha256)?;
+        let (rows, step) = (self.folder.rewind(self.position.step)?, self.position.step);
+        // Steps that nothing could be read for have no row.
+        let made = u64::try_from(self.position.optimiser_steps).unwrap_or(0);
+        if rows < made {
+            progress.warn(&format!(
+                "{} has {rows} rows until step {step}, where {made} steps were made: the others were \
+                 lost or taken away, and the report's curves lack them",
+                folder::LOG
+            ));
+        }
+        Ok(())
     }
 
     /// Refuses to go on with another base or other data than the run was begun with: its result would be
@@ -242,6 +261,22 @@ impl<'a> Run<'a> {
             changes.join("; ")
         );
         Err(Error::invalid(self.job.out.display().to_string(), reason))
+    }
+
+    /// Sees that the best state is the one that the checkpoint names, before hours are spent on others.
+    fn see_best(&self) -> Result<()> {
+        let stated = self.position.best_sha256;
+        self.folder.settle_best(stated)?;
+        match self.position.best {
+            // The checkpoint has this very state.
+            Some((step, _)) if step == self.position.step => {
+                self.folder.weights(folder::BEST, &self.kept()?)
+            }
+            Some(_) if self.job.recipe.validation.keep == Keep::Best => {
+                self.folder.read_best(stated).map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Goes on with what earlier sittings wrote into `run.json`, and says what is other now.
@@ -265,6 +300,10 @@ impl<'a> Run<'a> {
         let began = stopwatch::now();
         let before = self.position.seconds;
         let mut saved = stopwatch::now();
+        let sitting = self.job.sitting;
+        let is_to_stop = || {
+            stop.load(Ordering::Relaxed) || sitting.is_some_and(|limit| began.elapsed() >= limit)
+        };
         while !self.is_over() && self.job.recipe.method.learns() {
             let epoch = self.position.step / self.per_epoch;
             let done = usize::try_from(self.position.step % self.per_epoch).unwrap_or(0);
@@ -273,17 +312,18 @@ impl<'a> Run<'a> {
             for batch in self.loader.epoch(epoch, pairs, done)? {
                 self.step(&batch?, progress)?;
                 self.position.seconds = before + began.elapsed().as_secs_f64();
-                let out_of_time = self.job.sitting.is_some_and(|limit| began.elapsed() >= limit);
-                if stop.load(Ordering::Relaxed) || out_of_time {
+                // A checkpoint at the end of an epoch comes after its judgement: a later sitting begins
+                // with the next epoch, and would never judge this one.
+                if self.position.step >= end || self.is_out_of_time() {
+                    break;
+                }
+                if is_to_stop() {
                     self.save()?;
                     return Ok(Outcome::Stopped { step: self.position.step, steps: self.steps });
                 }
                 if saved.elapsed() >= BETWEEN_CHECKPOINTS {
                     self.save()?;
                     saved = stopwatch::now();
-                }
-                if self.position.step >= end || self.is_out_of_time() {
-                    break;
                 }
             }
             if self.is_out_of_time() {
@@ -294,6 +334,9 @@ impl<'a> Run<'a> {
             self.judge(progress)?;
             self.save()?;
             saved = stopwatch::now();
+            if is_to_stop() && !self.is_over() {
+                return Ok(Outcome::Stopped { step: self.position.step, steps: self.steps });
+            }
         }
         if self.is_out_of_time() {
             progress.say(&format!(
@@ -404,7 +447,7 @@ impl<'a> Run<'a> {
         ));
         if self.position.best.is_none_or(|(_, best)| ranking.r1 > best) {
             self.position.best = Some((self.position.step, ranking.r1));
-            self.folder.weights(folder::BEST, &self.kept()?)?;
+            self.position.best_sha256 = Some(self.folder.write_best(&self.kept()?)?);
         }
         Ok(())
     }
@@ -415,7 +458,8 @@ impl<'a> Run<'a> {
             &self.position,
             &self.trainee.parameters,
             &self.trainee.adam,
-        )
+        )?;
+        self.folder.place_best()
     }
 
     /// What is to be kept of the present state.
@@ -430,8 +474,7 @@ impl<'a> Run<'a> {
         let best = self.position.best.filter(|_| recipe.validation.keep == Keep::Best);
         let weights = match best {
             Some((step, _)) if step < self.position.step => {
-                let path = self.job.out.join(folder::BEST);
-                Weights::from_bytes(&path, &bounded::weights(&path)?)?
+                self.folder.read_best(self.position.best_sha256)?
             }
             _ => self.kept()?,
         };
