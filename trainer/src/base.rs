@@ -50,6 +50,7 @@ pub struct Base {
     config: Config,
     origin: Origin,
     sha256: Digest,
+    config_sha256: Digest,
 }
 
 impl Base {
@@ -58,7 +59,7 @@ impl Base {
     /// # Errors
     /// Where a file is missing, broken, or does not fit the others.
     pub fn open(folder: &Path) -> Result<Self> {
-        let config: Config = read_json(&folder.join(CONFIG_FILE))?;
+        let (config, config_sha256) = read_json_hashed::<Config>(&folder.join(CONFIG_FILE))?;
         config.validate()?;
         let origin = read_json(&folder.join(ORIGIN_FILE))?;
         let path = folder.join(WEIGHTS_FILE);
@@ -66,7 +67,7 @@ impl Base {
         let weights = Weights::from_bytes(&path, &bytes)?;
         weights.check(&config)?;
         let sha256 = Digest::of(&bytes);
-        Ok(Self { folder: folder.to_owned(), weights, config, origin, sha256 })
+        Ok(Self { folder: folder.to_owned(), weights, config, origin, sha256, config_sha256 })
     }
 
     /// Writes a folder, which must not exist; it appears whole or not at all.
@@ -148,6 +149,11 @@ impl Base {
     pub fn sha256(&self) -> Digest {
         self.sha256
     }
+
+    /// Hash of the shapes' file: the same weights with other shapes or factors are another model.
+    pub fn config_sha256(&self) -> Digest {
+        self.config_sha256
+    }
 }
 
 /// Reads a JSON file; an error names the field.
@@ -155,10 +161,19 @@ impl Base {
 /// # Errors
 /// Where it cannot be read or is not what is meant.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    read_json_hashed(path).map(|(value, _)| value)
+}
+
+/// As [`read_json`], with the file's hash.
+///
+/// # Errors
+/// As [`read_json`].
+pub fn read_json_hashed<T: DeserializeOwned>(path: &Path) -> Result<(T, Digest)> {
     let bytes = bounded::read(path, bounded::JSON)?;
     let mut json = serde_json::Deserializer::from_slice(&bytes);
-    serde_path_to_error::deserialize(&mut json)
-        .map_err(|error| spotter_models::Error::corrupt(path, error.to_string()).into())
+    let value = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| spotter_models::Error::corrupt(path, error.to_string()))?;
+    Ok((value, Digest::of(&bytes)))
 }
 
 /// Writes a JSON file, indented.

@@ -45,6 +45,8 @@ pub struct Model {
     data: Option<DataRecord>,
     /// The words of the captions that they were trained on, or why those are not known.
     vocabulary: std::result::Result<Vocabulary, String>,
+    /// What of the run cannot be checked.
+    unchecked: Option<String>,
 }
 
 impl Model {
@@ -73,6 +75,7 @@ impl Model {
         let vocabulary = vocabulary(&run).map_err(|error| error.to_string());
         Ok(Self {
             vocabulary,
+            unchecked: run.unchecked(),
             base: bounded::weights(&run.base.folder().join(crate::base::WEIGHTS_FILE))?,
             adapters: run.adapters_sha256.map(|_| bounded::weights(&adapters)).transpose()?,
             weights: run.weights,
@@ -102,7 +105,9 @@ impl Model {
         weights.check(&config)?;
         let origin = base.origin().clone();
         let vocabulary = Err("weights alone do not say what they were trained on".to_owned());
-        Ok(Self { weights, config, origin, base: bytes, adapters, data: None, vocabulary })
+        let unchecked = None;
+        let (base, data) = (bytes, None);
+        Ok(Self { weights, config, origin, base, adapters, data, vocabulary, unchecked })
     }
 
     /// The words of the captions that it was trained on.
@@ -111,6 +116,11 @@ impl Model {
     /// Why they are not known; the bundle will have no vocabulary then.
     pub fn vocabulary(&self) -> std::result::Result<&Vocabulary, &str> {
         self.vocabulary.as_ref().map_err(String::as_str)
+    }
+
+    /// What of the run it was made from cannot be checked, as an older version made it.
+    pub fn unchecked(&self) -> Option<&str> {
+        self.unchecked.as_deref()
     }
 
     /// Hashes of the files it was made from.

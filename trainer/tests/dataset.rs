@@ -226,6 +226,47 @@ fn missing_and_broken_pictures_are_told_apart_when_they_are_read() {
 }
 
 #[test]
+fn a_byte_order_mark_and_half_a_character_cost_no_more_than_their_record() {
+    let folder = tempdir().unwrap();
+    let write_all = |text: &[u8]| write(folder.path().join("captions.json"), text);
+    let text = "[{\"split\": \"train\", \"id\": 1, \"file_path\": \"a.png\", \"captions\": [\"A man.\"]},
+        {\"split\": \"train\", \"id\": 2, \"file_path\": \"b.png\", \"captions\": [\"A \\ud83d man.\"]},
+        {\"split\": \"train\", \"id\": 3, \"file_path\": \"\\uDE00.png\", \"captions\": [\"A man.\"]},
+        {\"split\": \"train\", \"id\": 4, \"file_path\": \"d.png\", \"more\": \"\\ud800\",
+         \"captions\": [\"A \\\\ud83d \\ud83d\\ude00 \\u00e9.\"]}]";
+    write_all(&["\u{feff}".as_bytes(), text.as_bytes()].concat());
+    let dataset = Dataset::open(folder.path()).unwrap();
+    let persons: Vec<i64> = dataset.records().iter().map(|record| record.person).collect();
+    assert_eq!(persons, [1, 4]);
+    assert_eq!(dataset.records()[1].captions, ["A \\ud83d \u{1f600} \u{e9}."]);
+    assert_eq!(dataset.problems().count(Cause::HalfCharacter), 2);
+    let said = dataset.problems().to_string();
+    assert!(said.contains("2 half of a character (record 1"), "{said}");
+    // Escapes at the end of a text that was cut.
+    for end in ["\\", "\\u", "\\ud8", "\\ud800", "\\ud800\\u"] {
+        write_all(format!("[\"{end}").as_bytes());
+        assert!(open_error(folder.path()).contains("get the file again"));
+    }
+    let utf16: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let latin = [&text.as_bytes()[..70], b"\xe9", &text.as_bytes()[70..]].concat();
+    for bytes in [[b"\xff\xfe", &utf16[..]].concat(), latin] {
+        write_all(&bytes);
+        assert!(open_error(folder.path()).contains("UTF-8"), "{}", open_error(folder.path()));
+    }
+}
+
+#[test]
+fn a_tar_file_of_rubbish_is_told_without_its_bytes() {
+    let folder = set("captions.json", &json!([record("train", 1, "a.png", &["A man."])]));
+    let rubbish: Vec<u8> =
+        (0..4096u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    write(folder.path().join("shard-000.tar"), rubbish);
+    let said = Dataset::open(folder.path()).unwrap().problems().to_string();
+    assert!(said.contains("is no tar file from byte 0 on"), "{said}");
+    assert!(said.is_ascii() && !said.contains(|sign: char| sign.is_control()), "{said:?}");
+}
+
+#[test]
 fn what_cannot_be_used_at_all_says_why() {
     let empty = tempdir().unwrap();
     let message = open_error(empty.path());

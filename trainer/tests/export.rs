@@ -232,6 +232,10 @@ fn a_place_that_may_not_be_written_is_told_before_anything_is_computed() {
             assert!(said(&output).contains(part), "{part}: {}", said(&output));
         }
     }
+    let output = command(&room).args(["--out", "new"]).args(["--precisions", "int8,int8"]).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("names int8 twice"), "{}", said(&output));
     let output = command(&room).arg("--out").arg(room.path("base")).output().unwrap();
     assert!(said(&output).contains("exists already"), "{}", said(&output));
     assert_eq!(output.status.code(), Some(2));

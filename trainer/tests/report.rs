@@ -155,10 +155,13 @@ fn the_page_of_a_run_has_its_curves_and_findings() {
     let folder = TempDir::new().unwrap();
     let run = folder.path().join("first-run");
     fs::create_dir(&run).unwrap();
-    let error = training::write(&run).unwrap_err().to_string();
-    assert!(error.contains("log.csv"), "{error}");
-    fs::write(run.join("log.csv"), LOG).unwrap();
-    assert!(training::write(&run).unwrap_err().to_string().contains("no steps"));
+    let error = training::write(&run).unwrap_err();
+    assert!(error.to_string().contains("log.csv: has no steps"), "{error}");
+    for text in ["", LOG] {
+        fs::write(run.join("log.csv"), text).unwrap();
+        let other = training::write(&run).unwrap_err();
+        assert_eq!((other.to_string(), other.kind()), (error.to_string(), error.kind()));
+    }
     fs::write(run.join("log.csv"), log(900, |step| 9.0 / f64::from(step), |_| 1.0)).unwrap();
     let trainer = || Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
     // Before the first validation.

@@ -88,6 +88,7 @@ impl ModelArgs {
                 let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
                 let name = absolute.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 let run = Finished::open_with(folder, self.source.base.as_deref())?;
+                super::warn_unchecked(folder, run.unchecked().as_deref());
                 Ok(Box::new(NetEmbedder::of_run(&run, name, Device::Cpu)?))
             }
             Source { base: Some(folder), .. } => {

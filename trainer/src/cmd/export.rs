@@ -102,6 +102,7 @@ impl FromStr for Judge {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    check_precisions(&args.precisions)?;
     check_place(&args.out)?;
     let model = model(args)?;
     let name = args.name.clone().unwrap_or_else(|| model.origin.name.clone());
@@ -136,6 +137,17 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         print(&format!("{generation} {precision}: {agreement}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses a number format that is named twice: somebody meant another one.
+fn check_precisions(precisions: &[Precision]) -> Result<()> {
+    for (index, precision) in precisions.iter().enumerate() {
+        if precisions.iter().take(index).any(|earlier| earlier == precision) {
+            let reason = format!("names {precision} twice; name each number format once");
+            return Err(Error::invalid("--precisions", reason).into());
+        }
+    }
+    Ok(())
 }
 
 /// Sees that the new folder can be made before anything is computed for it.
@@ -174,7 +186,9 @@ fn model(args: &Args) -> Result<Model> {
     };
     let base = args.base.as_ref().map(folder);
     if let Some(run) = &args.run {
-        return Ok(Model::of_run_with(run, base.as_deref())?);
+        let model = Model::of_run_with(run, base.as_deref())?;
+        super::warn_unchecked(run, model.unchecked());
+        return Ok(model);
     }
     let Some(base) = base else {
         return Err(Error::invalid("model", "name one: --run or --base").into());

@@ -2,6 +2,7 @@
 
 use std::{
     io::{ErrorKind, Write},
+    path::Path,
     process::ExitCode,
 };
 
@@ -60,6 +61,13 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Train(args) => train::run(&args),
+    }
+}
+
+/// Says what of a run cannot be checked, where there is something.
+fn warn_unchecked(run: &Path, what: Option<&str>) {
+    if let Some(what) = what {
+        eprintln!("spotter-trainer: {}: {what}", run.display());
     }
 }
 

@@ -1,10 +1,6 @@
 //! Which layout a folder has, and its annotations as records.
 
-use std::{
-    fs::File,
-    io::{BufReader, Read},
-    path::{Component, Path},
-};
+use std::path::{Component, Path};
 
 use serde::{
     Deserialize, Deserializer,
@@ -13,7 +9,10 @@ use serde::{
 use spotter_models::tokenize::MAX_TEXT_BYTES;
 
 use super::{Cause, Problems, Record, Split, market};
-use crate::error::{Error, Result};
+use crate::{
+    bounded,
+    error::{Error, Result},
+};
 
 /// Annotation files and the published set that each one belongs to; `None`: the folder's own name.
 const FILES: [(&str, Option<&str>); 5] = [
@@ -58,27 +57,55 @@ fn folder_name(folder: &Path) -> String {
     full.file_name().map_or_else(|| "data".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Opens a file of bounded length.
-pub(super) fn open_bounded(path: &Path) -> Result<impl Read> {
-    let file = File::open(path).map_err(spotter_models::Error::io(path))?;
-    let length = file.metadata().map_err(spotter_models::Error::io(path))?.len();
-    if length > MAX_BYTES {
-        let reason = format!("{length} bytes are more than the {MAX_BYTES} that are read");
-        return Err(spotter_models::Error::corrupt(path, reason).into());
+/// Reads a JSON file of bounded length. A byte order mark, which editors put in front, is passed over.
+pub(super) fn read_json(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = bounded::read(path, MAX_BYTES)?;
+    if bytes.starts_with("\u{feff}".as_bytes()) {
+        bytes.drain(.."\u{feff}".len());
     }
-    Ok(BufReader::new(file.take(MAX_BYTES)))
+    Ok(bytes)
 }
 
 fn read_records(path: &Path, problems: &mut Problems) -> Result<Vec<Record>> {
-    let mut json = serde_json::Deserializer::from_reader(open_bounded(path)?);
+    let mut text = read_json(path)?;
+    mark_lone_surrogates(&mut text);
+    let mut json = serde_json::Deserializer::from_slice(&text);
     let mut records = Vec::new();
     json.deserialize_seq(Entries { records: &mut records, problems })
         .and_then(|()| json.end())
         .map_err(|error| {
-            let reason = format!("no list of records in JSON: {error}; get the file again");
+            let reason = format!(
+                "no list of records in JSON, which is in UTF-8: {error}; get the file again, or write it \
+                 in UTF-8"
+            );
             spotter_models::Error::corrupt(path, reason)
         })?;
     Ok(records)
+}
+
+/// Stands for half a character, which JSON can write and no text has.
+const LONE: char = '\0';
+
+/// Replaces escapes such as `\ud83d` that are half of a pair without the other half by those of [`LONE`]:
+/// the parser would refuse the whole file for them, and not only the record.
+fn mark_lone_surrogates(json: &mut [u8]) {
+    let unit = |json: &[u8], at: usize| -> Option<u16> {
+        let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+        u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    };
+    let mut at = 0;
+    while let Some(next) = json.get(at..).and_then(|rest| rest.iter().position(|b| *b == b'\\')) {
+        at += next;
+        at += match (unit(json, at), unit(json, at + 6)) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
+            (Some(0xd800..0xe000), _) => {
+                json[at + 2..at + 6].copy_from_slice(b"0000");
+                6
+            }
+            // The sign after it is escaped, be it another backslash.
+            _ => 2,
+        };
+    }
 }
 
 /// Takes records one by one, so that the fields that nobody reads never are in memory together.
@@ -156,10 +183,18 @@ fn check(number: usize, entry: Lenient<Entry>, problems: &mut Problems) -> Optio
         "test" => Split::Test,
         other => return wrong(Cause::UnknownSplit, other),
     };
+    let captions = entry.captions.and_then(Lenient::right);
+    let texts = captions.iter().flatten().filter_map(|caption| match caption {
+        Lenient::Right(text) => Some(text),
+        Lenient::Wrong(_) => None,
+    });
+    if texts.chain([&file]).any(|text| text.contains(LONE)) {
+        return wrong(Cause::HalfCharacter, "file_path or captions");
+    }
     if !stays_inside(&file) {
         return wrong(Cause::PathLeavesFolder, &file);
     }
-    let Some(captions) = entry.captions.and_then(Lenient::right) else {
+    let Some(captions) = captions else {
         return wrong(Cause::WrongType, "captions");
     };
     let captions = usable(&file, captions, problems);

@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{annotations::open_bounded, market::Person};
+use super::{annotations::read_json, market::Person};
 use crate::error::{Error, Result};
 
 const FILE: &str = "market_attribute.json";
@@ -83,7 +83,7 @@ impl Attributes {
             return Err(Error::invalid(folder.display().to_string(), reason));
         }
         let corrupt = |reason: String| spotter_models::Error::corrupt(&path, reason);
-        let splits: BTreeMap<String, Columns> = serde_json::from_reader(open_bounded(&path)?)
+        let splits: BTreeMap<String, Columns> = serde_json::from_slice(&read_json(&path)?)
             .map_err(|error| corrupt(error.to_string()))?;
         let mut persons = HashMap::new();
         for (split, columns) in splits {

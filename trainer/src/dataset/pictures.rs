@@ -75,17 +75,17 @@ impl Pictures {
         Ok(Self { root: root.to_owned(), shards, members })
     }
 
-    /// Whether a picture is where nothing of it can be read: nowhere, or cut off in a tar file. It is
-    /// not opened.
-    pub(super) fn lost(&self, file: &str) -> Option<Cause> {
+    /// Bytes of a picture's file; the cause where nothing of it can be read, as it is nowhere or cut off in
+    /// a tar file. It is not opened.
+    pub(super) fn length(&self, file: &str) -> Result<u64, Cause> {
         let [bare, below] = names(file);
         if let Some(member) = self.members.get(&bare).or_else(|| self.members.get(&below)) {
             let length = self.shards.get(member.shard).map_or(0, |(_, _, length)| *length);
             let is_whole = member.end().is_some_and(|end| end <= length);
-            return (!is_whole).then_some(Cause::BrokenPicture);
+            return if is_whole { Ok(member.length) } else { Err(Cause::BrokenPicture) };
         }
-        let is_there = [below, bare].iter().any(|name| self.root.join(name).exists());
-        (!is_there).then_some(Cause::MissingPicture)
+        let found = [below, bare].iter().find_map(|name| self.root.join(name).metadata().ok());
+        found.map(|found| found.len()).ok_or(Cause::MissingPicture)
     }
 
     /// Reads and decodes a picture by its path in the annotations.
@@ -157,7 +157,13 @@ fn index_shard(
     let mut archive = tar::Archive::new(file);
     let mut last = 0u64;
     for entry in archive.entries_with_seek()? {
-        let entry = entry?;
+        // The library's own words quote the bytes that are no header.
+        let entry = entry.map_err(|_| {
+            std::io::Error::other(match length < last + BLOCK {
+                true => format!("was cut: it has {length} bytes and ends within a header"),
+                false => format!("is no tar file from byte {last} on: there is no header"),
+            })
+        })?;
         let name = entry.path()?.to_string_lossy().into_owned();
         let (offset, size) = (entry.raw_file_position(), entry.size());
         let member = Member { shard, offset, length: size };
@@ -167,6 +173,7 @@ fn index_shard(
             members.entry(name).or_insert(member);
         }
         if end > length {
+            let name = name.escape_debug();
             let reason =
                 format!("was cut: it has {length} bytes, and {name} in it ends at byte {end}");
             return Err(std::io::Error::other(reason));

@@ -19,6 +19,8 @@ pub enum Cause {
     UnknownSplit,
     /// A picture's path is absolute or leaves the folder.
     PathLeavesFolder,
+    /// Half of a character that takes two escapes in JSON, or a NUL, in a path or caption.
+    HalfCharacter,
     /// A record without a caption that could be used.
     NoCaption,
     /// One caption that has no text; the record's others are used.
@@ -49,6 +51,7 @@ impl Cause {
             Cause::WrongType => "field missing or of a wrong type",
             Cause::UnknownSplit => "unknown split",
             Cause::PathLeavesFolder => "path leaves the folder",
+            Cause::HalfCharacter => "half of a character",
             Cause::NoCaption => "no caption",
             Cause::EmptyCaption => "empty caption",
             Cause::LongCaption => "caption too long",

@@ -50,6 +50,11 @@ impl Source {
         let of = |layout| Ok(Self { layout, files: vec![path.to_owned()], folder: folder.clone() });
         match layout {
             Layout::Auto if archive::is_zip(path)? => of(Layout::Openai),
+            Layout::Auto if !is_safetensors(path)? => {
+                let reason = "is neither a zip file, as OpenAI's archives are, nor a safetensors file; is \
+                              it the right file, and whole? Pickles hold programs and are not read";
+                Err(spotter_models::Error::corrupt(path, reason).into())
+            }
             // The names of its tensors tell a file without a folder.
             Layout::Auto if folder.join(OPEN_CLIP_CONFIG).is_file() => of(Layout::OpenClip),
             Layout::Auto if folder.join(HF_CONFIG).is_file() => of(Layout::Hf),
@@ -144,6 +149,13 @@ impl Source {
         }
         Ok(format!("{:x}", hash.finalize()).parse()?)
     }
+}
+
+/// Whether a file starts as safetensors do: with the length of a header, and the header's brace.
+fn is_safetensors(path: &Path) -> Result<bool> {
+    let mut file = File::open(path).map_err(spotter_models::Error::io(path))?;
+    let mut start = [0; 9];
+    Ok(file.read_exact(&mut start).is_ok() && start[8] == b'{')
 }
 
 /// The files that an index lists.

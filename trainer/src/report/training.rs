@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    run::{self, Diverged, Origin},
+    run::{self, Diverged, Ended, Origin},
 };
 
 /// One line for each step that was logged.
@@ -83,7 +83,7 @@ impl Table {
         Ok(Self { names, rows })
     }
 
-    /// Reads a file; `None` where there is none.
+    /// Reads a file; `None` where there is none, or nothing in it.
     ///
     /// # Errors
     /// Those of [`Table::parse`], and where the file cannot be read.
@@ -92,6 +92,8 @@ impl Table {
         match path.metadata() {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io(error)),
+            // A run that was killed before its first step may leave it so.
+            Ok(found) if found.is_file() && found.len() == 0 => return Ok(None),
             Ok(found) if found.len() > MAX_BYTES => {
                 let reason = format!("is larger than the {MAX_BYTES} bytes that are read");
                 return Err(spotter_models::Error::corrupt(path, reason).into());
@@ -240,6 +242,9 @@ pub fn write(folder: &Path) -> Result<()> {
     found.extend(chance.and_then(|chance| at_chance(&validation, chance)));
     found.extend(findings(&log, &validation));
     found.extend(origin.as_ref().and_then(other_threads));
+    if let (Some(origin), Some(ended)) = (&origin, Ended::read(folder)?) {
+        found.extend(run::unchecked(origin, &ended).map(|what| format!("Not checked: {what}.")));
+    }
     let mut page = page(&name, &log, &validation, &found);
     if let Some(origin) = origin.filter(|origin| !origin.left_out.is_empty()) {
         page.heading("Data");

@@ -12,17 +12,14 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use spotter_models::{
-    Digest,
-    towers::{Config, Weights},
-};
+use spotter_models::{Digest, towers::Weights};
 
+use super::checkpoint;
 use crate::{
-    base::{Base, WEIGHTS_FILE, read_json, write_json},
+    base::{read_json, write_json},
     bounded,
-    dataset::Problems,
+    dataset::{Present, Problems},
     error::{Error, Result},
-    recipe::Recipe,
 };
 
 /// The recipe, every value written out.
@@ -41,6 +38,8 @@ pub const BEST: &str = "best.safetensors";
 pub const ADAPTERS: &str = "adapters.safetensors";
 /// The backbone, where that was trained, when finished.
 pub const BASE: &str = "base";
+/// Held by whoever works on the run.
+pub const LOCK: &str = "lock";
 /// The step that left the numbers, where one did.
 pub const DIVERGED: &str = "diverged.json";
 /// Figures of the result, when finished.
@@ -65,12 +64,19 @@ pub struct Origin {
     /// Hash of its weights, which decides whether what lies there is the base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base_sha256: Option<Digest>,
+    /// Hash of its `config.json`, which decides as well: other shapes or factors are another model.
+    /// Absent in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_config_sha256: Option<Digest>,
     /// The data's folder.
     pub data: PathBuf,
     /// The data's name.
     pub data_name: String,
     /// Hash of the annotations that are used.
     pub data_sha256: Digest,
+    /// Pictures of the splits `train` and `val` that were there. Absent in runs of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub present: Option<Present>,
     /// Pictures, captions and persons that are learnt from.
     pub counts: Counts,
     /// What of the annotations could not be used.
@@ -122,16 +128,44 @@ impl Origin {
         })
     }
 
+    /// What was other when the run was begun as `earlier` says, in words; where either does not say it,
+    /// nothing is known.
+    pub(super) fn changes_since(&self, earlier: &Self) -> Vec<String> {
+        fn differ<T: PartialEq>(a: Option<T>, b: Option<T>) -> bool {
+            a.zip(b).is_some_and(|(a, b)| a != b)
+        }
+        let mut changes = Vec::new();
+        if self.base_sha256 != earlier.base_sha256 {
+            changes.push("the base model is another one".to_owned());
+        } else if differ(self.base_config_sha256, earlier.base_config_sha256) {
+            changes.push("the base model's config.json was changed".to_owned());
+        }
+        if self.data_sha256 != earlier.data_sha256 {
+            let [now, then] = [self.counts, earlier.counts];
+            changes.push(match now == then {
+                true => "the annotations were changed".to_owned(),
+                false => format!("there are {now} to learn from instead of {then}"),
+            });
+        } else if let (Some(now), Some(then)) = (self.present, earlier.present)
+            && now != then
+        {
+            changes.push(match now.pictures == then.pictures {
+                true => "pictures have other lengths, or others are there".to_owned(),
+                false => format!(
+                    "{} pictures of the splits `train` and `val` are there instead of {}",
+                    now.pictures, then.pictures
+                ),
+            });
+        }
+        changes
+    }
+
     /// Reads it from a run's folder; `None` where there is none.
     ///
     /// # Errors
     /// Where the file cannot be read.
     pub fn read(run: &Path) -> Result<Option<Self>> {
-        let path = run.join(RUN);
-        if !path.exists() {
-            return Ok(None);
-        }
-        read_json(&path).map(Some)
+        read_if_there(&run.join(RUN))
     }
 }
 
@@ -145,6 +179,13 @@ pub struct Counts {
     pub captions: usize,
     /// Persons.
     pub persons: usize,
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { pictures, captions, persons } = self;
+        write!(f, "{pictures} pictures, {captions} captions and {persons} persons")
+    }
 }
 
 /// The step at which a training left the numbers, for whoever looks for the cause.
@@ -173,7 +214,40 @@ pub struct DivergedPair {
     pub caption: String,
 }
 
+fn read_if_there<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    path.exists().then(|| read_json(path)).transpose()
+}
+
+/// What of a run's files earlier versions kept no hash of, so that nobody can tell whether it was
+/// changed; `None`: all can be checked.
+pub fn unchecked(origin: &Origin, ended: &Ended) -> Option<String> {
+    let lacking = [
+        ("its trained tensors", ended.sha256.is_none()),
+        ("its config.json", ended.config_sha256.is_none()),
+        (
+            "its base model's config.json",
+            origin.base_sha256.is_some() && origin.base_config_sha256.is_none(),
+        ),
+    ];
+    let names: Vec<&str> =
+        lacking.iter().filter(|(_, lacks)| *lacks).map(|(name, _)| *name).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} cannot be checked: the run was made by an older version, which kept no SHA-256 of this",
+            names.join(" and ")
+        )
+    })
+}
+
 impl Ended {
+    /// Reads it from a run's folder; `None` where the run is not finished.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn read(run: &Path) -> Result<Option<Self>> {
+        read_if_there(&run.join(RESULT))
+    }
+
     /// Whether the model finds persons no better than guessing does.
     pub fn is_at_chance(&self) -> bool {
         self.r1.zip(self.chance).is_some_and(|(r1, chance)| is_at_chance(r1, chance))
@@ -193,11 +267,7 @@ impl Diverged {
     /// # Errors
     /// Where the file cannot be read.
     pub fn read(run: &Path) -> Result<Option<Self>> {
-        let path = run.join(DIVERGED);
-        if !path.exists() {
-            return Ok(None);
-        }
-        read_json(&path).map(Some)
+        read_if_there(&run.join(DIVERGED))
     }
 }
 
@@ -227,121 +297,14 @@ pub struct Ended {
     /// the backbone was trained. Absent in results of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Digest>,
+    /// Hash of `config.json`, the shapes and factors with which the tensors are a model. Absent in results
+    /// of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_sha256: Option<Digest>,
     /// Where it went on with another number of threads: the result is not bit for bit that of an
     /// uninterrupted run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub thread_changes: Vec<ThreadChange>,
-}
-
-/// A finished run, read for evaluation and export.
-#[derive(Debug)]
-pub struct Finished {
-    /// Its recipe.
-    pub recipe: Recipe,
-    /// What it was made from.
-    pub origin: Origin,
-    /// How it ended.
-    pub ended: Ended,
-    /// Shapes of the model.
-    pub config: Config,
-    /// The frozen base, or the one that was trained.
-    pub base: Base,
-    /// All of the model's tensors.
-    pub weights: Weights,
-    /// Hash of the trained tensors' file, where those are apart from the base.
-    pub adapters_sha256: Option<Digest>,
-}
-
-impl Finished {
-    /// Reads a run's folder.
-    ///
-    /// # Errors
-    /// Where it is not finished, its base is not where it was or changed, or its trained tensors are not
-    /// those that `result.json` states.
-    pub fn open(folder: &Path) -> Result<Self> {
-        Self::open_with(folder, None)
-    }
-
-    /// As [`Finished::open`], with the base's folder where that was moved.
-    ///
-    /// # Errors
-    /// As [`Finished::open`], and where `base` is another one than the run was made from.
-    pub fn open_with(folder: &Path, base: Option<&Path>) -> Result<Self> {
-        if !folder.join(RESULT).exists() {
-            let reason = "is no finished run; let `spotter-trainer train` go on with it";
-            return Err(Error::invalid(folder.display().to_string(), reason));
-        }
-        let recipe = Recipe::read(&folder.join(RECIPE))?;
-        let origin: Origin = read_json(&folder.join(RUN))?;
-        let ended: Ended = read_json(&folder.join(RESULT))?;
-        let config: Config = read_json(&folder.join(CONFIG))?;
-        if recipe.method.trains_backbone() {
-            if base.is_some() {
-                let reason =
-                    "the backbone was trained too and lies in the run's folder; leave it out";
-                return Err(Error::invalid("--base", reason));
-            }
-            let base = Base::open(&folder.join(BASE))?;
-            check_trained(&ended, &base.folder().join(WEIGHTS_FILE), base.sha256())?;
-            let weights = base.weights().clone();
-            return Ok(Self {
-                recipe,
-                origin,
-                ended,
-                config,
-                base,
-                weights,
-                adapters_sha256: None,
-            });
-        }
-        let base = find_base(folder, &origin, base)?;
-        let mut weights = base.weights().clone();
-        let path = folder.join(ADAPTERS);
-        let bytes = bounded::weights(&path)?;
-        let sha256 = Digest::of(&bytes);
-        check_trained(&ended, &path, sha256)?;
-        for (name, tensor) in Weights::from_bytes(&path, &bytes)?.iter() {
-            weights.insert(name, tensor.clone());
-        }
-        weights.check(&config)?;
-        let adapters_sha256 = Some(sha256);
-        Ok(Self { recipe, origin, ended, config, base, weights, adapters_sha256 })
-    }
-}
-
-/// The base that a run was made from: where somebody says it is, else where it lies as seen from the run,
-/// else where it was. What lies there is told by its hash.
-fn find_base(folder: &Path, origin: &Origin, given: Option<&Path>) -> Result<Base> {
-    let open = |path: &Path| {
-        let base = Base::open(path)?;
-        if Some(base.sha256()) == origin.base_sha256 {
-            return Ok(base);
-        }
-        let wanted = origin.base_sha256.map(|hash| format!(", {hash}")).unwrap_or_default();
-        let reason = format!(
-            "holds another base model, SHA-256 {}, than the run was made from{wanted}",
-            base.sha256()
-        );
-        Err(Error::invalid(path.display().to_string(), reason))
-    };
-    if let Some(given) = given {
-        return open(given);
-    }
-    let near = origin.base_from_run.as_ref().map(|path| folder.join(path));
-    let mut places: Vec<PathBuf> = near.into_iter().chain(origin.base.clone()).collect();
-    // One place by two names needs to be looked at, and told, once.
-    places.dedup_by_key(|place| place.canonicalize().unwrap_or_else(|_| place.clone()));
-    let mut found = Vec::new();
-    for place in &places {
-        match open(place) {
-            Ok(base) => return Ok(base),
-            Err(error) => found.push(error.to_string()),
-        }
-    }
-    let found = if found.is_empty() { "run.json names none".into() } else { found.join("; ") };
-    let reason =
-        format!("its base model is not found: {found}; name its folder with --base FOLDER");
-    Err(Error::invalid(folder.display().to_string(), reason))
 }
 
 /// The way from one folder to another, both without symbolic links.
@@ -355,21 +318,6 @@ pub(super) fn way(from: &Path, to: &Path) -> PathBuf {
         forward.next();
     }
     rest.map(|_| std::path::Component::ParentDir).chain(forward).collect()
-}
-
-/// Refuses trained tensors that are not those the training ended with.
-fn check_trained(ended: &Ended, path: &Path, found: Digest) -> Result<()> {
-    match ended.sha256 {
-        Some(stated) if stated != found => {
-            let reason = format!(
-                "was changed since the training ended: its SHA-256 is {found}, and {RESULT} states \
-                 {stated}; get the file back from a copy, or run the same `spotter-trainer train` again, \
-                 which writes it anew from the checkpoint"
-            );
-            Err(spotter_models::Error::corrupt(path, reason).into())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The folder of a run in progress.
@@ -393,15 +341,14 @@ impl Folder {
         })
     }
 
-    /// Leaves out rows of steps after `step`, which will be made again.
-    pub(super) fn rewind(&mut self, step: u64) -> Result<()> {
-        let path = self.path.join(DIVERGED);
-        if path.exists() {
-            std::fs::remove_file(&path).map_err(spotter_models::Error::io(&path))?;
-        }
-        self.log = rewind(&self.path.join(LOG), LOG_HEAD, step)?;
-        self.validation = rewind(&self.path.join(VALIDATION), VALIDATION_HEAD, step)?;
-        Ok(())
+    /// Leaves out rows of steps after `step`, which will be made again. Returns how many of the log's
+    /// stay.
+    pub(super) fn rewind(&mut self, step: u64) -> Result<u64> {
+        self.remove(DIVERGED)?;
+        let rows;
+        (self.log, rows) = rewind(&self.path.join(LOG), LOG_HEAD, step)?;
+        (self.validation, _) = rewind(&self.path.join(VALIDATION), VALIDATION_HEAD, step)?;
+        Ok(rows)
     }
 
     pub(super) fn log(&mut self, row: &str) -> Result<()> {
@@ -428,6 +375,64 @@ impl Folder {
         self.place(&part, name)
     }
 
+    /// Writes the best state beside the one before, and returns its hash. It takes that one's place with
+    /// [`Folder::place_best`], once the checkpoint has the hash: a kill in between leaves both.
+    pub(super) fn write_best(&self, weights: &Weights) -> Result<Digest> {
+        let part = self.best_part();
+        weights.write(&part)?;
+        File::open(&part)
+            .and_then(|file| file.sync_all())
+            .map_err(spotter_models::Error::io(&part))?;
+        Ok(Digest::of(&bounded::weights(&part)?))
+    }
+
+    /// Gives the best state its place, where one was written.
+    pub(super) fn place_best(&self) -> Result<()> {
+        match self.best_part().exists() {
+            true => self.place(&self.best_part(), BEST),
+            false => Ok(()),
+        }
+    }
+
+    /// After a kill: gives the best state its place where it is the one of this hash, which the
+    /// checkpoint has, and removes it where it came after the checkpoint.
+    pub(super) fn settle_best(&self, sha256: Option<Digest>) -> Result<()> {
+        let part = self.best_part();
+        if !part.exists() {
+            return Ok(());
+        }
+        match sha256 == Some(Digest::of(&bounded::weights(&part)?)) {
+            true => self.place_best(),
+            false => self.remove(&format!("{BEST}.part")),
+        }
+    }
+
+    fn best_part(&self) -> PathBuf {
+        self.path.join(format!("{BEST}.part"))
+    }
+
+    /// Reads the best state, which must be the one of this hash; checkpoints of earlier versions have
+    /// none.
+    pub(super) fn read_best(&self, sha256: Option<Digest>) -> Result<Weights> {
+        let path = self.path.join(BEST);
+        let lost = |reason: &str| {
+            let reason = format!(
+                "{reason}, and it holds the best state so far; get it back from a copy, or remove {} \
+                 to begin again",
+                checkpoint::FILE
+            );
+            spotter_models::Error::corrupt(&path, reason)
+        };
+        if !path.exists() {
+            return Err(lost("is missing").into());
+        }
+        let bytes = bounded::weights(&path)?;
+        if sha256.is_some_and(|stated| stated != Digest::of(&bytes)) {
+            return Err(lost("was damaged: its SHA-256 is not the checkpoint's").into());
+        }
+        Ok(Weights::from_bytes(&path, &bytes)?)
+    }
+
     /// Writes weights whole or not at all.
     pub(super) fn weights(&self, name: &str, weights: &Weights) -> Result<()> {
         let part = self.path.join(format!("{name}.part"));
@@ -441,6 +446,17 @@ impl Folder {
         self.place(&part, name)
     }
 
+    /// Removes a file where it is there.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        let path = self.path.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(spotter_models::Error::io(&path)(error).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn place(&self, part: &Path, name: &str) -> Result<()> {
         let sync = File::open(part).and_then(|file| file.sync_all());
         let placed = sync.and_then(|()| std::fs::rename(part, self.path.join(name)));
@@ -450,7 +466,7 @@ impl Folder {
 
 /// Keeps a second training out of the folder.
 fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join("lock");
+    let path = folder.join(LOCK);
     let file = File::create(&path).map_err(spotter_models::Error::io(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -477,17 +493,18 @@ fn table(path: &Path, head: &str) -> Result<File> {
 }
 
 /// Leaves out the rows of steps after `step`, and a last row that was cut when the process that wrote it
-/// was killed. The table is replaced in one step.
-fn rewind(path: &Path, head: &str, step: u64) -> Result<File> {
+/// was killed. The table is replaced in one step. Returns it with the number of rows that stay.
+fn rewind(path: &Path, head: &str, step: u64) -> Result<(File, u64)> {
     let io = |error| Error::from(spotter_models::Error::io(path)(error));
     let bytes = bounded::read(path, MAX_TABLE_BYTES)?;
     let kept = rows_until(path, head, &String::from_utf8_lossy(&bytes), step)?;
+    let rows = kept.lines().skip(1).count() as u64;
     let mut part = path.as_os_str().to_owned();
     part.push(".part");
     std::fs::write(&part, kept).map_err(io)?;
     File::open(&part).and_then(|file| file.sync_all()).map_err(io)?;
     std::fs::rename(&part, path).map_err(io)?;
-    OpenOptions::new().append(true).open(path).map_err(io)
+    Ok((OpenOptions::new().append(true).open(path).map_err(io)?, rows))
 }
 
 /// The head and the whole rows of a table until a step.

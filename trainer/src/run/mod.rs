@@ -4,15 +4,19 @@
 //! nothing had happened, on the same machine with the same number of threads.
 
 mod checkpoint;
+mod finished;
 mod folder;
+mod inputs;
 mod judge;
 mod model;
+mod place;
 mod progress;
 mod step;
 
+pub use finished::Finished;
 pub use folder::{
-    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Finished, Origin, RESULT, ThreadChange,
-    is_at_chance,
+    ADAPTERS, Counts, Diverged, DivergedPair, Ended, Origin, RESULT, ThreadChange, is_at_chance,
+    unchecked,
 };
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
@@ -32,13 +36,13 @@ use tch::Device;
 use crate::{
     base::Base,
     bounded,
-    dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Pair, Split, is_in_share},
+    dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Pair, Split},
     error::{Error, Result},
     method::Method,
     recipe::{Keep, Recipe},
     stopwatch,
 };
-use checkpoint::Position;
+use checkpoint::{Position, Restored};
 use folder::Folder;
 use judge::Judge;
 
@@ -91,9 +95,10 @@ pub enum Outcome {
 /// checkpointed stays.
 pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Outcome> {
     job.recipe.validate()?;
+    place::check(job)?;
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(i32::MAX));
-    let base = job.base.as_deref().map(Base::open).transpose()?;
-    let data = Arc::new(open_data(job)?);
+    let base = job.base.as_deref().map(inputs::base).transpose()?;
+    let data = Arc::new(inputs::data(job)?);
     if !data.problems().is_empty() {
         progress.say(&format!("Left out of the annotations: {}", data.problems()));
     }
@@ -103,19 +108,6 @@ pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Ou
     let outcome = run.work(stop, progress)?;
     progress.end();
     Ok(outcome)
-}
-
-/// The pictures of the recipe's persons; of persons to judge by, all.
-fn open_data(job: &Job) -> Result<Dataset> {
-    let mut data = Dataset::open(&job.data)?;
-    let wanted = &job.recipe.data;
-    let [first, last] = wanted.persons.unwrap_or([i64::MIN, i64::MAX]);
-    let share = wanted.share.unwrap_or(1.0);
-    data.retain(|record| {
-        record.split != Split::Train
-            || (first..=last).contains(&record.person) && is_in_share(record.person, share)
-    });
-    Ok(data)
 }
 
 /// A run in progress.
@@ -141,14 +133,9 @@ impl<'a> Run<'a> {
     fn begin(job: &'a Job, base: Option<&'a Base>, data: Arc<Dataset>) -> Result<Self> {
         let recipe = &job.recipe;
         let train = data.split(Some(Split::Train));
-        let counts = count(&data, &train);
+        let counts = inputs::count(&data, &train);
         let order = Order::new(&data, &train, recipe.data.sampler, recipe.seed);
         let per_epoch = (order.len() as u64).div_ceil(recipe.batch.size as u64);
-        if per_epoch == 0 {
-            let reason = format!("{} has no pictures to train on", data.name());
-            return Err(Error::invalid(job.data.display().to_string(), reason));
-        }
-        refuse_one_person(job, &data, counts)?;
         let steps = ((recipe.schedule.epochs * per_epoch as f64).round() as u64).max(1);
         let (config, trainee) = model::make(recipe, base, &data, &train, job.device)?;
         let settings = LoaderSettings {
@@ -166,9 +153,11 @@ impl<'a> Run<'a> {
             base_from_run: job.base.as_deref().and_then(|base| seen_from(&job.out, base)),
             base: job.base.as_deref().map(std::path::absolute).transpose().unwrap_or(None),
             base_sha256: base.map(Base::sha256),
+            base_config_sha256: base.map(Base::config_sha256),
             data: std::path::absolute(&job.data).unwrap_or_else(|_| job.data.clone()),
             data_name: data.name().to_owned(),
             data_sha256: data.fingerprint(),
+            present: Some(data.present(&[Split::Train, Split::Val])),
             counts,
             left_out: data.problems().clone(),
             chance: judge.chance(),
@@ -180,8 +169,11 @@ impl<'a> Run<'a> {
         let position =
             Position { job: Digest::of(identity.as_bytes()).to_string(), ..Position::default() };
         if !job.out.join(checkpoint::FILE).exists() {
-            folder.text(folder::RECIPE, &recipe_text)?;
+            // A result that lies here from before is not of what begins now.
+            folder.remove(folder::RESULT)?;
+            // What says that the folder is a run's comes before anything else of the run.
             folder.json(folder::RUN, &origin)?;
+            folder.text(folder::RECIPE, &recipe_text)?;
             folder.json(folder::CONFIG, &config)?;
         }
         Ok(Self {
@@ -220,15 +212,71 @@ impl<'a> Run<'a> {
     }
 
     fn resume(&mut self, progress: &Progress) -> Result<()> {
+        self.refuse_changes()?;
         let Trainee { parameters, adam, .. } = &mut self.trainee;
         let restored = checkpoint::restore(&self.job.out, &self.position.job, parameters, adam)?;
-        if let Some(position) = restored {
+        if let Some(Restored { position, is_checked }) = restored {
             progress.say(&format!("going on after step {} of {}", position.step, self.steps));
             progress.from(position.step);
             self.position = position;
+            self.see_best()?;
             self.take_over(progress)?;
+            if !is_checked {
+                progress.warn(&format!(
+                    "{} cannot be checked: made by an older version, which kept no SHA-256",
+                    checkpoint::FILE
+                ));
+            }
         }
-        self.folder.rewind(self.position.step)
+        // Where there is no checkpoint, no state can be the best yet.
+        self.folder.settle_best(self.position.best_sha256)?;
+        let (rows, step) = (self.folder.rewind(self.position.step)?, self.position.step);
+        // Steps that nothing could be read for have no row.
+        let made = u64::try_from(self.position.optimiser_steps).unwrap_or(0);
+        if rows < made {
+            progress.warn(&format!(
+                "{} has {rows} rows until step {step}, where {made} steps were made: the others were \
+                 lost or taken away, and the report's curves lack them",
+                folder::LOG
+            ));
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on with another base or other data than the run was begun with: its result would be
+    /// that of neither.
+    fn refuse_changes(&self) -> Result<()> {
+        let Some(earlier) = Origin::read(&self.job.out)? else { return Ok(()) };
+        let mut changes = self.origin.changes_since(&earlier);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        // It may be why what is learnt from is other.
+        if Recipe::read(&self.job.out.join(folder::RECIPE))? != self.job.recipe {
+            changes.insert(0, "the recipe is another one".into());
+        }
+        let reason = format!(
+            "holds a run that was begun with something else: {}; get back what it was begun with, or \
+             choose a new folder",
+            changes.join("; ")
+        );
+        Err(Error::invalid(self.job.out.display().to_string(), reason))
+    }
+
+    /// Sees that the best state is the one that the checkpoint names, before hours are spent on others.
+    fn see_best(&self) -> Result<()> {
+        let stated = self.position.best_sha256;
+        self.folder.settle_best(stated)?;
+        match self.position.best {
+            // The checkpoint has this very state.
+            Some((step, _)) if step == self.position.step => {
+                self.folder.weights(folder::BEST, &self.kept()?)
+            }
+            Some(_) if self.job.recipe.validation.keep == Keep::Best => {
+                self.folder.read_best(stated).map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Goes on with what earlier sittings wrote into `run.json`, and says what is other now.
@@ -252,6 +300,10 @@ impl<'a> Run<'a> {
         let began = stopwatch::now();
         let before = self.position.seconds;
         let mut saved = stopwatch::now();
+        let sitting = self.job.sitting;
+        let is_to_stop = || {
+            stop.load(Ordering::Relaxed) || sitting.is_some_and(|limit| began.elapsed() >= limit)
+        };
         while !self.is_over() && self.job.recipe.method.learns() {
             let epoch = self.position.step / self.per_epoch;
             let done = usize::try_from(self.position.step % self.per_epoch).unwrap_or(0);
@@ -260,17 +312,18 @@ impl<'a> Run<'a> {
             for batch in self.loader.epoch(epoch, pairs, done)? {
                 self.step(&batch?, progress)?;
                 self.position.seconds = before + began.elapsed().as_secs_f64();
-                let out_of_time = self.job.sitting.is_some_and(|limit| began.elapsed() >= limit);
-                if stop.load(Ordering::Relaxed) || out_of_time {
+                // A checkpoint at the end of an epoch comes after its judgement: a later sitting begins
+                // with the next epoch, and would never judge this one.
+                if self.position.step >= end || self.is_out_of_time() {
+                    break;
+                }
+                if is_to_stop() {
                     self.save()?;
                     return Ok(Outcome::Stopped { step: self.position.step, steps: self.steps });
                 }
                 if saved.elapsed() >= BETWEEN_CHECKPOINTS {
                     self.save()?;
                     saved = stopwatch::now();
-                }
-                if self.position.step >= end || self.is_out_of_time() {
-                    break;
                 }
             }
             if self.is_out_of_time() {
@@ -281,6 +334,9 @@ impl<'a> Run<'a> {
             self.judge(progress)?;
             self.save()?;
             saved = stopwatch::now();
+            if is_to_stop() && !self.is_over() {
+                return Ok(Outcome::Stopped { step: self.position.step, steps: self.steps });
+            }
         }
         if self.is_out_of_time() {
             progress.say(&format!(
@@ -391,7 +447,7 @@ impl<'a> Run<'a> {
         ));
         if self.position.best.is_none_or(|(_, best)| ranking.r1 > best) {
             self.position.best = Some((self.position.step, ranking.r1));
-            self.folder.weights(folder::BEST, &self.kept()?)?;
+            self.position.best_sha256 = Some(self.folder.write_best(&self.kept()?)?);
         }
         Ok(())
     }
@@ -402,7 +458,8 @@ impl<'a> Run<'a> {
             &self.position,
             &self.trainee.parameters,
             &self.trainee.adam,
-        )
+        )?;
+        self.folder.place_best()
     }
 
     /// What is to be kept of the present state.
@@ -417,12 +474,14 @@ impl<'a> Run<'a> {
         let best = self.position.best.filter(|_| recipe.validation.keep == Keep::Best);
         let weights = match best {
             Some((step, _)) if step < self.position.step => {
-                let path = self.job.out.join(folder::BEST);
-                Weights::from_bytes(&path, &bounded::weights(&path)?)?
+                self.folder.read_best(self.position.best_sha256)?
             }
             _ => self.kept()?,
         };
         let sha256 = self.write_result(&weights)?;
+        // Written anew: nobody knows what became of it between two sittings.
+        self.folder.json(folder::CONFIG, self.trainee.net.config())?;
+        let config = bounded::read(&self.job.out.join(folder::CONFIG), bounded::JSON)?;
         let (trained, total) = self.trainee.parameters.counts();
         let ended = Ended {
             steps: self.position.step,
@@ -434,6 +493,7 @@ impl<'a> Run<'a> {
             total,
             out_of_time: self.is_out_of_time(),
             sha256: Some(sha256),
+            config_sha256: Some(Digest::of(&config)),
             thread_changes: self.origin.thread_changes.clone(),
         };
         self.folder.json(folder::RESULT, &ended)?;
@@ -467,30 +527,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// With one person every pair is right, and no loss is about anything.
-fn refuse_one_person(job: &Job, data: &Dataset, counts: Counts) -> Result<()> {
-    if counts.persons > 1 || !job.recipe.method.learns() {
-        return Ok(());
-    }
-    let reason = format!(
-        "{} has one person to train on, and nobody to tell it apart from. Add persons of the split \
-         `train`, or look at data.share and data.persons of the recipe",
-        data.name()
-    );
-    Err(Error::invalid(job.data.display().to_string(), reason))
-}
-
 /// A folder as seen from a run's; `None` where the system does not tell.
 fn seen_from(run: &Path, folder: &Path) -> Option<PathBuf> {
     Some(folder::way(&run.canonicalize().ok()?, &folder.canonicalize().ok()?))
-}
-
-fn count(data: &Dataset, records: &[usize]) -> Counts {
-    let records = || records.iter().filter_map(|record| data.records().get(*record));
-    let persons: std::collections::BTreeSet<i64> = records().map(|record| record.person).collect();
-    Counts {
-        pictures: records().count(),
-        captions: records().map(|record| record.captions.len()).sum(),
-        persons: persons.len(),
-    }
 }
