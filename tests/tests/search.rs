@@ -65,8 +65,8 @@ fn who_passed_is_found_again_also_after_a_restart() {
     assert!(gone.code == 1 && gone.out.contains("nobody of that number"), "{}", gone.out);
     let other = ask(broker.port, &["search", "--like", "attic/1"]);
     assert!(other.code == 1 && other.err.contains("attic"), "{} {}", other.out, other.err);
-    let next_week = jiff::Zoned::now() + jiff::SignedDuration::from_hours(7 * 24);
-    let next_week = next_week.strftime("%Y-%m-%d 06:00").to_string();
+    let next_week = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(7 * 24);
+    let next_week = format!("{} 06:00", &next_week.to_string()[..10]);
     for (times, word) in [
         (["--from", "1h", "--to", "2h"], "not before --to"),
         (["--from", &next_week, "--to", "1h"], "lies ahead"),
