@@ -1,5 +1,5 @@
 //! The background cohort: persons whom no alert means, as the bundle's own vision tower embeds them, and
-//! captions of such persons, as its text tower does.
+//! what is said of each, as its text tower embeds it.
 //!
 //! What a text scores against them is what it scores by chance. Every text has another such range,
 //! which is why one cut-off never fits all. Travels in a bundle, since only embeddings of the same
@@ -26,10 +26,10 @@ const MAX_BYTES: usize = 128 << 20;
 /// The tensor of the persons.
 const IMAGES: &str = "image_embedding";
 
-/// The tensor of the captions, which a file may lack.
+/// The tensor of the captions, one of each person in the same order, which a file may lack.
 const TEXTS: &str = "text_embedding";
 
-/// Embeddings of persons whom no alert means, and of captions of such persons, if there are any.
+/// Embeddings of persons whom no alert means, and of a caption of each, if there are any.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cohort {
     persons: Vec<Vec<f32>>,
@@ -58,14 +58,16 @@ impl Cohort {
         Ok(Self { persons, captions: Vec::new() })
     }
 
-    /// The cohort with one embedding for each of some captions, of the persons or of others whom no
-    /// alert means, in place of those it had.
+    /// The cohort with the embedding of one caption of each person, in their order.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] for fewer than [`MIN_PERSONS`], more than [`MAX_PERSONS`], or what is no
-    /// set of unit vectors of the persons' size.
+    /// [`Error::Mismatch`] for another number, or what is no set of unit vectors of the persons' size.
     pub fn with_captions(self, captions: Vec<Vec<f32>>) -> Result<Self> {
-        check_count("captions", captions.len())?;
+        if captions.len() != self.persons.len() {
+            let (captions, persons) = (captions.len(), self.persons.len());
+            let reason = format!("{captions} captions of {persons} persons; one of each is meant");
+            return Err(Error::mismatch("cohort", reason));
+        }
         rows::check_unit("cohort", self.size(), captions.iter().map(Vec::as_slice))?;
         Ok(Self { captions, ..self })
     }
@@ -101,7 +103,13 @@ impl Cohort {
         }
         let read = || -> Result<Self> {
             let cohort = Self::new(rows::read(&file, IMAGES)?)?;
-            if captions { cohort.with_captions(rows::read(&file, TEXTS)?) } else { Ok(cohort) }
+            let captions = if captions { rows::read(&file, TEXTS)? } else { Vec::new() };
+            // A cohort of 0.1 may have captions of others, which say nothing of its persons.
+            if captions.len() == cohort.persons() {
+                cohort.with_captions(captions)
+            } else {
+                Ok(cohort)
+            }
         };
         read().map_err(|error| corrupt(error.to_string()))
     }
@@ -150,7 +158,8 @@ impl Cohort {
         &self.persons
     }
 
-    /// The embeddings of the captions, each of unit length; none where it has none.
+    /// The embeddings of the persons' captions, in their order, each of unit length; none where it has
+    /// none.
     pub fn captions(&self) -> &[Vec<f32>] {
         &self.captions
     }
@@ -221,11 +230,13 @@ mod tests {
         let path = Path::new("cohort.safetensors");
         assert_eq!(Cohort::parse(path, &cohort.to_bytes().unwrap()).unwrap(), cohort);
         assert!(cohort.captions().is_empty());
-        let described = cohort.clone().with_captions(arc(33)).unwrap();
+        let described = cohort.clone().with_captions(arc(40)).unwrap();
         let read = Cohort::parse(path, &described.to_bytes().unwrap()).unwrap();
-        assert_eq!((read.captions().len(), read.persons()), (33, 40));
+        assert_eq!((read.captions().len(), read.persons()), (40, 40));
         assert_eq!(read, described);
         assert_ne!(described.to_bytes().unwrap(), cohort.to_bytes().unwrap());
+        let of_others = Cohort { captions: arc(33), ..cohort.clone() };
+        assert_eq!(Cohort::parse(path, &of_others.to_bytes().unwrap()).unwrap(), cohort);
     }
 
     #[test]
@@ -234,7 +245,7 @@ mod tests {
         let mut long = arc(40);
         long[7] = vec![2.0, 0.0, 0.0];
         for (captions, word) in
-            [(arc(31), "31 captions"), (Vec::new(), "0 captions"), (wide, "4 values"), (long, "2")]
+            [(arc(39), "39 captions"), (Vec::new(), "0 captions"), (wide, "4 values"), (long, "2")]
         {
             let cohort = Cohort::new(arc(40)).unwrap();
             let error = cohort.with_captions(captions).unwrap_err().to_string();

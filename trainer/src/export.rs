@@ -172,25 +172,25 @@ impl Model {
     /// Where too few can be read.
     pub fn cohort(&self, data: &Dataset, most: usize) -> Result<Cohort> {
         let mut persons = BTreeSet::new();
-        let chosen: Vec<usize> = data
-            .split(Some(Split::Train))
-            .into_iter()
-            .filter(|record| data.records().get(*record).is_some_and(|r| persons.insert(r.person)))
+        let described = data.split(Some(Split::Train)).into_iter().filter_map(|record| {
+            let known = data.records().get(record)?;
+            Some((record, known.person, known.captions.first()?.as_str()))
+        });
+        let chosen: Vec<(usize, &str)> = described
+            .filter(|(_, person, _)| persons.insert(*person))
+            .map(|(record, _, caption)| (record, caption))
             .take(most.min(MAX_PERSONS))
             .collect();
         let mut embedder = self.embedder("cohort")?;
-        let mut pictures = chosen.iter().map(|record| data.picture(*record));
+        let mut pictures = chosen.iter().map(|(record, _)| data.picture(*record));
         let pictures = images(&mut embedder, &mut pictures)?;
-        let captions: Vec<&str> = chosen
-            .iter()
-            .filter_map(|record| data.records().get(*record)?.captions.first())
-            .map(String::as_str)
-            .collect();
+        let captions: Vec<&str> = chosen.iter().map(|(_, caption)| *caption).collect();
         let captions = texts(&mut embedder, &captions)?;
-        // What cannot be read has no place in a cohort; too few are refused.
-        let good = |rows: Vec<Result<Vec<f32>>>| rows.into_iter().flatten().collect::<Vec<_>>();
-        let (pictures, captions) = (good(pictures), good(captions));
-        let fewest = pictures.len().min(captions.len());
+        // A person of whom either cannot be read has no place in a cohort; too few are refused.
+        let pairs = pictures.into_iter().zip(captions);
+        let (pictures, captions): (Vec<_>, Vec<_>) =
+            pairs.filter_map(|(picture, caption)| picture.ok().zip(caption.ok())).unzip();
+        let fewest = pictures.len();
         if fewest < MIN_PERSONS {
             let reason = format!(
                 "{} has {fewest} persons of the split `train` with a picture and a caption that can be \

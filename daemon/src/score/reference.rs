@@ -31,6 +31,11 @@ const AS_MUCH_AS_ELSEWHERE: f64 = 16.0;
 /// Nearly everybody: 98 of 100.
 const NEARLY_ALL: (usize, usize) = (98, 100);
 
+/// From so many standard deviations on by which a text fits what is said of a person of the cohort better
+/// than what is said of the others, that person is whom it describes: no false alarm. By experiment, see
+/// `docs/design/decision.md`.
+const DESCRIBES: f64 = 2.0;
+
 /// A snapshot of tracks, ready to be scored. All come from one bundle.
 pub struct Reference {
     generation: Generation,
@@ -39,8 +44,32 @@ pub struct Reference {
     /// with a text is its score. In 8 bits, whose rounding is lost in the spread of the scores.
     rows: Packed,
     tracks: Vec<Track>,
+    /// What is said of each person of the cohort, who come last; empty where nothing is.
+    captions: Packed,
     /// How many of the tracks are of the site; they come first.
     of_site: usize,
+}
+
+/// What a text scores on the tracks of a [`Reference`], in their order: the site's, then the cohort.
+pub struct Scores {
+    /// The largest score over each one's looks, as who watches it would have found it.
+    largest: Vec<f32>,
+    /// How much each counts among those who do not match.
+    weights: Vec<f32>,
+    /// How many are of the site.
+    of_site: usize,
+}
+
+impl Scores {
+    /// The largest score over the looks of each track of the site.
+    pub fn of_site(&self) -> &[f32] {
+        self.halves().0
+    }
+
+    /// Those of the site's tracks, and of the cohort's persons.
+    fn halves(&self) -> (&[f32], &[f32]) {
+        self.largest.split_at(self.of_site.min(self.largest.len()))
+    }
 }
 
 struct Track {
@@ -65,8 +94,14 @@ impl Reference {
         cohort: Option<&Cohort>,
         site: &[Passed],
     ) -> Result<Self> {
-        let mut reference =
-            Self { generation, width, rows: Packed::new(width), tracks: Vec::new(), of_site: 0 };
+        let mut reference = Self {
+            generation,
+            width,
+            rows: Packed::new(width),
+            tracks: Vec::new(),
+            captions: Packed::new(width),
+            of_site: 0,
+        };
         for passed in site {
             let Ok(after) = Looks::after_each(&passed.looks) else { continue };
             let is_other = |place: &Place| place.direction().generation() != generation;
@@ -84,6 +119,9 @@ impl Reference {
             for person in persons {
                 let row = (person.as_slice(), COHORT_CERTAINTY);
                 reference.push([row].into_iter(), (None, 0), weight)?;
+            }
+            for caption in cohort.captions() {
+                reference.captions.push(caption)?;
             }
         }
         Ok(reference)
@@ -114,25 +152,43 @@ impl Reference {
         self.of_site
     }
 
-    /// What a text scores: for each track the largest score over its looks, as who watches it would
-    /// have found it.
+    /// What a text scores on each track, and how much that says of who does not match: a person of the
+    /// cohort whom it describes, by what is said of that person, says nothing.
     ///
     /// # Errors
     /// Where the text comes from another bundle.
-    pub fn score(&self, text: &Embedding) -> Result<Vec<f32>> {
+    pub fn score(&self, text: &Embedding) -> Result<Scores> {
         if text.generation() != self.generation || text.values().len() != self.width {
             return Err(Error::internal(
                 "calibration",
                 "text and tracks come from two bundles, whose scores are never compared",
             ));
         }
-        let mut scores = Vec::new();
-        self.rows.scores(&Query::new(text.values()), &mut scores);
-        let largest = |track: &Track| {
-            let of_track = scores.get(track.rows.0..track.rows.1).unwrap_or_default();
+        let query = Query::new(text.values());
+        let mut of_rows = Vec::new();
+        self.rows.scores(&query, &mut of_rows);
+        let of_track = |track: &Track| {
+            let of_track = of_rows.get(track.rows.0..track.rows.1).unwrap_or_default();
             of_track.iter().copied().fold(-1.0, f32::max)
         };
-        Ok(self.tracks.iter().map(largest).collect())
+        let largest = self.tracks.iter().map(of_track).collect();
+        let mut weights: Vec<f32> = self.tracks.iter().map(|track| track.weight).collect();
+        let cohort = weights.iter_mut().skip(self.of_site);
+        for (weight, described) in cohort.zip(self.described(&query)) {
+            *weight = if described { 0.0 } else { *weight };
+        }
+        Ok(Scores { largest, weights, of_site: self.of_site })
+    }
+
+    /// Whether the text describes each person of the cohort; nobody where nothing is said of them.
+    fn described(&self, text: &Query) -> impl Iterator<Item = bool> {
+        let mut scores = Vec::new();
+        self.captions.scores(text, &mut scores);
+        let scored: Vec<Scored> =
+            scores.iter().map(|score| Scored { score: *score, weight: 1.0 }).collect();
+        let (_, mean, variance) = moments(&scored);
+        let bar = mean + DESCRIBES * variance.sqrt();
+        scores.into_iter().map(move |score| f64::from(score) > bar)
     }
 
     /// The null distribution of a text from its scores: of the tracks of the cameras that `counts`, where
@@ -141,11 +197,12 @@ impl Reference {
     ///
     /// # Errors
     /// What [`Null::fit`] finds: too few tracks.
-    pub fn null(&self, scores: &[f32], counts: impl Fn(&CameraId) -> bool) -> Result<Null> {
+    pub fn null(&self, scores: &Scores, counts: impl Fn(&CameraId) -> bool) -> Result<Null> {
         let is_here = |track: &Track| track.camera.as_ref().is_some_and(&counts);
         let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
-        for (track, score) in self.tracks.iter().zip(scores) {
-            let scored = Scored { score: *score, weight: track.weight };
+        let scored = scores.largest.iter().zip(&scores.weights);
+        for (track, (score, weight)) in self.tracks.iter().zip(scored) {
+            let scored = Scored { score: *score, weight: *weight };
             if is_here(track) { here.push(scored) } else { elsewhere.push(scored) }
         }
         if here.len() < ENOUGH_OF_CAMERAS {
@@ -157,8 +214,8 @@ impl Reference {
 
     /// The share of the site's tracks that score more than nearly everybody in the cohort does: 0 to 1,
     /// small for a text that tells persons apart here. `None` without a cohort, or before anybody passed.
-    pub fn common(&self, scores: &[f32]) -> Option<f64> {
-        let (site, cohort) = scores.split_at(self.of_site.min(scores.len()));
+    pub fn common(&self, scores: &Scores) -> Option<f64> {
+        let (site, cohort) = scores.halves();
         let mut cohort = cohort.to_vec();
         cohort.sort_by(f32::total_cmp);
         let bar = cohort.get(cohort.len() * NEARLY_ALL.0 / NEARLY_ALL.1)?;
@@ -170,12 +227,12 @@ impl Reference {
     /// second; at most `most`.
     pub fn largest(
         &self,
-        scores: &[f32],
+        scores: &Scores,
         since: i64,
         counts: impl Fn(&CameraId) -> bool,
         most: usize,
     ) -> Vec<f32> {
-        let site = self.tracks.iter().zip(scores).take(self.of_site);
+        let site = self.tracks.iter().zip(scores.of_site());
         let recent = site
             .filter(|(track, _)| track.at >= since && track.camera.as_ref().is_some_and(&counts));
         let mut largest: Vec<f32> = recent.map(|(_, score)| *score).collect();
@@ -220,6 +277,27 @@ mod tests {
     fn even(count: usize, low: f32, width: f32) -> Vec<Scored> {
         let score = |n: usize| Scored { score: low + width * n as f32 / count as f32, weight: 1.0 };
         (0..count).map(score).collect()
+    }
+
+    #[test]
+    fn whom_a_text_describes_is_no_false_alarm() {
+        let unit = |x: f32| vec![x, (1.0 - x * x).sqrt(), 0.0];
+        let generation = Generation([1; 16]);
+        let persons: Vec<Vec<f32>> = (0..200).map(|n| unit(n as f32 / 400.0)).collect();
+        // The last five look like what is asked for, and are described so.
+        let caption = |n: usize| unit(if n < 195 { 0.1 * (n % 3) as f32 } else { 0.9 });
+        let plain = Cohort::new(persons).unwrap();
+        let described = plain.clone().with_captions((0..200).map(caption).collect()).unwrap();
+        let text = Embedding::new(unit(1.0), generation).unwrap();
+        let above = |cohort: &Cohort, score: f32| {
+            let reference = Reference::new(generation, 3, Some(cohort), &[]).unwrap();
+            let scores = reference.score(&text).unwrap();
+            assert!(scores.of_site().is_empty());
+            reference.null(&scores, |_| true).unwrap().probability(score)
+        };
+        let (whole, without) = (above(&plain, 0.44), above(&described, 0.44));
+        assert!((0.01..0.05).contains(&whole), "the best five of 200: {whole}");
+        assert!(without < 0.7 * whole, "{without} against {whole}");
     }
 
     #[test]

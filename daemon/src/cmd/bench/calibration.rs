@@ -178,11 +178,10 @@ impl Calibrate<'_> {
         let (past, watched) = (reference(&site, self.cohort)?, reference(&fresh, None)?);
         let mut fold = Fold { site, fresh, past: vec![], new: vec![], nulls: vec![] };
         for text in self.texts {
-            let mut scores = past.score(text)?;
+            let scores = past.score(text)?;
             fold.nulls.push(past.null(&scores, |_| true)?);
-            scores.truncate(past.of_site());
-            fold.past.push(scores);
-            fold.new.push(watched.score(text)?);
+            fold.past.push(scores.of_site().to_vec());
+            fold.new.push(watched.score(text)?.of_site().to_vec());
         }
         Ok(fold)
     }

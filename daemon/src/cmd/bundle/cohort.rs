@@ -47,11 +47,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         files.extend(pictures(folder)?);
     }
     let (persons, unused) = embed(&files, &mut opened.embedder()?);
-    let mut cohort = Cohort::new(persons)?;
-    // Captions of the cohort that is replaced stay: they are of the same text tower.
-    if let Some(old) = Cohort::of(&opened.bundle)?.filter(|old| !old.captions().is_empty()) {
-        cohort = cohort.with_captions(old.captions().to_vec())?;
-    }
+    let cohort = Cohort::new(persons)?;
     let generation = bundle::write_with_cohort(&args.out, &opened.bundle, &cohort)?;
     let (count, out) = (cohort.persons(), args.out.display());
     print(&format!("bundle {generation} with a cohort of {count} persons in {out}\n"))?;
