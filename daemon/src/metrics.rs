@@ -135,6 +135,11 @@ pub fn latency(camera: &CameraId, span: Duration) {
         .record(span.as_secs_f64());
 }
 
+/// How many times as many of a camera's newest persons score high as was promised.
+pub fn drift(camera: &CameraId, ratio: f64) {
+    gauge!("spotter_score_drift", "camera" => camera.to_string()).set(ratio);
+}
+
 /// Tracks in view of a camera.
 pub fn tracks(camera: &CameraId, count: usize) {
     gauge!("spotter_tracks", "camera" => camera.to_string()).set(count as f64);
@@ -153,6 +158,10 @@ fn describe() {
     describe_counter!("spotter_source_warnings_total", "Data that could not be decoded.");
     describe_histogram!("spotter_frame_to_score_seconds", "From decoded frame to scores.");
     describe_gauge!("spotter_tracks", "Persons in view.");
+    describe_gauge!(
+        "spotter_score_drift",
+        "High scores of a camera's newest persons, over promised ones."
+    );
     describe_link();
     describe_outbox();
 }

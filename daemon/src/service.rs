@@ -149,6 +149,8 @@ struct Told {
     state: &'static str,
     reason: Option<&'static str>,
     fps: Option<f32>,
+    /// To one digit.
+    drift: Option<f64>,
     at: Mono,
 }
 
@@ -157,7 +159,7 @@ impl Told {
     /// is measured only once frames flow, and moves a little all the time.
     fn is_outdated(&self, now: &Told) -> bool {
         let apart = |(old, new): (f32, f32)| (old - new).abs() > 0.25 * old.max(new);
-        (self.state, self.reason) != (now.state, now.reason)
+        (self.state, self.reason, self.drift) != (now.state, now.reason, now.drift)
             || (self.fps.zip(now.fps).is_some_and(apart)
                 && now.at.since(self.at) >= RATE_TOLD_EVERY)
     }
@@ -399,7 +401,8 @@ impl Service {
                 // Nobody is seen where nothing is.
                 metrics::tracks(id, 0);
             }
-            let now = Told { state, reason, fps, at };
+            let drift = self.history.drift(id).map(|ratio| (ratio * 10.0).round() / 10.0);
+            let now = Told { state, reason, fps, drift, at };
             if running.told.as_ref().is_none_or(|told| told.is_outdated(&now)) {
                 let is_new = running.told.replace(now).is_none_or(|told| told.state != state);
                 if is_new && state == "down" {
@@ -408,8 +411,16 @@ impl Service {
                 let wall = Wall::new(self.clock.wall() - self.clock.now().since(since), None);
                 let camera = id.clone();
                 let (since, clock_synced) = (rfc3339(wall.at), wall.believed());
-                let state =
-                    CameraState { schema: 1, camera, state, reason, fps, since, clock_synced };
+                let state = CameraState {
+                    schema: 1,
+                    camera,
+                    state,
+                    reason,
+                    fps,
+                    since,
+                    score_drift: drift,
+                    clock_synced,
+                };
                 messages.push(camera_state(topics, id, state.to_json()));
             }
         }
@@ -643,6 +654,7 @@ mod tests {
             state,
             reason: None,
             fps,
+            drift: None,
             at: Mono(Duration::from_secs(seconds)),
         };
         // No rate is measured yet when frames begin to flow.
@@ -658,6 +670,7 @@ mod tests {
         let steady = told("streaming", Some(14.0), 5);
         assert!(!steady.is_outdated(&told("streaming", Some(11.0), 99)));
         assert!(steady.is_outdated(&told("streaming", Some(10.0), 99)));
+        assert!(steady.is_outdated(&Told { drift: Some(2.1), ..told("streaming", Some(14.0), 5) }));
     }
 
     #[test]

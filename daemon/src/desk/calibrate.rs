@@ -4,12 +4,13 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use spotter_models::Embedding;
 
-use super::{BATCH, Clerk, READING, TICK};
+use super::{BATCH, Clerk, READING, TICK, drift::Drift};
 use crate::{
     alert::{AlertId, Code, Refusal, Spec, View, Wall, lint::Doubtful, ready::Ready},
     error::Result,
     frame::CameraId,
-    score::{Asked, Cutoff, Promise, Study},
+    metrics,
+    score::{Asked, Cutoff, Promise, Study, Upper},
 };
 
 /// Tracks of the site from which on a promise needs no word of caution.
@@ -47,6 +48,13 @@ impl Clerk {
         let until = self.shared.clock.now() + READING;
         while let Some(id) = self.stale.pop_first() {
             let Some(watched) = self.ready.get(&id) else { continue };
+            if self.drifts.wants_more() {
+                match self.upper(&watched.ready, &watched.study) {
+                    Ok(upper) => self.drifts.note(upper),
+                    Err(error) => tracing::error!(alert = %id, %error, "Its drift is not known."),
+                }
+            }
+            let Some(watched) = self.ready.get(&id) else { continue };
             match self.study(&watched.ready, now) {
                 Ok(study) => {
                     if let Some(watched) = self.ready.get_mut(&id) {
@@ -58,6 +66,9 @@ impl Clerk {
             if self.shared.clock.now() >= until {
                 break;
             }
+        }
+        if self.stale.is_empty() {
+            self.tell_drifts();
         }
         self.cut(now);
         if let Err(error) = self.publish_armed() {
@@ -120,26 +131,58 @@ impl Clerk {
     }
 
     pub(super) fn study(&self, ready: &Ready, now: Wall) -> Result<Study> {
-        let text = &ready.text.embedding;
-        let Some(spec) = ready.view.spec.as_deref() else {
-            let everywhere = |_: &CameraId| true;
-            let asked = Asked { text, budget_per_day: None, counts: &everywhere, is_watched: true };
-            return self.policy.study(&asked, now.at);
-        };
-        self.study_here(text, spec, now)
+        let spec = ready.view.spec.as_deref();
+        self.asking(&ready.text.embedding, spec, |asked| self.policy.study(asked, now.at))
     }
 
     /// What the text of an alert scores on the cameras on which it counts.
     pub(super) fn study_here(&self, text: &Embedding, spec: &Spec, now: Wall) -> Result<Study> {
+        self.asking(text, Some(spec), |asked| self.policy.study(asked, now.at))
+    }
+
+    /// How those who passed since a text was studied score.
+    fn upper(&self, ready: &Ready, before: &Study) -> Result<Vec<(CameraId, Upper)>> {
+        let spec = ready.view.spec.as_deref();
+        self.asking(&ready.text.embedding, spec, |asked| self.policy.upper(asked, before))
+    }
+
+    /// Asks the policy of a text on the cameras on which it counts.
+    fn asking<T>(
+        &self,
+        text: &Embedding,
+        spec: Option<&Spec>,
+        ask: impl FnOnce(&Asked<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let Some(spec) = spec else {
+            let counts = &|_: &CameraId| true;
+            return ask(&Asked { text, budget_per_day: None, counts, is_watched: true });
+        };
         let places = self.places.load();
         let here: BTreeSet<&CameraId> = places.watching(spec).collect();
-        let asked = Asked {
+        ask(&Asked {
             text,
             budget_per_day: spec.budget_per_day,
             counts: &|camera| here.contains(camera),
             is_watched: !here.is_empty(),
-        };
-        self.policy.study(&asked, now.at)
+        })
+    }
+
+    /// Thresholds follow the site by themselves; why they had to is for people to look into.
+    fn tell_drifts(&mut self) {
+        for drift in self.drifts.judge() {
+            let Drift { camera, ratio, persons } = &drift;
+            self.shared.history.drifted(camera, *ratio);
+            metrics::drift(camera, *ratio);
+            if drift.is_large() {
+                tracing::warn!(
+                    camera = camera.as_str(),
+                    ratio = format!("{ratio:.1}"),
+                    persons,
+                    "The persons who passed last score otherwise than those before them: thresholds \
+                     follow; see whether light, lens or view of the camera changed."
+                );
+            }
+        }
     }
 
     /// What a text would have to reach if it were armed beside those that are.

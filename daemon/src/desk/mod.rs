@@ -6,6 +6,7 @@
 
 mod calibrate;
 mod commands;
+mod drift;
 mod explain;
 mod inbox;
 mod neighbours;
@@ -28,6 +29,7 @@ use arc_swap::ArcSwap;
 use spotter_models::Embedding;
 
 use calibrate::doubts;
+use drift::Drifts;
 pub use inbox::{Inbox, Truth};
 use requests::Request;
 pub use status::{CameraState, Status};
@@ -215,6 +217,7 @@ impl Desk {
             unexplained: BTreeSet::new(),
             phrases: BTreeMap::new(),
             explained_at: None,
+            drifts: Drifts::default(),
             share: 1.0,
         };
         let thread = std::thread::Builder::new()
@@ -287,6 +290,8 @@ struct Clerk {
     phrases: BTreeMap<AlertId, Arc<[(String, Embedding)]>>,
     /// When phrases were handed over last, where more are to come.
     explained_at: Option<Mono>,
+    /// How far cameras left what thresholds rest on.
+    drifts: Drifts,
     /// This device's share of the site's budgets when texts were calibrated last.
     share: f64,
 }

@@ -80,6 +80,9 @@ pub struct CameraState {
     pub fps: Option<f32>,
     /// Since when.
     pub since: String,
+    /// How many times as many of its newest persons score high as was promised, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score_drift: Option<f64>,
     /// Whether the box believes its clock.
     pub clock_synced: bool,
 }

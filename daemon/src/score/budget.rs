@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use spotter_models::{Generation, calibration::Null, cohort::Cohort};
 
 use super::{
-    Asked, Cutoff, History, Policy, Promise, Reference, Study,
+    Asked, Cutoff, History, Policy, Promise, Reference, Study, Upper,
     share::{Sharer, thresholds},
 };
-use crate::error::Result;
+use crate::{error::Result, frame::CameraId};
 
 /// By how many tracks, as a share of those that are judged by, calibration may lag behind the site.
 const LAG: f64 = 0.1;
@@ -19,6 +19,10 @@ const MIN_LAG: u64 = 32;
 
 /// Fewest tracks a day that a budget is spread over: on a night without anybody, not everybody fits.
 const MIN_PER_DAY: f64 = 24.0;
+
+/// From so many tracks of the site on, others that score otherwise say something of the site, and not of
+/// the cohort.
+const SETTLED: usize = 256;
 
 /// How far beyond its tracks a null distribution is trusted: to a tenth of the rarest that it saw.
 const BEYOND: f64 = 10.0;
@@ -41,6 +45,8 @@ struct Fitted {
     count: u64,
     /// Tracks a day by then.
     per_day: f64,
+    /// How many of the site's tracks, the last ones, were not there the time before.
+    new: usize,
 }
 
 /// What a text scores on the tracks of a site.
@@ -73,7 +79,7 @@ impl Budget {
         history: Arc<History>,
     ) -> Result<Self> {
         let reference = Reference::new(generation, width, Some(&cohort), &[])?;
-        let fitted = Fitted { reference, count: 0, per_day: 0.0 };
+        let fitted = Fitted { reference, count: 0, per_day: 0.0, new: 0 };
         let mut policy = Self { cohort, generation, width, per_day, history, fitted };
         policy.fit(Timestamp::UNIX_EPOCH)?;
         Ok(policy)
@@ -84,7 +90,8 @@ impl Budget {
         let site = self.history.tracks(self.generation);
         let reference = Reference::new(self.generation, self.width, Some(&self.cohort), &site)?;
         let per_day = self.history.per_day(now, |_| true);
-        self.fitted = Fitted { reference, count, per_day };
+        let new = usize::try_from(count - self.fitted.count).unwrap_or(usize::MAX);
+        self.fitted = Fitted { reference, count, per_day, new };
         Ok(())
     }
 }
@@ -133,8 +140,18 @@ impl Policy for Budget {
         counted.into_iter().map(cutoff).collect()
     }
 
+    fn upper(&self, asked: &Asked<'_>, before: &Study) -> Result<Vec<(CameraId, Upper)>> {
+        let Fitted { reference, new, .. } = &self.fitted;
+        let Study::Counted(before) = before else { return Ok(Vec::new()) };
+        if *new == 0 || before.tracks < SETTLED {
+            return Ok(Vec::new());
+        }
+        let bar = before.null.threshold(Upper::PROMISED);
+        Ok(reference.upper(&reference.score(asked.text)?, bar, *new, asked.counts))
+    }
+
     fn follow(&mut self, now: Timestamp) -> Result<bool> {
-        let Fitted { reference, count, per_day } = &self.fitted;
+        let Fitted { reference, count, per_day, .. } = &self.fitted;
         let new = self.history.count() - count;
         let lags = new >= MIN_LAG && new as f64 >= LAG * reference.of_site() as f64;
         let now_per_day = self.history.per_day(now, |_| true);
@@ -182,7 +199,6 @@ mod tests {
     use super::*;
     use crate::{
         clock::Mono,
-        frame::CameraId,
         score::{Look, Passed},
         track::TrackId,
     };
@@ -227,7 +243,7 @@ mod tests {
     fn budget(history: &Arc<History>) -> Budget {
         let cohort = Cohort::new((0..1000).map(|n| person(cosine(n) - 0.5)).collect()).unwrap();
         let reference = Reference::new(A, 3, Some(&cohort), &[]).unwrap();
-        let fitted = Fitted { reference, count: 0, per_day: 0.0 };
+        let fitted = Fitted { reference, count: 0, per_day: 0.0, new: 0 };
         let history = history.clone();
         Budget { cohort, generation: A, width: 3, per_day: 2.0, history, fitted }
     }
@@ -317,6 +333,34 @@ mod tests {
         policy.follow(noon).unwrap();
         let cutoff = alone(&policy, &asked(&text), noon);
         assert_eq!((cutoff.threshold, cutoff.promise.unwrap().common), (1.0, 0.0));
+    }
+
+    #[test]
+    fn persons_who_score_higher_than_those_before_are_seen_to() {
+        let history = Arc::new(History::default());
+        let mut policy = budget(&history);
+        let (text, noon) = (Embedding::new(person(1.0), A).unwrap(), Timestamp::UNIX_EPOCH);
+        (0..2000).for_each(|number| passes(&history, "gate", &[cosine(number)], noon));
+        policy.follow(noon).unwrap();
+        let before = policy.study(&asked(&text), noon).unwrap();
+        // A fifth of those who pass at the dock scores what a tenth did before, at the gate all as before.
+        for number in 0..200 {
+            passes(&history, "gate", &[cosine(number * 5)], noon);
+            passes(&history, "dock", &[cosine(number * 5) + 0.04], noon);
+        }
+        assert!(policy.follow(noon).unwrap());
+        let upper = policy.upper(&asked(&text), &before).unwrap();
+        let names: Vec<&str> = upper.iter().map(|(camera, _)| camera.as_str()).collect();
+        assert_eq!(names, ["dock", "gate"]);
+        let ratio = |upper: Upper| upper.above as f64 / (upper.tracks as f64 * Upper::PROMISED);
+        let [dock, gate] = [upper[0].1, upper[1].1];
+        assert_eq!((dock.tracks, gate.tracks), (200, 200));
+        assert!((ratio(dock) - 2.0).abs() < 0.2 && (ratio(gate) - 1.0).abs() < 0.2, "{upper:?}");
+        let at_gate = Asked { counts: &|camera| camera.as_str() == "gate", ..asked(&text) };
+        assert_eq!(policy.upper(&at_gate, &before).unwrap(), upper[1..]);
+        let Study::Counted(few) = before else { unreachable!() };
+        let few = Study::Counted(Box::new(Counted { tracks: 100, ..*few }));
+        assert_eq!(policy.upper(&asked(&text), &few).unwrap(), [], "that was the cohort's");
     }
 
     #[test]

@@ -100,6 +100,20 @@ impl Study {
     }
 }
 
+/// How many of some tracks score what one in ten was promised to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Upper {
+    /// Those that do.
+    pub above: u64,
+    /// All of them.
+    pub tracks: u64,
+}
+
+impl Upper {
+    /// The share that was promised.
+    pub const PROMISED: f64 = 0.1;
+}
+
 /// Decides what score a text must reach. In two steps, since texts may share a budget: each is studied
 /// alone, which takes milliseconds, then all are cut together, which takes next to nothing.
 pub trait Policy: Send {
@@ -120,6 +134,15 @@ pub trait Policy: Send {
             }
         };
         studies.iter().map(alone).collect()
+    }
+
+    /// Of the site's tracks that are new since this text was studied, how many score as high as the
+    /// study promised of few; none where the policy promises nothing.
+    ///
+    /// # Errors
+    /// Where the text was embedded by another bundle than the policy judges by.
+    fn upper(&self, _asked: &Asked<'_>, _before: &Study) -> Result<Vec<(CameraId, Upper)>> {
+        Ok(Vec::new())
     }
 
     /// Looks at what happened on the site meanwhile. Whether all texts are to be asked for anew.

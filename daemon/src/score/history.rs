@@ -69,6 +69,8 @@ struct Traffic {
     hours: VecDeque<(i64, u64)>,
     /// The first hour that was watched, as far as it is remembered.
     since: Option<Timestamp>,
+    /// How many times as many of its newest persons score high as was promised.
+    drift: Option<f64>,
 }
 
 impl History {
@@ -160,6 +162,18 @@ impl History {
         let others: f64 =
             self.inner().others.iter().map(|per_day| per_day.unwrap_or(own).max(0.0)).sum();
         own / (own + others)
+    }
+
+    /// On this camera so many times as many persons score high as was promised.
+    pub fn drifted(&self, camera: &CameraId, ratio: f64) {
+        if let Some(traffic) = self.inner().traffic(camera) {
+            traffic.drift = Some(ratio);
+        }
+    }
+
+    /// How many times as many persons score high on this camera as was promised, as far as that is known.
+    pub fn drift(&self, camera: &CameraId) -> Option<f64> {
+        self.inner().traffic.get(camera)?.drift
     }
 
     /// The tracks a day of the site's other devices that are online, where they tell them.

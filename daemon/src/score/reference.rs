@@ -1,6 +1,8 @@
 //! Whom a text's scores are judged against: tracks of the site, and while there are few of them, the
 //! bundle's background cohort.
 
+use std::collections::BTreeMap;
+
 use spotter_models::{
     Embedding, Generation,
     calibration::{Null, Scored},
@@ -8,7 +10,7 @@ use spotter_models::{
     kernel::{Packed, Query},
 };
 
-use super::{Looks, Passed, Place};
+use super::{Looks, Passed, Place, Upper};
 use crate::{
     error::{Error, Result},
     frame::CameraId,
@@ -221,6 +223,27 @@ impl Reference {
         let bar = cohort.get(cohort.len() * NEARLY_ALL.0 / NEARLY_ALL.1)?;
         let above = site.iter().filter(|score| *score > bar).count();
         (!site.is_empty()).then(|| above as f64 / site.len() as f64)
+    }
+
+    /// For each camera that `counts`, how many of the site's `new` last tracks score more than `bar`.
+    pub fn upper(
+        &self,
+        scores: &Scores,
+        bar: f32,
+        new: usize,
+        counts: impl Fn(&CameraId) -> bool,
+    ) -> Vec<(CameraId, Upper)> {
+        let mut cameras: BTreeMap<&CameraId, Upper> = BTreeMap::new();
+        let site = self.tracks.iter().zip(scores.of_site());
+        for (track, score) in site.skip(self.of_site.saturating_sub(new)) {
+            let Some(camera) = track.camera.as_ref().filter(|camera| counts(camera)) else {
+                continue;
+            };
+            let upper = cameras.entry(camera).or_insert(Upper { above: 0, tracks: 0 });
+            upper.above += u64::from(*score > bar);
+            upper.tracks += 1;
+        }
+        cameras.into_iter().map(|(camera, upper)| (camera.clone(), upper)).collect()
     }
 
     /// The largest scores, falling, that tracks of the site had on cameras that `counts` since this
