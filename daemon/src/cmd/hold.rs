@@ -86,13 +86,13 @@ enum Other {
 
 const EXAMPLES: &str = "\
 Examples:
-  spotterd hold --camera entrance --from 14:00 --to 14:10 --reason \"case 2031\" --by \"J. Weber, legal\"
+  spotterd hold --camera entrance --from 14:00 --to 14:10 --reason \"case 2031\" --by \"J. Weber\"
   spotterd hold --id box-1/4711 --reason \"case 2031\" --by \"J. Weber, legal\" --dry-run
   spotterd hold list
   spotterd hold release 3 --reason \"case 2031 is closed\" --by \"J. Weber, legal\"
 
-Exit status: 0 done, with warnings where there is something to know; 2 something was typed wrong, it cannot be
-held, or a daemon runs that does not take it; 3 files or the broker cannot be used.";
+Exit status: 0 done, with warnings where there is something to know; 2 something was typed wrong,
+it cannot be held, or a daemon runs that does not take it; 3 files or the broker cannot be used.";
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     match &args.other {
