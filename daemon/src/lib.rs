@@ -3,7 +3,7 @@
 //! The modules are the stages of the data path, in its order: [`source`] decodes, [`detect`] finds
 //! persons, [`track`] follows them, [`crop`] chooses the views worth embedding, [`embed`] places them
 //! among the texts of [`alert`], [`score`] compares, [`sighting`] decides what is told; [`outbox`] keeps
-//! it and [`mqtt`] sends it. [`gallery`] keeps who was seen, [`erase`] takes it away again. [`desk`] takes alerts in. [`page`] shows all that on the box itself. [`watch`] is one camera's part of it;
+//! it and [`mqtt`] sends it. [`gallery`] keeps who was seen, [`erase`] takes it away again, but for whom a [`hold`] keeps. [`desk`] takes alerts in. [`page`] shows all that on the box itself. [`watch`] is one camera's part of it;
 //! [`pipeline`] runs it live, [`replay`] over recordings.
 
 pub mod alert;
@@ -22,6 +22,7 @@ pub mod frame;
 pub mod gallery;
 pub mod geometry;
 pub mod health;
+pub mod hold;
 pub mod judge;
 pub mod keep;
 pub mod mask;

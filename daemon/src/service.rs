@@ -65,13 +65,7 @@ fn gallery(config: &Config, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Gallery
         }
         return Ok(None);
     }
-    let settings = gallery::Settings {
-        max_age: Duration::from_secs(u64::from(kept.retention_h.get()) * 3600),
-        max_bytes: kept.track_bytes,
-        max_picture_bytes: kept.picture_bytes,
-        ..gallery::Settings::new(folder)
-    };
-    Ok(Some(Arc::new(Gallery::open(settings, clock.clone())?)))
+    Ok(Some(Arc::new(Gallery::open(gallery::Settings::of(config), clock.clone())?)))
 }
 
 fn keeper(

@@ -7,204 +7,32 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod folder;
+mod state;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use jiff::Timestamp;
-use rand::{Rng, SeedableRng, rngs::SmallRng};
-use serde_json::json;
-use spotter_models::{
-    Embedding, Generation,
-    kernel::{FineCodes, quantise},
-};
+use folder::files;
 use spotterd::{
     alert::AlertId,
-    clock::{Clock, ManualClock, Mono, Stop},
+    clock::{Mono, Stop},
     erase::{Eraser, Fields, Report, Running, Trace, in_view},
     frame::CameraId,
-    gallery::{Gallery, Look, Record, Selection, Settings},
+    gallery::{Release, Selection, Why},
     mqtt::Topics,
     out::Outlet,
-    outbox::{Broker, Class, Message, Outbox, RowId, Settings as OutboxSettings},
+    outbox::{Broker, Class, Message, RowId},
     page::Board,
     score::{self, History, Passed},
-    sighting::{Event, Sighting, SightingId},
+    sighting::{Event, Sighting},
     track::TrackId,
 };
-
-const SIZE: usize = 48;
-const A: Generation = Generation([1; 16]);
-
-/// Times are those of the manual clock: the outbox dates what it takes by it.
-fn second(at: i64) -> Timestamp {
-    Timestamp::from_second(at).unwrap()
-}
-
-fn camera(number: u64) -> CameraId {
-    CameraId::new(["gate", "hall", "yard"][number as usize % 3]).unwrap()
-}
-
-/// The sighting of person `number`, named after the moment of its first look.
-fn sighting(number: u64) -> SightingId {
-    let at = second(number as i64).as_millisecond() as u128;
-    SightingId::from_bits(at << 80 | u128::from(number) << 8 | 0xf1)
-}
-
-fn noise(number: u64, bytes: usize) -> Vec<u8> {
-    let mut random = SmallRng::seed_from_u64(number);
-    (0..bytes).map(|_| random.random()).collect()
-}
-
-/// Person `number`, seen in second `number` and the next.
-fn record(number: u64) -> Record {
-    let mut random = SmallRng::seed_from_u64(number);
-    let mut vector = || {
-        let values = (0..SIZE).map(|_| random.random_range(-1.0..1.0));
-        Embedding::new(values.collect(), A).unwrap()
-    };
-    Record {
-        camera: camera(number),
-        track: number,
-        first: second(number as i64),
-        last: second(number as i64 + 1),
-        generation: A,
-        quality: 0.5,
-        sightings: vec![sighting(number)],
-        looks: vec![Look { quality: 0.5, embedding: vector() }],
-        pooled: vector(),
-        portrait: Some(noise(1000 + number, 700)),
-    }
-}
-
-/// What is told of person `number`: events, each but the end with a picture of its own.
-fn told(number: u64, events: &[&str]) -> Vec<Message> {
-    let (id, at) = (sighting(number).to_string(), second(number as i64).to_string());
-    let mut messages = Vec::new();
-    for (seq, name) in (1..).zip(events) {
-        let payload = json!({"schema": 1, "id": id, "event": name, "seq": seq, "alert": "red-coat",
-            "camera": camera(number), "track": number, "at": at, "first_seen": at, "late": false});
-        let mut event = Message::new(Class::Event, "spotter/s/d/sightings", payload.to_string());
-        event.camera = Some(camera(number));
-        messages.push(event);
-        if *name != "end" {
-            let jpeg = snapshot(number, seq);
-            let mut picture = Message::new(Class::Picture, "spotter/s/d/snapshots", jpeg);
-            picture.camera = Some(camera(number));
-            picture.header.properties =
-                vec![("sighting".into(), id.clone()), ("seq".into(), seq.to_string())];
-            messages.push(picture);
-        }
-    }
-    messages
-}
-
-/// Longer than a page of the database.
-fn snapshot(number: u64, seq: u64) -> Vec<u8> {
-    noise(100_000 + 10 * number + seq, 9000)
-}
-
-struct State {
-    folder: tempfile::TempDir,
-    clock: Arc<ManualClock>,
-}
-
-impl State {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), clock: Arc::default() }
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        self.clock.clone()
-    }
-
-    fn gallery(&self) -> Gallery {
-        Gallery::open(Settings::new(self.folder.path().join("gallery")), self.clock()).unwrap()
-    }
-
-    fn outbox(&self) -> Outbox {
-        let folder = self.folder.path().join("outbox");
-        let settings = OutboxSettings { reserve_bytes: 64 << 10, ..OutboxSettings::new(folder) };
-        Outbox::open(settings, self.clock()).unwrap()
-    }
-
-    /// Persons 0 to 8 in the gallery, each told of while the clock goes on.
-    fn fill(&self) {
-        let (gallery, outbox) = (self.gallery(), self.outbox());
-        for number in 0..9 {
-            gallery.append(&record(number)).unwrap();
-            outbox.commit(&told(number, &["new", "update", "end"])).unwrap();
-            self.clock.advance(Duration::from_secs(1));
-        }
-    }
-
-    fn erase(&self, fields: &Fields) -> Report {
-        let eraser = Eraser::open(self.folder.path(), fields.dry_run, self.clock()).unwrap();
-        eraser.erase(&fields.wish().unwrap()).unwrap()
-    }
-
-    /// How many traces of a person are in any file below the folder.
-    fn left(&self, number: u64) -> usize {
-        let files: Vec<Vec<u8>> =
-            files(self.folder.path()).iter().map(|path| fs::read(path).unwrap()).collect();
-        let record = record(number);
-        let mut traces = Vec::new();
-        for vector in [&record.pooled, &record.looks[0].embedding] {
-            let coarse = quantise(vector.values()).values;
-            traces.push(coarse.iter().map(|v| *v as u8).collect::<Vec<u8>>()[..16].to_vec());
-            let fine = FineCodes::new(vector.values()).values;
-            let fine: Vec<u8> = fine.iter().flat_map(|v| v.to_le_bytes()).collect();
-            traces.extend([fine[..16].to_vec(), fine[2 * SIZE - 16..].to_vec()]);
-        }
-        let pictures = [record.portrait.unwrap(), snapshot(number, 1), snapshot(number, 2)];
-        for jpeg in &pictures {
-            let (middle, end) = (jpeg.len() / 2, jpeg.len());
-            let parts = [0..16, middle..middle + 16, end - 16..end];
-            traces.extend(parts.map(|part| jpeg[part].to_vec()));
-        }
-        let is_in = |bytes: &Vec<u8>, trace: &Vec<u8>| {
-            bytes.windows(trace.len()).any(|window| window == trace)
-        };
-        traces.iter().filter(|trace| files.iter().any(|bytes| is_in(bytes, trace))).count()
-    }
-
-    /// Events and pictures that wait, by person.
-    fn waiting(&self, number: u64) -> (Vec<String>, usize) {
-        let (id, kept) = (sighting(number).to_string(), self.outbox().kept().unwrap());
-        let events = kept.iter().filter(|kept| kept.class == Class::Event);
-        let events = events.map(|kept| String::from_utf8(kept.payload.clone()).unwrap());
-        let name = |text: String| {
-            let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-            (json["id"] == id.as_str()).then(|| json["event"].as_str().unwrap().to_owned())
-        };
-        let is_its = |kept: &&spotterd::outbox::Kept| {
-            kept.header.properties.iter().any(|(_, value)| *value == id)
-        };
-        (events.filter_map(name).collect(), kept.iter().filter(is_its).count())
-    }
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(self::files(&path));
-        } else {
-            files.push(path);
-        }
-    }
-    files
-}
-
-fn at_gate() -> Fields {
-    Fields { camera: Some(camera(0)), ..Fields::default() }
-}
-
-const ALL: [&str; 3] = ["new", "update", "end"];
+use state::{A, ALL, State, at_gate, camera, noise, record, second, sighting, snapshot, told};
 
 #[test]
 fn nothing_of_who_was_erased_is_in_any_file_and_nothing_of_others_is_lost() {
@@ -285,7 +113,9 @@ fn who_is_held_stays_everywhere_and_is_named() {
     let state = State::new();
     state.fill();
     let gallery = state.gallery();
-    let hold = gallery.hold(Selection::Sighting(sighting(3)), "case 2031").unwrap();
+    let why = Why { reason: "case 2031".into(), by: None, at: None };
+    let hold = gallery.hold(Selection::Sighting(sighting(3)), why.clone(), None).unwrap();
+    let hold = hold.hold().id;
     drop(gallery);
     let report = state.erase(&at_gate());
     assert_eq!((report.tracks, report.messages, report.waiting_pictures), (2, 6, 4));
@@ -294,7 +124,7 @@ fn who_is_held_stays_everywhere_and_is_named() {
     assert!(state.left(3) > 10);
     assert_eq!(state.waiting(3), (ALL.map(String::from).into(), 2));
     assert_eq!((state.left(0), state.left(6)), (0, 0));
-    assert!(state.gallery().release(hold).unwrap());
+    assert!(matches!(state.gallery().release(hold, why).unwrap(), Release::Now(_)));
     assert_eq!(state.erase(&at_gate()).tracks, 1);
     assert_eq!(state.left(3), 0);
 }

@@ -29,7 +29,10 @@ use spotterd::{
     alert::Wall,
     clock::{Clock, ManualClock, Stop, SystemClock},
     frame::CameraId,
-    gallery::{Counts, Filter, Gallery, Look, Record, RecordId, Selection, Settings},
+    gallery::{
+        Counts, Filter, Gallery, HoldId, Look, MAX_HOLDS, Placed, Record, RecordId, Release,
+        Selection, Settings, Why,
+    },
     sighting::{Ids, SightingId},
 };
 
@@ -94,6 +97,18 @@ fn sighting(number: u64) -> SightingId {
 
 fn fill(gallery: &Gallery, numbers: std::ops::Range<u64>) -> Vec<RecordId> {
     numbers.map(|number| gallery.append(&record(number)).unwrap()).collect()
+}
+
+fn why(reason: &str) -> Why {
+    Why { reason: reason.into(), by: Some("legal".into()), at: Some(second(0)) }
+}
+
+fn held(gallery: &Gallery, selection: Selection, reason: &str) -> HoldId {
+    gallery.hold(selection, why(reason), None).unwrap().hold().id
+}
+
+fn is_released(gallery: &Gallery, id: HoldId) -> bool {
+    matches!(gallery.release(id, why("over")).unwrap(), Release::Now(_))
 }
 
 /// That a stored record is what was given, but for the rounding of its vectors.
@@ -526,9 +541,9 @@ fn damaged_records_go_with_an_erasure() {
     let gallery = open(settings(folder.path()));
     assert_eq!((gallery.counts().records, gallery.counts().damaged), (4, 2));
     let elsewhere = Selection::Span { from: second(500), to: second(600), camera: None };
-    let hold = gallery.hold(Selection::Camera(camera("gate")), "case 12").unwrap();
+    let hold = held(&gallery, Selection::Camera(camera("gate")), "case 12");
     assert_eq!(gallery.erase(&elsewhere, false).unwrap().damaged, 0);
-    assert!(gallery.release(hold).unwrap());
+    assert!(is_released(&gallery, hold));
     assert_eq!(gallery.erase(&elsewhere, false).unwrap().damaged, 2);
     assert_eq!(left(folder.path(), &record(1)), 0);
     assert_eq!(gallery.counts().records, 4);
@@ -545,13 +560,13 @@ fn what_is_held_outlives_erasure_retention_and_restarts() {
     let limits = Settings { max_tracks: 4, ..settings(folder.path()) };
     let gallery = open(limits.clone());
     let ids = fill(&gallery, 0..6);
-    let first = gallery.hold(Selection::Record(ids[0]), "case 12").unwrap();
+    let first = held(&gallery, Selection::Record(ids[0]), "case 12");
     let span = Selection::Span { from: second(1), to: second(2), camera: Some(camera("hall")) };
-    gallery.hold(span.clone(), "asked for by the police").unwrap();
+    held(&gallery, span.clone(), "asked for by the police");
     let everybody = Selection::Span { from: second(-9), to: second(99), camera: None };
     drop(gallery);
     let gallery = open(limits);
-    let reasons: Vec<String> = gallery.holds().into_iter().map(|hold| hold.reason).collect();
+    let reasons: Vec<String> = gallery.holds().into_iter().map(|hold| hold.why.reason).collect();
     assert_eq!(reasons, ["case 12", "asked for by the police"]);
     // 0 and 1 are held, so 2 and 3 go first.
     gallery.upkeep(now(10)).unwrap();
@@ -565,11 +580,163 @@ fn what_is_held_outlives_erasure_retention_and_restarts() {
     let late = Record { camera: camera("hall"), ..record(1) };
     let late = gallery.append(&late).unwrap();
     assert_eq!(gallery.erase(&Selection::Record(late), false).unwrap().held, 1);
-    assert!(gallery.release(first).unwrap() && !gallery.release(first).unwrap());
+    assert!(is_released(&gallery, first) && !is_released(&gallery, first));
     assert_eq!(gallery.erase(&Selection::Record(ids[0]), false).unwrap().records, 1);
     let erased = gallery.erase(&everybody, true).unwrap();
     assert_eq!((erased.records, erased.held), (2, 0));
     assert_eq!(left(folder.path(), &record(1)), 0);
+}
+
+#[test]
+fn what_is_asked_twice_is_held_once_and_who_asked_is_known_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = open(settings(folder.path()));
+    let gate = Selection::Camera(camera("gate"));
+    let ask = |gallery: &Gallery, selection: &Selection, reason: &str, request: Option<&str>| {
+        gallery.hold(selection.clone(), why(reason), request).map_err(|error| error.to_string())
+    };
+    let first = ask(&gallery, &gate, "case 12", Some("r-1")).unwrap();
+    let Placed::New(first) = first else { panic!("{first:?}") };
+    assert_eq!((first.id, &first.why), (HoldId(1), &why("case 12")));
+    // The same request, and the same words by another one.
+    for request in [Some("r-1"), Some("r-2"), None] {
+        let again = ask(&gallery, &gate, "case 12", request).unwrap();
+        assert_eq!(again, Placed::Known(first.clone()), "{request:?}");
+    }
+    let other = ask(&gallery, &gate, "case 13", Some("r-1")).unwrap_err();
+    assert!(other.contains("request r-1: made hold 1, which says something else"), "{other}");
+    assert_eq!(ask(&gallery, &gate, "case 13", None).unwrap().hold().id, HoldId(2));
+    // What a kill left half written is no list.
+    drop(gallery);
+    fs::write(folder.path().join("holds.part"), "{\"version\": 2, \"next").unwrap();
+    let gallery = open(settings(folder.path()));
+    assert_eq!(gallery.holds()[0], first);
+
+    let Release::Now(ended) = gallery.release(HoldId(1), why("closed")).unwrap() else { panic!() };
+    assert_eq!(ended, first);
+    drop(gallery);
+    let gallery = open(settings(folder.path()));
+    assert_eq!(gallery.holds().len(), 1);
+    let before = gallery.release(HoldId(1), why("again")).unwrap();
+    let Release::Before(before) = before else { panic!("{before:?}") };
+    assert_eq!((before.id, before.why), (HoldId(1), why("closed")));
+    assert_eq!(gallery.release(HoldId(9), why("over")).unwrap(), Release::Unknown);
+    // A message that the broker hands over late holds nobody anew.
+    let late = ask(&gallery, &gate, "case 12", Some("r-1")).unwrap_err();
+    assert!(late.contains("which was released"), "{late}");
+    assert_eq!(ask(&gallery, &gate, "case 12", None).unwrap().hold().id, HoldId(3));
+}
+
+#[test]
+fn holds_are_bounded_and_one_that_was_released_makes_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let gallery = open(settings(folder.path()));
+    for number in 0..MAX_HOLDS as u64 {
+        held(&gallery, Selection::Record(RecordId(number)), "case 12");
+    }
+    let one_more = || gallery.hold(Selection::Camera(camera("gate")), why("case 13"), None);
+    let full = one_more().unwrap_err().to_string();
+    assert!(full.contains("100 holds") && full.contains("release"), "{full}");
+    let asked = gallery.known_hold(&Selection::Camera(camera("gate")), &why("case 13"), None);
+    assert_eq!(asked.unwrap_err().to_string(), full);
+    assert!(is_released(&gallery, HoldId(7)));
+    assert_eq!(one_more().unwrap().hold().id, HoldId(MAX_HOLDS as u64 + 1));
+}
+
+#[test]
+fn holds_of_an_older_version_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = r#"{"version": 1, "next": 8, "holds": [
+        {"id": 7, "reason": "case 12", "selection": {"camera": "gate"}}]}"#;
+    fs::write(folder.path().join("holds.json"), old).unwrap();
+    let gallery = open(settings(folder.path()));
+    let holds = gallery.holds();
+    let reason = Why { reason: "case 12".into(), by: None, at: None };
+    assert_eq!((holds[0].id, &holds[0].why), (HoldId(7), &reason));
+    assert_eq!(held(&gallery, Selection::Record(RecordId(1)), "case 13"), HoldId(8));
+}
+
+#[test]
+fn what_holds_keep_is_weighed_and_a_limit_that_they_break_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let wide = Settings { file_records: 2, ..settings(folder.path()) };
+    let ids = fill(&open(wide.clone()), 0..6);
+    let max_age = Duration::from_secs(60);
+    let gallery = open(Settings { max_age, max_bytes: 1, max_picture_bytes: 1, ..wide });
+    let selections = [Selection::Record(ids[0]), Selection::Camera(camera("gate"))];
+    for selection in &selections {
+        held(&gallery, selection.clone(), "case 12");
+    }
+    let kept = gallery.holdings(&selections, now(62)).unwrap();
+    let each: Vec<_> = kept.each.iter().map(|h| (h.records, h.pictures, h.overdue)).collect();
+    // 0 was last seen at 1.5, 3 at 4.5; both are at the gate.
+    assert_eq!((each, kept.records, kept.overdue), (vec![(1, 1, 1), (2, 2, 1)], 2, 1));
+    assert_eq!(kept.each[1].first, Some(second(0)));
+    let sizes = |numbers: &[u64], kind: &str| -> u64 {
+        let files = files(folder.path(), kind);
+        let one = |path: &PathBuf| {
+            let bytes = fs::read(path).unwrap();
+            let portrait = |n: &u64| record(*n).portrait.unwrap()[..16].to_vec();
+            let mut wanted = numbers.iter().map(portrait);
+            let is_in = |trace: Vec<u8>| bytes.windows(16).any(|window| window == trace);
+            if wanted.any(is_in) { bytes.len() as u64 } else { 0 }
+        };
+        files.iter().map(one).sum()
+    };
+    assert_eq!(kept.picture_bytes, sizes(&[0, 3], ".pictures"));
+    // Two records in a file: 0 and 1, 2 and 3; 4 and 5 are in a third.
+    let tracks = files(folder.path(), ".tracks");
+    let bytes: u64 = tracks.iter().take(2).map(|path| fs::metadata(path).unwrap().len()).sum();
+    assert_eq!(kept.track_bytes, bytes);
+    // The limits cannot be kept: what is held stays all the same, the rest goes.
+    gallery.upkeep(now(1_000)).unwrap();
+    let left: Vec<bool> = ids.iter().map(|id| gallery.record(*id).unwrap().is_some()).collect();
+    assert_eq!(left, [true, false, false, true, false, false]);
+    assert!(
+        gallery.picture(ids[0]).unwrap().is_some() && gallery.picture(ids[3]).unwrap().is_some()
+    );
+    // Released: it goes at the next pass.
+    assert!(is_released(&gallery, HoldId(2)));
+    gallery.upkeep(now(1_000)).unwrap();
+    assert!(gallery.record(ids[3]).unwrap().is_none() && gallery.record(ids[0]).unwrap().is_some());
+    assert!(is_released(&gallery, HoldId(1)));
+    gallery.upkeep(now(1_000)).unwrap();
+    assert_eq!(gallery.counts().records, 0);
+    assert_eq!((0..6).map(|n| left_of(folder.path(), n)).sum::<usize>(), 0);
+}
+
+fn left_of(folder: &Path, number: u64) -> usize {
+    left(folder, &record(number))
+}
+
+#[test]
+fn damaged_parts_outlive_retention_as_long_as_anything_is_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits =
+        Settings { max_age: Duration::from_secs(60), file_records: 3, ..settings(folder.path()) };
+    drop({
+        let gallery = open(limits.clone());
+        fill(&gallery, 0..6);
+        gallery
+    });
+    let path = files(folder.path(), ".tracks").remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    let (at, _) = heads(&bytes)[1];
+    bytes[at + HEAD + 70] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let gallery = open(limits);
+    held(&gallery, Selection::Record(RecordId(99)), "case 12");
+    assert_eq!(gallery.holdings(&[], now(0)).unwrap().damaged, 1);
+    gallery.upkeep(now(1_000)).unwrap();
+    assert_eq!(gallery.counts().records, 0);
+    let after = fs::read(&path).unwrap();
+    let (from, to) = (at + HEAD, at + HEAD + 60);
+    assert_eq!(after[from..to], bytes[from..to], "somebody who is held may be in it");
+    assert_eq!(left_of(folder.path(), 0), 0);
+    assert!(is_released(&gallery, HoldId(1)));
+    let everybody = Selection::Span { from: second(-9), to: second(99), camera: None };
+    assert_eq!(gallery.erase(&everybody, false).unwrap().damaged, 1);
+    assert_ne!(fs::read(&path).unwrap()[from..to], bytes[from..to]);
 }
 
 #[test]
@@ -578,7 +745,14 @@ fn holds_that_cannot_be_read_stop_everything() {
     fs::write(folder.path().join("holds.json"), "{").unwrap();
     let error = Gallery::open(settings(folder.path()), Arc::new(ManualClock::default()));
     let error = error.err().unwrap();
-    assert!(error.to_string().contains("must not be deleted"), "{error}");
+    for words in ["must not be deleted", "holds.json", "put it right", "move it away"] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let newer = r#"{"version": 9, "next": 1, "holds": [], "courts": []}"#;
+    fs::write(folder.path().join("holds.json"), newer).unwrap();
+    let error = Gallery::open(settings(folder.path()), Arc::new(ManualClock::default()));
+    let error = error.err().unwrap().to_string();
+    assert!(error.contains("a newer spotterd wrote version 9"), "{error}");
 }
 
 #[test]

@@ -28,6 +28,7 @@ use spotterd::{
     clock::Mono,
     erase::Fields,
     frame::CameraId,
+    hold::{self, ReleaseFields},
     sighting::{Event, Ledger, Limits, Moment, Phrase, Scored},
 };
 
@@ -137,6 +138,12 @@ fn the_code_reads_the_examples_as_the_schema_does() {
                 "approval" => Approval::parse(&bytes).is_ok(),
                 "command" if example["command"] == "erase" => {
                     Fields::parse(&bytes).is_ok_and(|fields| fields.wish().is_ok())
+                }
+                "command" if example["command"] == "hold" => {
+                    hold::Fields::parse(&bytes).is_ok_and(|fields| fields.wish().is_ok())
+                }
+                "command" if example["command"] == "release" => {
+                    ReleaseFields::parse(&bytes).is_ok_and(|fields| fields.wish().is_ok())
                 }
                 _ => continue,
             };

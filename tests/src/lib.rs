@@ -4,6 +4,12 @@ pub mod census;
 pub mod clip;
 pub mod daemon;
 pub mod delivery;
+#[allow(
+    clippy::unwrap_used,
+    reason = "what the daemon's tests use too: a test that cannot go on says so"
+)]
+#[path = "../../daemon/tests/folder/mod.rs"]
+pub mod folder;
 pub mod program;
 #[allow(
     missing_docs,
@@ -16,4 +22,5 @@ pub mod program;
 #[path = "../../daemon/tests/link/rig.rs"]
 pub mod rig;
 pub mod rtsp;
+pub mod site;
 pub mod watch;

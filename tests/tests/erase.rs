@@ -10,63 +10,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 use spotter_e2e::{
-    daemon::{Daemon, Plan, alert, publish, within},
-    program::{Run, data, spotterd},
+    daemon::{Plan, alert, publish, within},
+    folder::files,
+    program::{data, spotterd},
     rig::Mosquitto,
+    site::{Site, WITHIN, stop},
 };
-
-/// How long the first person may take to come and go, on a busy machine.
-const WITHIN: Duration = Duration::from_secs(180);
-
-struct Site {
-    broker: Mosquitto,
-    config: String,
-}
-
-impl Site {
-    fn erase(&self, arguments: &[&str]) -> Run {
-        spotterd(&[&["erase", "--config", &self.config], arguments].concat())
-    }
-
-    /// What it says as JSON.
-    #[track_caller]
-    fn erased(&self, arguments: &[&str]) -> Value {
-        let run = self.erase(&[arguments, &["--json"]].concat());
-        assert_eq!(run.code, 0, "{}{}", run.out, run.err);
-        serde_json::from_str(&run.out).unwrap()
-    }
-
-    /// The numbers of everybody who is kept.
-    fn kept(&self) -> Vec<u64> {
-        let search = ["search", "somebody in a coat", "--limit", "100", "--json", "--config"];
-        let run = spotterd(&[&search[..], &[&self.config]].concat());
-        let answers: Value = serde_json::from_str(&run.out).unwrap_or_default();
-        let results = answers["answers"][0]["results"].as_array().cloned().unwrap_or_default();
-        results.iter().filter_map(|found| found["id"].as_u64()).collect()
-    }
-
-    fn until_kept(&self, many: usize) -> Vec<u64> {
-        within(WITHIN, || Some(self.kept()).filter(|kept| kept.len() >= many))
-    }
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(self::files(&path));
-        } else {
-            files.push(path);
-        }
-    }
-    files
-}
 
 /// Files in which a JPEG begins.
 fn with_pictures(folder: &Path) -> Vec<PathBuf> {
@@ -77,11 +30,6 @@ fn with_pictures(folder: &Path) -> Vec<PathBuf> {
     files(folder).into_iter().filter(has).collect()
 }
 
-fn stop(daemon: Daemon) {
-    let (code, log) = daemon.stop();
-    assert_eq!(code, Some(0), "{log}");
-}
-
 #[test]
 fn persons_are_erased_while_the_daemon_runs_and_while_none_does() {
     let folder = tempfile::tempdir().unwrap();
@@ -89,7 +37,7 @@ fn persons_are_erased_while_the_daemon_runs_and_while_none_does() {
     let camera = format!("[[camera]]\nid = \"gate\"\nurl = \"file:{clip}\"\nrepeat = true\n");
     let broker = Mosquitto::start_open();
     let mut plan = Plan::new(folder.path(), broker.port, &camera);
-    let mut site = Site { broker, config: plan.file().display().to_string() };
+    let mut site = Site::new(broker, &plan);
     let mut everybody = alert("a person", 1);
     everybody["cooldown_s"] = json!(0);
 
@@ -97,7 +45,7 @@ fn persons_are_erased_while_the_daemon_runs_and_while_none_does() {
     let daemon = plan.start();
     publish(&site.broker, "everybody", &everybody.to_string());
     site.until_kept(1);
-    let refused = site.erase(&["--camera", "gate", "--yes"]);
+    let refused = site.run("erase", &["--camera", "gate", "--yes"]);
     assert_eq!(refused.code, 2, "{}{}", refused.out, refused.err);
     for words in ["a daemon runs", "commands = [\"erase\"]", "systemctl stop spotterd"] {
         assert!(refused.err.contains(words), "{words}: {}", refused.err);
@@ -112,14 +60,14 @@ fn persons_are_erased_while_the_daemon_runs_and_while_none_does() {
     plan.mqtt += "\ncommands = [\"erase\"]";
     let daemon = plan.start();
     let kept = site.until_kept(2);
-    let dry = site.erased(&["--camera", "gate", "--dry-run"]);
+    let dry = site.done("erase", &["--camera", "gate", "--dry-run"]);
     assert!(dry["tracks"].as_u64().unwrap() >= 2 && dry["dry_run"] == true, "{dry}");
     assert!(dry["track_pictures"].as_u64() >= Some(1) && dry["shown"].as_u64() >= Some(1), "{dry}");
-    let unasked = site.erase(&["--camera", "gate"]);
+    let unasked = site.run("erase", &["--camera", "gate"]);
     assert_eq!(unasked.code, 2, "nobody is there to say yes: {}", unasked.err);
     let (one, other) = (format!("box/{}", kept[0]), format!("elsewhere/{}", kept[0]));
-    assert_eq!(site.erase(&["--id", &other, "--yes"]).code, 2, "of another device");
-    let done = site.erased(&["--id", &one, "--yes"]);
+    assert_eq!(site.run("erase", &["--id", &other, "--yes"]).code, 2, "of another device");
+    let done = site.done("erase", &["--id", &one, "--yes"]);
     assert_eq!((&done["tracks"], &done["dry_run"]), (&json!(1), &json!(false)), "{done}");
     let left = site.kept();
     assert!(!left.contains(&kept[0]) && left.contains(&kept[1]), "{kept:?} {left:?}");
@@ -134,8 +82,14 @@ fn persons_are_erased_while_the_daemon_runs_and_while_none_does() {
     within(WITHIN, || (!site.kept().contains(&kept[1])).then_some(()));
     daemon.says(WITHIN, &["Persons were erased on request."]);
 
-    // Sightings wait while the broker is away; then nobody runs, and the files are erased as they are.
+    // Sightings wait while the broker is away. The daemon cannot be asked then: what to do is said.
     site.broker.stop();
+    let refused = site.run("erase", &["--camera", "gate", "--yes"]);
+    assert_eq!(refused.code, 3, "{}{}", refused.out, refused.err);
+    for words in ["a daemon runs on it and cannot be asked", "stop the daemon", "say this again"] {
+        assert!(refused.err.contains(words), "{words}: {}", refused.err);
+    }
+    // Then nobody runs, and the files are erased as they are.
     within(WITHIN, || {
         daemon
             .metric("spotter_outbox_messages{class=\"picture\"}")
@@ -143,10 +97,10 @@ fn persons_are_erased_while_the_daemon_runs_and_while_none_does() {
     });
     stop(daemon);
     assert!(!with_pictures(&plan.state()).is_empty());
-    let done = site.erased(&["--from", "2020-01-01T00:00:00Z", "--to", "now", "--yes"]);
+    let done = site.done("erase", &["--from", "2020-01-01T00:00:00Z", "--to", "now", "--yes"]);
     assert!(done["waiting_pictures"].as_u64() >= Some(1), "{done}");
     assert_eq!(with_pictures(&plan.state()), Vec::<PathBuf>::new());
-    let nobody = site.erase(&["--camera", "gate", "--yes"]);
+    let nobody = site.run("erase", &["--camera", "gate", "--yes"]);
     assert!(nobody.code == 0 && nobody.out.contains("nothing to erase"), "{}", nobody.out);
 
     // What is left is whole: the daemon goes on with it.

@@ -16,7 +16,9 @@ mod broker;
 mod bundle;
 mod check;
 mod demo;
+mod device;
 mod erase;
+mod hold;
 mod matching;
 mod model;
 mod probe;
@@ -57,6 +59,8 @@ pub enum Command {
     Search(Box<search::Args>),
     /// Take persons out of everything that this device keeps
     Erase(Box<erase::Args>),
+    /// Keep persons from being deleted and erased, for as long as somebody says why
+    Hold(Box<hold::Args>),
     /// Say whom the cameras look for, see what became of it, see who is found
     #[command(subcommand)]
     Alert(alert::Command),
@@ -90,6 +94,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Report(args) => report::run(&args),
         Command::Search(args) => search::run(&args),
         Command::Erase(args) => erase::run(&args),
+        Command::Hold(args) => hold::run(&args),
         Command::Alert(command) => alert::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Broker(args) => broker::run(&args),

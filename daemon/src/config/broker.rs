@@ -42,16 +42,27 @@ pub struct Mqtt {
 pub enum CommandName {
     /// Erase persons from everything that it keeps.
     Erase,
+    /// Keep persons from being deleted, end that, and say who is kept so: `hold`, `release` and `holds`.
+    Hold,
 }
 
 impl CommandName {
     /// All of them.
-    pub const ALL: [CommandName; 1] = [CommandName::Erase];
+    pub const ALL: [CommandName; 2] = [CommandName::Erase, CommandName::Hold];
 
     /// As payloads and the configuration have it.
     pub fn as_str(self) -> &'static str {
         match self {
             CommandName::Erase => "erase",
+            CommandName::Hold => "hold",
+        }
+    }
+
+    /// The commands that it allows, as payloads have them.
+    pub fn allows(self) -> &'static [&'static str] {
+        match self {
+            CommandName::Erase => &["erase"],
+            CommandName::Hold => &["hold", "release", "holds"],
         }
     }
 }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::{
     error::Result,
     frame::CameraId,
-    gallery::{Gallery, Person, Selection},
+    gallery::{Gallery, Hold, Person, Selection},
     sighting::SightingId,
 };
 
@@ -50,7 +50,8 @@ enum Part {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Meaning {
     meant: Parts,
-    held: Parts,
+    /// Oldest hold first.
+    held: Vec<(Hold, Parts)>,
 }
 
 impl Meaning {
@@ -62,19 +63,31 @@ impl Meaning {
         let mut meaning = Self::default();
         meaning.meant.add(selection, gallery, told)?;
         for hold in gallery.map(Gallery::holds).unwrap_or_default() {
-            meaning.held.add(&hold.selection, gallery, told)?;
+            let mut parts = Parts::default();
+            parts.add(&hold.selection, gallery, told)?;
+            meaning.held.push((hold, parts));
         }
         Ok(meaning)
     }
 
     /// Whether somebody is to be erased.
     pub fn means(&self, trace: &Trace) -> bool {
-        self.meant.mean(trace) && !self.held.mean(trace)
+        self.meant.mean(trace) && self.is_free(trace)
+    }
+
+    fn is_free(&self, trace: &Trace) -> bool {
+        !self.held.iter().any(|(_, parts)| parts.mean(trace))
+    }
+
+    /// The oldest hold that keeps somebody who is meant.
+    pub fn holder(&self, trace: &Trace) -> Option<&Hold> {
+        let found = self.held.iter().find(|(_, parts)| parts.mean(trace)).map(|(hold, _)| hold);
+        found.filter(|_| self.meant.mean(trace))
     }
 
     /// Whether anything is held at all.
     pub fn holds(&self) -> bool {
-        !self.held.list.is_empty() || !self.held.sightings.is_empty()
+        !self.held.is_empty()
     }
 }
 
@@ -145,6 +158,7 @@ fn is_near((first, last): (Timestamp, Timestamp), trace: &Trace) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gallery::{HoldId, Why};
 
     fn second(at: i64) -> Timestamp {
         Timestamp::from_second(1_795_000_000 + at).unwrap()
@@ -195,11 +209,16 @@ mod tests {
             Part::Person { camera: camera("gate"), track: 4, first: second(0), last: second(9) };
         let sightings = BTreeSet::from([SightingId::from_bits(7)]);
         let mut meaning = only(&Selection::Camera(camera("gate")), &[]);
-        meaning.held = Parts { list: vec![person], sightings };
+        let why = Why { reason: "case 2031".into(), by: None, at: None };
+        let selection = Selection::Camera(camera("gate"));
+        let hold = Hold { id: HoldId(7), selection, why, request: None };
+        meaning.held = vec![(hold.clone(), Parts { list: vec![person], sightings })];
         assert!(meaning.holds());
         assert!(!meaning.means(&trace("gate", 4, 5, 6)));
         assert!(meaning.means(&trace("gate", 5, 5, 6)));
         let told = Trace { sighting: Some(SightingId::from_bits(7)), ..trace("gate", 1, 900, 900) };
         assert!(!meaning.means(&told));
+        assert_eq!(meaning.holder(&told), Some(&hold));
+        assert_eq!(meaning.holder(&trace("gate", 5, 5, 6)), None);
     }
 }

@@ -14,7 +14,7 @@ mod report;
 mod wish;
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -23,7 +23,8 @@ use jiff::{SignedDuration, Timestamp};
 pub use live::{InView, Job, Jobs, in_view};
 pub use meaning::{Meaning, Trace};
 pub use report::{Held, Report};
-pub use wish::{Fields, Wish};
+pub(crate) use wish::check_schema;
+pub use wish::{Fields, Whom, Wish};
 
 use crate::{
     alert::Wall,
@@ -40,7 +41,7 @@ use crate::{
 /// Everything that has something of persons.
 pub struct Eraser {
     /// The state folder's gallery, whether anything is kept at present or not.
-    folder: PathBuf,
+    settings: Settings,
     gallery: Option<Arc<Gallery>>,
     outbox: Arc<Outbox>,
     clock: Arc<dyn Clock>,
@@ -70,8 +71,11 @@ impl Eraser {
         clock: Arc<dyn Clock>,
         running: Running,
     ) -> Self {
-        let (folder, running) = (folder.join("gallery"), Some(running));
-        Self { folder, gallery, outbox, clock, running }
+        let settings = match &gallery {
+            Some(gallery) => gallery.settings().clone(),
+            None => Settings::new(folder.join("gallery")),
+        };
+        Self { settings, gallery, outbox, clock, running: Some(running) }
     }
 
     /// Of a state folder that no daemon has open; only to look, not even what a crash left half done in the
@@ -80,14 +84,22 @@ impl Eraser {
     /// # Errors
     /// [`crate::Error::Config`] where a daemon has it open; [`crate::Error::Io`] where files cannot be read.
     pub fn open(folder: &Path, only_look: bool, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::open_as(folder, Settings::new(folder.join("gallery")), only_look, clock)
+    }
+
+    /// The same with the gallery's limits.
+    ///
+    /// # Errors
+    /// As [`Eraser::open`].
+    pub fn open_as(
+        folder: &Path,
+        settings: Settings,
+        only_look: bool,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let outbox = Outbox::open(OutboxSettings::new(folder.join("outbox")), clock.clone())?;
-        let mut eraser = Self {
-            folder: folder.join("gallery"),
-            gallery: None,
-            outbox: Arc::new(outbox),
-            clock,
-            running: None,
-        };
+        let mut eraser =
+            Self { settings, gallery: None, outbox: Arc::new(outbox), clock, running: None };
         eraser.gallery = eraser.open_gallery(only_look)?;
         Ok(eraser)
     }
@@ -101,10 +113,10 @@ impl Eraser {
     }
 
     fn open_gallery(&self, only_read: bool) -> Result<Option<Arc<Gallery>>> {
-        if !self.folder.is_dir() {
+        if !self.settings.folder.is_dir() {
             return Ok(None);
         }
-        let settings = Settings { only_read, ..Settings::new(&self.folder) };
+        let settings = Settings { only_read, ..self.settings.clone() };
         Ok(Some(Arc::new(Gallery::open(settings, self.clock.clone())?)))
     }
 
@@ -127,6 +139,7 @@ impl Eraser {
         let survey = gallery.as_ref().map(|gallery| gallery.survey(&wish.selection));
         let survey = survey.transpose()?.unwrap_or_else(Survey::default);
         let mut report = Report { in_view, ..Report::of(survey, wish.dry_run) };
+        report.keeps_told(&meaning, &told);
         self.of_memory(&meaning, &mut report);
         self.of_outbox(wish, &meaning, &mut report)?;
         if let Some(gallery) = gallery.filter(|_| !wish.dry_run) {
@@ -143,12 +156,31 @@ impl Eraser {
                 held = report.held.iter().map(|held| held.tracks).sum::<usize>(),
                 "Persons were erased on request."
             );
+            for held in &report.held {
+                let (hold, reason, tracks) = (held.hold, &held.reason, held.tracks);
+                tracing::warn!(hold, reason, tracks, "Persons were not erased: they are held.");
+            }
         }
         Ok(report)
     }
 
+    /// The gallery with everybody in it who has left the picture; `None` where there is none.
+    ///
+    /// # Errors
+    /// As [`Eraser::open`].
+    pub(crate) fn kept(&self, only_look: bool) -> Result<Option<Arc<Gallery>>> {
+        let gallery = self.gallery(only_look)?;
+        self.flush()?;
+        Ok(gallery)
+    }
+
+    /// What time it is.
+    pub(crate) fn wall(&self) -> Wall {
+        Wall::new(self.clock.wall(), None)
+    }
+
     fn now(&self) -> Timestamp {
-        Wall::new(self.clock.wall(), None).at
+        self.wall().at
     }
 
     fn flush(&self) -> Result<()> {
@@ -157,7 +189,7 @@ impl Eraser {
     }
 
     /// Sightings that the outbox and the page know.
-    fn told(&self) -> Result<Vec<Trace>> {
+    pub(crate) fn told(&self) -> Result<Vec<Trace>> {
         let mut told = messages::told(&self.outbox.kept()?);
         if let Some(running) = &self.running {
             let shown = running.board.snapshot().sightings;

@@ -1,8 +1,16 @@
 //! What an erasure did, or would do.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
-use crate::{alert::rfc3339, frame::CameraId, gallery::Survey};
+use super::{Meaning, Trace};
+use crate::{
+    alert::rfc3339,
+    frame::CameraId,
+    gallery::{Hold, HoldId, Survey},
+    sighting::SightingId,
+};
 
 /// What went, or would go.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,6 +56,9 @@ pub struct Held {
     pub reason: String,
     /// How many tracks it keeps.
     pub tracks: usize,
+    /// How many sightings it keeps, of those that wait for the broker or are shown by the page.
+    #[serde(default)]
+    pub told: usize,
 }
 
 impl Report {
@@ -55,8 +66,9 @@ impl Report {
     pub(super) fn of(survey: Survey, dry_run: bool) -> Self {
         let held = survey.held.into_iter().map(|(hold, tracks)| Held {
             hold: hold.id.0,
-            reason: hold.reason,
+            reason: hold.why.reason,
             tracks,
+            told: 0,
         });
         Self {
             dry_run,
@@ -69,6 +81,26 @@ impl Report {
             unreadable: survey.unreadable,
             cameras: survey.cameras,
             ..Self::default()
+        }
+    }
+
+    /// Adds sightings that a hold keeps.
+    pub(super) fn keeps_told(&mut self, meaning: &Meaning, told: &[Trace]) {
+        let mut kept: BTreeMap<HoldId, (&Hold, BTreeSet<SightingId>)> = BTreeMap::new();
+        for trace in told {
+            if let Some((hold, id)) = meaning.holder(trace).zip(trace.sighting) {
+                kept.entry(hold.id).or_insert_with(|| (hold, BTreeSet::new())).1.insert(id);
+            }
+        }
+        for (hold, sightings) in kept.into_values() {
+            let told = sightings.len();
+            match self.held.iter_mut().find(|held| held.hold == hold.id.0) {
+                Some(held) => held.told = told,
+                None => {
+                    let (hold, reason) = (hold.id.0, hold.why.reason.clone());
+                    self.held.push(Held { hold, reason, tracks: 0, told });
+                }
+            }
         }
     }
 

@@ -64,18 +64,59 @@ impl Fields {
     /// # Errors
     /// [`Error::Config`] where they name nobody, or two things that may contradict each other.
     pub fn wish(&self) -> Result<Wish> {
-        let refuse = |reason: &str| Err(Error::config("erase", reason));
-        if self.schema.is_some_and(|schema| schema != 1) {
-            return refuse("schema is not 1: a newer contract is not known here");
+        check_schema("erase", self.schema)?;
+        let whom = Whom {
+            from: self.from.as_deref(),
+            to: self.to.as_deref(),
+            camera: self.camera.as_ref(),
+            id: self.id,
+            sighting: self.sighting.as_deref(),
+        };
+        Ok(Wish { selection: whom.selection("erase")?, dry_run: self.dry_run })
+    }
+}
+
+/// A contract that is not known may mean something else by the same fields.
+pub(crate) fn check_schema(command: &str, schema: Option<u32>) -> Result<()> {
+    match schema {
+        None | Some(1) => Ok(()),
+        Some(_) => {
+            let reason = "schema is not 1: a newer contract is not known here";
+            Err(Error::config(command, reason))
         }
-        let span = self.from.as_deref().zip(self.to.as_deref());
-        let selection = match (span, &self.camera, self.id, self.sighting.as_deref()) {
+    }
+}
+
+/// The fields of a command that say who is meant; one thing is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Whom<'a> {
+    /// With `to`: everybody in view between two times (RFC 3339), all over or at `camera`.
+    pub from: Option<&'a str>,
+    /// With `from`.
+    pub to: Option<&'a str>,
+    /// Alone: everybody at this camera.
+    pub camera: Option<&'a CameraId>,
+    /// One track, by the number that a search gives it.
+    pub id: Option<u64>,
+    /// Whoever this sighting told of.
+    pub sighting: Option<&'a str>,
+}
+
+impl Whom<'_> {
+    /// Who is meant; `command` is named in what is wrong.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where it names nobody, or two things that may contradict each other.
+    pub fn selection(&self, command: &str) -> Result<Selection> {
+        let refuse = |reason: &str| Err(Error::config(command, reason));
+        let span = self.from.zip(self.to);
+        Ok(match (span, self.camera, self.id, self.sighting) {
             (Some((from, to)), camera, None, None) => {
                 let (from, to) = (time("from", from)?, time("to", to)?);
                 if from >= to {
                     return refuse("from is not before to");
                 }
-                Selection::Span { from, to, camera: camera.clone() }
+                Selection::Span { from, to, camera: camera.cloned() }
             }
             (None, ..) if self.from.is_some() || self.to.is_some() => {
                 return refuse("from and to belong together");
@@ -96,8 +137,7 @@ impl Fields {
                      or sighting",
                 );
             }
-        };
-        Ok(Wish { selection, dry_run: self.dry_run })
+        })
     }
 }
 

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use super::{
     Gallery, Writer,
-    hold::{Hold, HoldId},
+    hold::{Hold, HoldId, Placed, Release, Why},
     layout::{HEAD, Place},
+    record::Stored,
     segment::{Row, Segment},
     selection::{Selection, Sure},
 };
@@ -56,25 +57,43 @@ impl Gallery {
         Ok(erased)
     }
 
-    /// Keeps what is selected from being deleted by retention and from being erased, over restarts.
-    /// `reason` is kept with it.
+    /// Keeps what is selected from being deleted by retention and from being erased, over restarts. `request`
+    /// is the id by which it is known that the same is said twice.
     ///
     /// # Errors
+    /// [`Error::Config`] beyond [`MAX_HOLDS`](super::MAX_HOLDS), or for the id of another request;
     /// [`Error::Io`] where it cannot be written: nothing is held then.
-    pub fn hold(&self, selection: Selection, reason: &str) -> Result<HoldId> {
+    pub fn hold(&self, selection: Selection, why: Why, request: Option<&str>) -> Result<Placed> {
         self.may_write()?;
         let _writer = self.writer();
-        self.shared_mut().holds.add(selection, reason)
+        self.shared_mut().holds.add(selection, why, request)
     }
 
-    /// Ends a hold; says whether there was one of that number.
+    /// The hold that [`Gallery::hold`] would find to be the same; `None` where it would make one.
+    ///
+    /// # Errors
+    /// [`Error::Config`] as there.
+    pub fn known_hold(
+        &self,
+        selection: &Selection,
+        why: &Why,
+        request: Option<&str>,
+    ) -> Result<Option<Hold>> {
+        let shared = self.shared();
+        match shared.holds.known(selection, why, request)? {
+            Some(known) => Ok(Some(known.clone())),
+            None => shared.holds.has_room().map(|()| None),
+        }
+    }
+
+    /// Ends a hold: what it alone held expires by the rules of all.
     ///
     /// # Errors
     /// [`Error::Io`] where it cannot be written: it holds on then.
-    pub fn release(&self, id: HoldId) -> Result<bool> {
+    pub fn release(&self, id: HoldId, why: Why) -> Result<Release> {
         self.may_write()?;
         let _writer = self.writer();
-        self.shared_mut().holds.release(id)
+        self.shared_mut().holds.release(id, why)
     }
 
     /// All holds.
@@ -118,13 +137,30 @@ impl Gallery {
         segment: &Segment,
         row: &Row,
     ) -> Result<bool> {
+        self.means_of(selection, segment, row, &mut None)
+    }
+
+    /// As [`Gallery::means`], for several selections: the record is read once at most, into `record`.
+    pub(super) fn means_of(
+        &self,
+        selection: &Selection,
+        segment: &Segment,
+        row: &Row,
+        record: &mut Option<Option<Stored>>,
+    ) -> Result<bool> {
         let id = segment.id(row);
         let sure = selection.row(id, row, |camera| self.shared().camera(camera));
         if sure != Sure::Ask {
             return Ok(sure == Sure::Yes);
         }
-        let stored = segment.stored(row.offset).map_err(Error::io(&segment.path))?;
-        Ok(stored.is_some_and(|(_, record)| selection.record(id, &record)))
+        let read = match record {
+            Some(read) => read,
+            None => {
+                let stored = segment.stored(row.offset).map_err(Error::io(&segment.path))?;
+                record.insert(stored.map(|(_, stored)| stored))
+            }
+        };
+        Ok(read.as_ref().is_some_and(|stored| selection.record(id, stored)))
     }
 
     /// Whether any hold means a row.
@@ -139,8 +175,9 @@ impl Gallery {
         segment: &Segment,
         row: &Row,
     ) -> Result<Option<&'a Hold>> {
+        let mut record = None;
         for hold in holds {
-            if self.means(&hold.selection, segment, row)? {
+            if self.means_of(&hold.selection, segment, row, &mut record)? {
                 return Ok(Some(hold));
             }
         }
@@ -176,7 +213,7 @@ impl Gallery {
         erased.pictures = self.shared_mut().pictures.erase(&places)?;
         for (segment, heads) in marked {
             let is_active = writer.active.values().any(|(active, _)| Arc::ptr_eq(active, segment));
-            if segment.rows().live == 0 && !is_active {
+            if segment.rows().live == 0 && !is_active && !self.keeps_damaged(writer, segment) {
                 self.drop_segment(writer, segment)?;
                 continue;
             }
@@ -190,6 +227,12 @@ impl Gallery {
             segment.sync().map_err(io())?;
         }
         Ok(erased)
+    }
+
+    /// Whether a file has damaged parts that stay as long as anything is held: who is held may be in them.
+    pub(super) fn keeps_damaged(&self, writer: &Writer, segment: &Arc<Segment>) -> bool {
+        !self.shared().holds.list.is_empty()
+            && writer.damaged.iter().any(|(other, ..)| Arc::ptr_eq(other, segment))
     }
 
     /// Deletes a file of which no record is left.

@@ -12,6 +12,7 @@
 
 mod erase;
 mod hold;
+mod holdings;
 mod ids;
 mod layout;
 mod open;
@@ -34,13 +35,15 @@ use std::{
 
 pub use erase::Erased;
 use hold::Holds;
-pub use hold::{Hold, HoldId};
+pub use hold::{Ended, Hold, HoldId, MAX_HOLDS, MAX_NAME, MAX_REASON, Placed, Release, Why};
+pub use holdings::{Holding, Holdings};
 use ids::Numbers;
 use layout::{FileHead, Place};
 use pictures::Pictures;
 pub use recent::{Recent, RecentLooks};
 use record::Stored;
 pub use record::{Look, MAX_LOOKS, MAX_PORTRAIT, MAX_SIGHTINGS, MAX_SIZE, Record, RecordId};
+use retain::Told;
 pub use search::Hit;
 use search::Search;
 use segment::{Row, Segment};
@@ -51,6 +54,7 @@ pub use survey::{Person, Survey};
 
 use crate::{
     clock::{Clock, Mono},
+    config::Config,
     error::{Error, Result},
     frame::CameraId,
 };
@@ -84,6 +88,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// As a configuration says.
+    pub fn of(config: &Config) -> Self {
+        let kept = &config.gallery;
+        Self {
+            max_age: Duration::from_secs(u64::from(kept.retention_h.get()) * 3600),
+            max_bytes: kept.track_bytes,
+            max_picture_bytes: kept.picture_bytes,
+            ..Self::new(config.storage.folder.join("gallery"))
+        }
+    }
+
     /// 30 days, a million tracks, 4 GiB of them and 8 GiB of portraits; on disk within 5 seconds.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
         Self {
@@ -157,6 +172,8 @@ struct Writer {
     /// Damaged parts of files, which nobody can find and any erasure overwrites.
     damaged: Vec<(Arc<Segment>, u64, u64)>,
     is_short: bool,
+    /// What was last told of records that stay as they are held.
+    told: Told,
 }
 
 struct Shared {

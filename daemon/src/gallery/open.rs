@@ -14,6 +14,7 @@ use super::{
     ids::Numbers,
     layout::Place,
     pictures::Pictures,
+    retain::Told,
     segment::{Findings, Segment},
 };
 use crate::{
@@ -67,6 +68,7 @@ impl Gallery {
             synced_at: clock.now(),
             damaged: Vec::new(),
             is_short: false,
+            told: Told::default(),
         };
         settle(&mut shared, &mut writer, found, &settings)?;
         tracing::info!(

@@ -1,16 +1,27 @@
 //! Retention: what is old goes, portraits before tracks, the oldest first, never what is held.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Gallery, Writer,
     erase::{Doomed, live},
+    hold::HoldId,
     segment::{Row, Segment, millis},
 };
 use crate::{alert::Wall, error::Result};
 
 /// Most records that one call deletes for their age or number: others wait to append meanwhile.
 const AT_ONCE: usize = 20_000;
+
+/// Records that are over a limit and stay, by the hold that keeps them.
+type Spared = BTreeMap<HoldId, usize>;
+
+/// What was last told of what is held beyond the limits.
+#[derive(Default)]
+pub(super) struct Told {
+    spared: Spared,
+    is_over: bool,
+}
 
 impl Gallery {
     /// Deletes what is over the limits of age, bytes and number, and puts on disk what was appended.
@@ -22,20 +33,57 @@ impl Gallery {
     pub fn upkeep(&self, wall: Wall) -> Result<()> {
         self.may_write()?;
         let mut writer = self.writer();
-        self.drop_pictures()?;
+        let are_pictures_over = self.drop_pictures()?;
+        let (mut by_age, mut by_number) = (Spared::new(), Spared::new());
         if wall.believed() {
-            let age = i64::try_from(self.settings.max_age.as_millis()).unwrap_or(i64::MAX);
-            let oldest = millis(wall.at).saturating_sub(age);
-            let doomed = self.first_that(|row| row.last() < oldest, AT_ONCE)?;
+            let oldest = self.oldest(wall);
+            let doomed = self.first_that(|row| row.last() < oldest, AT_ONCE, &mut by_age)?;
             self.expire(&mut writer, &doomed)?;
         }
-        self.drop_bytes(&mut writer)?;
+        let by_bytes = self.drop_bytes(&mut writer)?;
         let records = self.counts().records;
         let surplus = records.saturating_sub(self.settings.max_tracks).min(AT_ONCE);
-        let doomed = self.first_that(|_| true, surplus)?;
+        let doomed = self.first_that(|_| true, surplus, &mut by_number)?;
         self.expire(&mut writer, &doomed)?;
+        let is_over = are_pictures_over || by_bytes.is_some();
+        let mut spared = by_age;
+        for (hold, records) in by_number.into_iter().chain(by_bytes.unwrap_or_default()) {
+            let known = spared.entry(hold).or_default();
+            *known = records.max(*known);
+        }
+        self.tell_spared(&mut writer, spared, is_over);
         self.sync_files(&mut writer)?;
         Ok(())
+    }
+
+    /// What was last seen before it is too old, in milliseconds since 1970.
+    pub(super) fn oldest(&self, wall: Wall) -> i64 {
+        let age = i64::try_from(self.settings.max_age.as_millis()).unwrap_or(i64::MAX);
+        millis(wall.at).saturating_sub(age)
+    }
+
+    /// Logs what stays as it is held: each hold when it keeps the first record, and whenever it keeps twice
+    /// what was told.
+    fn tell_spared(&self, writer: &mut Writer, spared: Spared, is_over: bool) {
+        let holds = self.holds();
+        writer.told.spared.retain(|hold, _| spared.contains_key(hold));
+        for (id, tracks) in spared {
+            let told = writer.told.spared.entry(id).or_default();
+            let Some(hold) = holds.iter().find(|hold| hold.id == id) else { continue };
+            if tracks >= (2 * *told).max(1) {
+                *told = tracks;
+                let (hold, reason) = (id.0, &hold.why.reason);
+                tracing::info!(hold, reason, tracks, "Old tracks are not deleted: they are held.");
+            }
+        }
+        if is_over && !std::mem::replace(&mut writer.told.is_over, is_over) {
+            tracing::warn!(
+                "The gallery cannot keep within its bytes, as what is held stays; all others are deleted the \
+                 sooner. Release what is over (spotterd hold list), or allow more ([gallery] track_bytes, \
+                 picture_bytes)."
+            );
+        }
+        writer.told.is_over = is_over;
     }
 
     fn expire(&self, writer: &mut Writer, doomed: &[Doomed]) -> Result<()> {
@@ -49,8 +97,13 @@ impl Gallery {
         Ok(())
     }
 
-    /// The oldest rows that are `meant` and not held, at most `limit`.
-    fn first_that(&self, meant: impl Fn(&Row) -> bool, limit: usize) -> Result<Vec<Doomed>> {
+    /// The oldest rows that are `meant` and not held, at most `limit`; those that are held are counted.
+    fn first_that(
+        &self,
+        meant: impl Fn(&Row) -> bool,
+        limit: usize,
+        spared: &mut Spared,
+    ) -> Result<Vec<Doomed>> {
         let (mut doomed, mut left) = (Vec::new(), limit);
         if limit == 0 {
             return Ok(doomed);
@@ -59,8 +112,12 @@ impl Gallery {
         for segment in segments {
             let mut rows = Vec::new();
             for (index, row) in live(&segment) {
-                if rows.len() < left && meant(&row) && !self.is_held(&holds, &segment, &row)? {
-                    rows.push(index);
+                if rows.len() >= left || !meant(&row) {
+                    continue;
+                }
+                match self.holder(&holds, &segment, &row)? {
+                    Some(hold) => *spared.entry(hold.id).or_default() += 1,
+                    None => rows.push(index),
                 }
             }
             left -= rows.len();
@@ -75,14 +132,16 @@ impl Gallery {
     }
 
     /// Deletes the oldest files of portraits until they fit, but for those with a portrait that is
-    /// held.
-    fn drop_pictures(&self) -> Result<()> {
+    /// held. Says whether these are too many.
+    fn drop_pictures(&self) -> Result<bool> {
+        let (mut is_held, fits) = (false, self.settings.max_picture_bytes);
         let files: Vec<u32> = self.shared().pictures.files.keys().copied().collect();
         for file in files {
-            if self.shared().pictures.bytes() <= self.settings.max_picture_bytes {
+            if self.shared().pictures.bytes() <= fits {
                 break;
             }
             if self.has_held_picture(file)? {
+                is_held = true;
                 continue;
             }
             let mut shared = self.shared_mut();
@@ -91,7 +150,7 @@ impl Gallery {
             shared.counts.pictures_expired += live as u64;
             tracing::debug!(pictures = live, "Old portraits deleted.");
         }
-        Ok(())
+        Ok(is_held && self.shared().pictures.bytes() > fits)
     }
 
     fn has_held_picture(&self, file: u32) -> Result<bool> {
@@ -110,11 +169,13 @@ impl Gallery {
         Ok(false)
     }
 
-    /// Deletes the oldest files of tracks until they fit. What is held in them stays, with its file.
-    fn drop_bytes(&self, writer: &mut Writer) -> Result<()> {
+    /// Deletes the oldest files of tracks until they fit. What is held in them stays, with its file; what
+    /// that is, where it is too much.
+    fn drop_bytes(&self, writer: &mut Writer) -> Result<Option<Spared>> {
         let bytes = |segments: &[Arc<Segment>]| segments.iter().map(|s| s.bytes()).sum::<u64>();
         let (segments, holds) = (self.shared().segments.clone(), self.holds());
         let mut over = bytes(&segments).saturating_sub(self.settings.max_bytes);
+        let mut spared = Spared::new();
         for segment in segments {
             let is_active = writer.active.values().any(|(active, _)| Arc::ptr_eq(active, &segment));
             if over == 0 {
@@ -125,20 +186,24 @@ impl Gallery {
             }
             let mut rows = Vec::new();
             for (index, row) in live(&segment) {
-                if !self.is_held(&holds, &segment, &row)? {
-                    rows.push(index);
+                match self.holder(&holds, &segment, &row)? {
+                    Some(hold) => *spared.entry(hold.id).or_default() += 1,
+                    None => rows.push(index),
                 }
             }
-            let size = segment.bytes();
-            if rows.len() == segment.rows().live {
+            let (size, live) = (segment.bytes(), segment.rows().live);
+            let stays = rows.len() < live || self.keeps_damaged(writer, &segment);
+            if !stays {
                 over = over.saturating_sub(size);
             }
-            if rows.is_empty() && segment.rows().live == 0 {
-                self.drop_segment(writer, &segment)?;
+            if live == 0 {
+                if !stays {
+                    self.drop_segment(writer, &segment)?;
+                }
                 continue;
             }
             self.expire(writer, &[(segment, rows)])?;
         }
-        Ok(())
+        Ok((over > 0 && !spared.is_empty()).then_some(spared))
     }
 }

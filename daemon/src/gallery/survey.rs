@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::{
-    Gallery, RecordId,
+    Gallery, RecordId, Writer,
     erase::live,
     hold::{Hold, HoldId},
+    segment::Row,
     selection::Selection,
 };
 use crate::{
@@ -76,13 +77,12 @@ impl Gallery {
                 survey.records += 1;
                 survey.pictures +=
                     usize::from(self.shared().pictures.files.contains_key(&row.picture));
-                survey.reach(row.first, row.last());
+                reach(&mut survey.first, &mut survey.last, &row);
             }
         }
         let named = |hold: Hold| held.get(&hold.id).map(|records| (hold, *records));
         survey.held = holds.into_iter().filter_map(named).collect();
-        let aside = self.set_aside()?.len() + self.shared().headless;
-        let damaged = writer.damaged.len().max(aside);
+        let damaged = self.damaged(&writer)?;
         match self.buries_damaged(selection, false) {
             true => survey.damaged = damaged,
             false => survey.unreadable = damaged,
@@ -92,6 +92,12 @@ impl Gallery {
             survey.cameras.clone_from(&self.shared().cameras);
         }
         Ok(survey)
+    }
+
+    /// Damaged files and parts of files.
+    pub(super) fn damaged(&self, writer: &Writer) -> Result<usize> {
+        let aside = self.set_aside()?.len() + self.shared().headless;
+        Ok(writer.damaged.len().max(aside))
     }
 
     /// The records that are meant, whether held or not; `only_told` leaves those out of whom no sighting told.
@@ -121,11 +127,9 @@ impl Gallery {
     }
 }
 
-impl Survey {
-    fn reach(&mut self, first: i64, last: i64) {
-        let time = |ms| Timestamp::from_millisecond(ms).ok();
-        let earlier = |old: Option<Timestamp>| [old, time(first)].into_iter().flatten().min();
-        let later = |old: Option<Timestamp>| [old, time(last)].into_iter().flatten().max();
-        (self.first, self.last) = (earlier(self.first), later(self.last));
-    }
+/// Widens a time to a record's.
+pub(super) fn reach(first: &mut Option<Timestamp>, last: &mut Option<Timestamp>, row: &Row) {
+    let time = |ms| Timestamp::from_millisecond(ms).ok();
+    *first = [*first, time(row.first)].into_iter().flatten().min();
+    *last = [*last, time(row.last())].into_iter().flatten().max();
 }
