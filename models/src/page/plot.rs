@@ -85,7 +85,7 @@ pub fn lines(title: &str, x: &Axis<'_>, y: &Axis<'_>, series: &[Series<'_>]) -> 
     let named = named(series);
     // Further rows of names lie above the plot's usual top, so that all drawings are equally high.
     let above = ROW * (named.last().map_or(0, |name| name.row)) as f64;
-    let mut svg = open(title, -above, HEIGHT + above);
+    let mut svg = open(title, 0.0 - above, HEIGHT + above);
     grid(&mut svg, &across, &up, x.name, y.name);
     let mut taken = Taken::new();
     for (index, series) in series.iter().enumerate() {
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn many_names_stand_in_rows_within_the_drawing() {
-        let long = "a policy with quite a long name";
+        let long = "a policy of a certain age";
         let series = |count| vec![Series::line(long, vec![(0.0, 1.0), (1.0, 2.0)]); count];
         let svg = |count| lines("t", &Axis::new("x"), &Axis::new("y"), &series(count));
         assert!(svg(1).contains("viewBox=\"0 0 560 320\"") && !svg(1).contains(long));
