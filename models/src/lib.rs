@@ -3,7 +3,7 @@
 //!
 //! Everything that must be the same on both sides lives here and nowhere else: the tokenizer, the
 //! preprocessing, the manifest, the folded towers and the probe that proves a machine computes what
-//! the exporter computed. Nothing here knows of cameras, brokers or training.
+//! the exporter computed; and the one look of the reports that both write ([`page`]). Nothing here knows of cameras, brokers or training.
 
 pub mod assets;
 pub mod bundle;
@@ -14,6 +14,7 @@ pub mod embedding;
 pub mod error;
 pub mod kernel;
 pub mod manifest;
+pub mod page;
 pub mod preprocess;
 pub mod probe;
 pub mod rgb;

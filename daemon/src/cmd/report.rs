@@ -7,7 +7,6 @@ use std::{
 };
 
 use anyhow::Result;
-use serde::Serialize;
 use spotter_models::{bundle::Bundle, cohort::Cohort};
 
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
     engine::Engine,
     error::Error,
     frame::CameraId,
-    judge::{self, Scene, Statistic, Table},
+    judge::{self, Chance, Judged, Scene, Statistic},
     metrics::Stopwatch,
     replay::{Matching, Replay},
     score::{Armed, Matcher},
@@ -48,7 +47,8 @@ pub struct Args {
     /// Frames a second of the recordings that are looked at
     #[arg(long, default_value_t = 5.0, value_name = "HZ")]
     rate: f64,
-    /// Write a page with the table and the curves into this folder
+    /// Write a page with the table, score histograms, misses against false alarms, promises against what
+    /// came of them, and delays into this folder
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Print JSON
@@ -63,14 +63,8 @@ fn parse_budget(text: &str) -> std::result::Result<f64, String> {
     known.ok_or_else(|| "use a number of false alarms, more than 0".into())
 }
 
-/// One bundle's table.
-#[derive(Serialize)]
-struct Judged {
-    bundle: String,
-    name: String,
-    #[serde(flatten)]
-    table: Table,
-}
+/// False alarms a recording at which promises are compared with what came of them, beside `--budget`.
+const PROMISES: [f64; 5] = [0.1, 0.3, 1.0, 3.0, 10.0];
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     if !(0.2..=30.0).contains(&args.rate) {
@@ -80,22 +74,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let engine = args.engine.engine()?;
     let mut all = Vec::new();
     for path in &args.bundles {
-        let bundle = Bundle::open(path)?;
-        let name = bundle.manifest().name.clone();
-        let cohort = Cohort::of(&bundle)?.ok_or_else(|| {
-            let reason = "has no background cohort: put one in with `spotterd bundle cohort`";
-            Error::config(format!("bundle {name}"), reason)
-        })?;
-        let scenes = scenes(args, &engine, &bundle, &truths)?;
-        let scales = [
-            judge::calibrated(&scenes, &cohort, args.budget)?,
-            judge::elsewhere(&scenes, args.budget),
-            judge::cosine(&scenes, Statistic::Looks),
-            judge::cosine(&scenes, Statistic::View),
-            judge::deviations(&scenes, &cohort)?,
-        ];
-        let table = judge::compare(&scenes, &scales, args.budget);
-        all.push(Judged { bundle: bundle.generation().to_string(), name, table });
+        all.push(judged(args, &engine, &Bundle::open(path)?, &truths)?);
     }
     if args.json {
         super::print_json(&all)?;
@@ -103,12 +82,34 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         super::print(&all.iter().map(text).collect::<String>())?;
     }
     if let Some(folder) = &args.out {
-        let tables: Vec<(&str, &Table)> =
-            all.iter().map(|judged| (judged.name.as_str(), &judged.table)).collect();
-        let page = judge::page::write(folder, &tables)?;
+        let page = judge::page::write(folder, &all)?;
         eprintln!("The page is {}.", page.display());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn judged(args: &Args, engine: &Engine, bundle: &Bundle, truths: &[Truth]) -> Result<Judged> {
+    let name = bundle.manifest().name.clone();
+    let cohort = Cohort::of(bundle)?.ok_or_else(|| {
+        let reason = "has no background cohort: put one in with `spotterd bundle cohort`";
+        Error::config(format!("bundle {name}"), reason)
+    })?;
+    let scenes = scenes(args, engine, bundle, truths)?;
+    let chance = Chance::learn(&scenes, &cohort)?;
+    let scales = [
+        chance.scale(args.budget),
+        judge::elsewhere(&scenes, args.budget),
+        judge::cosine(&scenes, Statistic::Looks),
+        judge::cosine(&scenes, Statistic::View),
+        judge::deviations(&scenes, &cohort)?,
+    ];
+    let table = judge::compare(&scenes, &scales, args.budget);
+    let mut budgets = PROMISES.to_vec();
+    budgets.push(args.budget);
+    budgets.sort_by(f64::total_cmp);
+    budgets.dedup();
+    let promises = judge::kept(&scenes, &chance, &budgets);
+    Ok(Judged { bundle: bundle.generation().to_string(), name, table, promises })
 }
 
 fn truths(args: &Args) -> Result<Vec<Truth>> {
@@ -157,10 +158,10 @@ fn stem(path: &Path) -> String {
 }
 
 fn text(judged: &Judged) -> String {
-    let Judged { bundle, name, table } = judged;
+    let Judged { bundle, name, table, promises } = judged;
     let mut text = format!(
         "{name} ({bundle}): {} recordings, {} texts, {} tracks; {} false alarms a recording allowed\n\n\
-         {:<20} {:>8} {:>18} {:>13} {:>9} {:>20}  cut\n",
+         {:<20} {:>8} {:>18} {:>13} {:>13} {:>20}  cut\n",
         table.scenes.len(),
         table.texts,
         table.tracks,
@@ -169,14 +170,15 @@ fn text(judged: &Judged) -> String {
         "found",
         "share",
         "false alarms",
-        "delay s",
+        "delay, p95 s",
         "first finds more by"
     );
     for row in &table.rows {
         let share = |[from, to]: [f64; 2]| format!("{:.1} to {:.1}", 100.0 * from, 100.0 * to);
-        let delay = row.median_delay_s.map_or("-".to_owned(), |delay| format!("{delay:.1}"));
+        let delays = row.median_delay_s.zip(row.p95_delay_s);
+        let delay = delays.map_or("-".to_owned(), |(median, p95)| format!("{median:.1}, {p95:.1}"));
         text += &format!(
-            "{:<20} {:>8} {:>18} {:>13} {:>9} {:>20}  {:.4} ({})\n",
+            "{:<20} {:>8} {:>18} {:>13} {:>13} {:>20}  {:.4} ({})\n",
             row.policy,
             format!("{}/{}", row.found, row.meant),
             format!("{:.1} ({})", 100.0 * row.detection, share(row.detection_interval)),
@@ -185,6 +187,18 @@ fn text(judged: &Judged) -> String {
             share(row.first_is_better_by),
             row.cut,
             row.cut_by
+        );
+    }
+    text += "\nfalse alarms of the budget policy, a recording:\n\
+             promised   observed          95 %   near ones told\n";
+    for kept in promises {
+        let [from, to] = kept.observed_interval;
+        text += &format!(
+            "{:>8.2} {:>10.2} {:>13} {:>16.2}\n",
+            kept.promised,
+            kept.observed,
+            format!("{from:.2}-{to:.2}"),
+            kept.near
         );
     }
     text + "\n"

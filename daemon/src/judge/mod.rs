@@ -5,16 +5,26 @@
 //! cohort's mean, or the rarity of the score among tracks that do not match. A cut on that scale decides,
 //! so that all policies can be compared at the same number of false alarms.
 
+mod chance;
+mod histogram;
 pub mod page;
+mod plots;
+mod promise;
+mod resample;
 mod scale;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
 use spotter_models::{Embedding, embedding::dot};
 
-pub use scale::{Scale, calibrated, cosine, deviations, elsewhere};
-pub use table::{Interval, Row, Table, compare};
+pub use chance::Chance;
+pub use histogram::Histogram;
+pub use promise::{Kept, kept};
+pub use resample::Interval;
+pub use scale::{Scale, cosine, deviations, elsewhere};
+pub use table::{Row, Table, compare};
 
 use crate::{
     error::Result,
@@ -22,6 +32,20 @@ use crate::{
     score::{Looks, Passed, Place},
     truth::{Agreement, Meant, Truth},
 };
+
+/// What is known of a bundle's decisions.
+#[derive(Clone, Debug, Serialize)]
+pub struct Judged {
+    /// Its generation.
+    pub bundle: String,
+    /// Its name.
+    pub name: String,
+    /// Policies side by side.
+    #[serde(flatten)]
+    pub table: Table,
+    /// What the budget policy promises at several budgets, and what came of it.
+    pub promises: Vec<Kept>,
+}
 
 /// A labelled recording with its tracks embedded.
 pub struct Scene {
@@ -123,7 +147,8 @@ impl Scene {
                         *first = first.min(at);
                     }
                     (Relation::Other, _) => outcome.false_alarms += 1,
-                    _ => {}
+                    (Relation::Near, _) => outcome.near_alarms += 1,
+                    (Relation::Match, None) => {}
                 }
             }
             // Who was never well seen cannot be asked for.
@@ -139,16 +164,61 @@ impl Scene {
         outcome
     }
 
-    /// The value of each track that matters to a text, largest over its looks: whether it matches.
-    fn values(&self, statistic: Statistic, values: &dyn Fn(usize, f32) -> f64) -> Vec<f64> {
-        let mut all = Vec::new();
+    /// The largest values over the looks of each track, for each text.
+    fn values(&self, statistic: Statistic, values: &dyn Fn(usize, f32) -> f64) -> Values {
+        let mut all = Values::default();
         for (index, alert) in self.alerts.iter().enumerate() {
+            let mut best: BTreeMap<u64, f64> = BTreeMap::new();
             for track in &self.tracks {
                 let scores = track.looks.iter().map(|seen| seen.score(alert, statistic));
-                all.push(values(index, scores.fold(-1.0, f32::max)));
+                let value = values(index, scores.fold(-1.0, f32::max));
+                match alert.relation(track.person) {
+                    Relation::Match => all.matches.push(value),
+                    Relation::Near => all.near.push(value),
+                    Relation::Other => all.others.push(value),
+                }
+                if let Some(person) = track.person {
+                    let best = best.entry(person).or_insert(value);
+                    *best = best.max(value);
+                }
             }
+            let meant = alert.matches.iter().filter(|person| self.good_from.contains_key(person));
+            let value = |person: &u64| best.get(person).copied().unwrap_or(f64::NEG_INFINITY);
+            all.persons.extend(meant.map(value));
         }
         all
+    }
+}
+
+/// What pairs of a text and a track reach on a scale, by what the track is to the text.
+#[derive(Default)]
+struct Values {
+    matches: Vec<f64>,
+    near: Vec<f64>,
+    others: Vec<f64>,
+    /// Of each pair of a text and a person whom it means and who was well seen, the best track's;
+    /// negative infinity where the person has no track.
+    persons: Vec<f64>,
+}
+
+impl Values {
+    /// Those of all scenes.
+    fn of(scenes: &[Scene], scale: &Scale) -> Self {
+        let mut all = Self::default();
+        for (index, scene) in scenes.iter().enumerate() {
+            let value = |text: usize, score: f32| scale.value(index, text, score);
+            let mut values = scene.values(scale.statistic, &value);
+            all.matches.append(&mut values.matches);
+            all.near.append(&mut values.near);
+            all.others.append(&mut values.others);
+            all.persons.append(&mut values.persons);
+        }
+        all
+    }
+
+    /// All pairs of a text and a track.
+    fn pairs(&self) -> impl Iterator<Item = f64> {
+        self.matches.iter().chain(&self.near).chain(&self.others).copied()
     }
 }
 
@@ -203,6 +273,8 @@ pub struct Outcome {
     pub others: u64,
     /// Of these, those that were told.
     pub false_alarms: u64,
+    /// Tracks that were told of a text which they fit nearly: neither right nor wrong.
+    pub near_alarms: u64,
     /// From the first good view to the sighting, seconds of the recording, for each that was found.
     pub delays: Vec<f64>,
 }
@@ -214,19 +286,13 @@ impl Outcome {
         self.found += other.found;
         self.others += other.others;
         self.false_alarms += other.false_alarms;
+        self.near_alarms += other.near_alarms;
         self.delays.extend_from_slice(&other.delays);
     }
 
     /// The share that was found; 1 where nobody was meant.
     pub fn detection(&self) -> f64 {
         if self.meant == 0 { 1.0 } else { self.found as f64 / self.meant as f64 }
-    }
-
-    /// The middle of the delays; `None` where nobody was found.
-    pub fn median_delay(&self) -> Option<f64> {
-        let mut delays = self.delays.clone();
-        delays.sort_by(f64::total_cmp);
-        delays.get(delays.len() / 2).copied()
     }
 }
 
@@ -285,6 +351,7 @@ mod tests {
     fn who_is_meant_is_found_once_and_who_nearly_fits_is_neither_found_nor_wrong() {
         let strict = at(0.75);
         assert_eq!((strict.meant, strict.found, strict.others, strict.false_alarms), (1, 1, 2, 0));
+        assert_eq!((strict.near_alarms, at(0.65).near_alarms), (0, 1));
         assert_eq!(strict.delays, [1.0], "from the first good view to the first sighting");
         let loose = at(0.55);
         assert_eq!((loose.found, loose.false_alarms), (1, 1));
@@ -294,21 +361,39 @@ mod tests {
         assert_eq!(at(0.95).found, 0);
     }
 
-    #[test]
-    fn at_the_same_number_of_false_alarms_the_better_scale_finds_more() {
-        // A second text whose scores all lie higher: one threshold for both cannot serve.
+    /// Two scenes; the second has a text whose scores all lie higher: one threshold for both cannot
+    /// serve.
+    fn two() -> [Scene; 2] {
         let mut high = scene();
         high.alerts = vec![alert(&[3], &[])];
         high.good_from.insert(3, 0.0);
-        let scenes = [scene(), high];
+        [scene(), high]
+    }
+
+    #[test]
+    fn at_the_same_number_of_false_alarms_the_better_scale_finds_more() {
+        let scenes = two();
         let table = compare(&scenes, &[cosine(&scenes, Statistic::View)], 0.0);
         let row = &table.rows[0];
         assert_eq!((row.meant, row.found, row.false_alarms), (2, 0, 0), "{row:?}");
         assert_eq!(row.cut_by, "best in hindsight");
         let table = compare(&scenes, &[cosine(&scenes, Statistic::Looks)], 1.5);
         assert_eq!((table.rows[0].found, table.rows[0].false_alarms), (1, 3));
-        let [_, curve] = table.curves[0].1.last().copied().unwrap();
-        assert!((0.0..=1.0).contains(&curve));
         assert_eq!(table.rows[0].first_is_better_by, [0.0, 0.0], "than itself");
+    }
+
+    #[test]
+    fn the_curve_tells_for_each_number_of_false_alarms_what_is_found() {
+        let scenes = two();
+        let table = compare(&scenes, &[cosine(&scenes, Statistic::View)], 1.0);
+        // Others: 0.6 and 0.1 of the first scene, 0.9, 0.8, 0.7 and 0.1 of the second. Meant: 0.9 and 0.6.
+        let expected = [[0.0, 0.0], [0.5, 0.5], [1.0, 0.5], [1.5, 0.5], [2.0, 1.0], [3.0, 1.0]];
+        assert_eq!(table.curves[0].1, expected);
+        let histogram = &table.histograms[0];
+        let sum = |counts: &[u64]| counts.iter().sum::<u64>();
+        let sums = [&histogram.matches, &histogram.near, &histogram.others].map(|all| sum(all));
+        assert_eq!(sums, [3, 1, 6], "pairs of a text and a track: {histogram:?}");
+        assert_eq!(histogram.others.first(), Some(&2), "0.1 is the least of all");
+        assert_eq!(histogram.matches.last(), Some(&1), "0.9 is the most: {histogram:?}");
     }
 }

@@ -1,15 +1,8 @@
 //! Policies side by side.
 
-use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::Serialize;
 
-use super::{Outcome, Scale, Scene};
-
-/// Resamplings of the scenes for an interval.
-const RESAMPLINGS: usize = 2_000;
-
-/// The middle 95 % of a resampled figure.
-pub type Interval = [f64; 2];
+use super::{Histogram, Interval, Outcome, Scale, Scene, Values, resample};
 
 /// A policy's figures over all scenes.
 #[derive(Clone, Debug, Serialize)]
@@ -32,8 +25,14 @@ pub struct Row {
     pub false_alarms: u64,
     /// Those for each scene.
     pub false_alarms_per_scene: f64,
-    /// From the first good view to the sighting, median seconds.
+    /// Sightings of persons who fit nearly, over all scenes: neither right nor wrong.
+    pub near_alarms: u64,
+    /// From the first good view to the sighting, seconds, rising, for each that was found.
+    pub delays_s: Vec<f64>,
+    /// Their median; `None` where nobody was found.
     pub median_delay_s: Option<f64>,
+    /// As long or shorter were 95 % of them.
+    pub p95_delay_s: Option<f64>,
     /// What the first row detects more than this one, over the same resampled scenes.
     pub first_is_better_by: Interval,
 }
@@ -51,8 +50,10 @@ pub struct Table {
     pub budget: f64,
     /// The policies.
     pub rows: Vec<Row>,
-    /// For each policy, the share found against false alarms a scene as its cut moves.
+    /// For each policy, false alarms a scene and the share found as its cut falls.
     pub curves: Vec<(String, Vec<[f64; 2]>)>,
+    /// For each policy, how scores lie on its scale.
+    pub histograms: Vec<Histogram>,
 }
 
 /// Compares policies at `budget` false alarms a scene. One that promises cuts by its promise; for the
@@ -67,6 +68,7 @@ pub fn compare(scenes: &[Scene], scales: &[Scale], budget: f64) -> Table {
         })
         .collect();
     let first = judged.first().map_or(&[][..], |(_, _, outcomes)| outcomes);
+    let values: Vec<Values> = scales.iter().map(|scale| Values::of(scenes, scale)).collect();
     let rows = judged.iter().map(|(scale, cut, each)| row(scale, *cut, each, first)).collect();
     Table {
         scenes: scenes.iter().map(|scene| scene.name.clone()).collect(),
@@ -74,11 +76,20 @@ pub fn compare(scenes: &[Scene], scales: &[Scale], budget: f64) -> Table {
         tracks: scenes.iter().map(|scene| scene.tracks.len()).sum(),
         budget,
         rows,
-        curves: scales.iter().map(|scale| (scale.name.clone(), curve(scenes, scale))).collect(),
+        curves: scales
+            .iter()
+            .zip(&values)
+            .map(|(scale, values)| (scale.name.clone(), curve(values, scenes.len())))
+            .collect(),
+        histograms: scales
+            .iter()
+            .zip(&values)
+            .map(|(scale, values)| Histogram::new(scale, values))
+            .collect(),
     }
 }
 
-fn outcomes(scenes: &[Scene], scale: &Scale, cut: f64) -> Vec<Outcome> {
+pub(super) fn outcomes(scenes: &[Scene], scale: &Scale, cut: f64) -> Vec<Outcome> {
     let of = |(index, scene): (usize, &Scene)| {
         scene.outcome(scale.statistic, &|text, score| scale.value(index, text, score), cut)
     };
@@ -93,10 +104,7 @@ fn sum(outcomes: &[Outcome]) -> Outcome {
 
 /// Every cut that changes anything, rising.
 fn cuts(scenes: &[Scene], scale: &Scale) -> Vec<f64> {
-    let of = |(index, scene): (usize, &Scene)| {
-        scene.values(scale.statistic, &|text, score| scale.value(index, text, score))
-    };
-    let mut cuts: Vec<f64> = scenes.iter().enumerate().flat_map(of).collect();
+    let mut cuts: Vec<f64> = Values::of(scenes, scale).pairs().collect();
     cuts.sort_by(f64::total_cmp);
     cuts.dedup();
     cuts
@@ -121,33 +129,42 @@ pub(super) fn best_cut(
     cuts.get(first).copied().unwrap_or(f64::INFINITY)
 }
 
-fn curve(scenes: &[Scene], scale: &Scale) -> Vec<[f64; 2]> {
-    /// Points of a curve; few enough to draw and to send.
-    const POINTS: usize = 120;
-    let cuts = cuts(scenes, scale);
-    let from = cuts.len() / 2;
-    let step = ((cuts.len() - from) / POINTS).max(1);
-    let point = |cut: &f64| {
-        let all = sum(&outcomes(scenes, scale, *cut));
-        [all.false_alarms as f64 / scenes.len().max(1) as f64, all.detection()]
+/// For each number of false alarms, fewest first, a scene's mean and the share that is found then: as
+/// much as any cut with no more of them finds. Of large numbers some are left out.
+fn curve(values: &Values, scenes: usize) -> Vec<[f64; 2]> {
+    /// Up to here each number has a point, from there on each that is so much larger than the last.
+    const EACH: usize = 40;
+    const NEXT: f64 = 1.05;
+    let falling = |values: &[f64]| {
+        let mut falling = values.to_vec();
+        falling.sort_by(|a, b| b.total_cmp(a));
+        falling
     };
-    cuts[from..].iter().step_by(step).map(point).collect()
+    let (others, persons) = (falling(&values.others), falling(&values.persons));
+    let mut points: Vec<[f64; 2]> = Vec::new();
+    let mut next = 0;
+    for alarms in 0..=others.len() {
+        // The cut lies above this one, and lets all larger ones through; ties go together.
+        let stopped = others.get(alarms).copied();
+        let is_tie = alarms > 0 && stopped == others.get(alarms - 1).copied();
+        if is_tie || (alarms < next && stopped.is_some()) {
+            continue;
+        }
+        let found = persons.partition_point(|value| *value > stopped.unwrap_or(f64::NEG_INFINITY));
+        let share = if persons.is_empty() { 1.0 } else { found as f64 / persons.len() as f64 };
+        points.push([alarms as f64 / scenes.max(1) as f64, share]);
+        next = if alarms < EACH { alarms + 1 } else { (alarms as f64 * NEXT) as usize };
+    }
+    points
 }
 
 fn row(scale: &Scale, cut: f64, each: &[Outcome], first: &[Outcome]) -> Row {
-    let all = sum(each);
-    let mut rng = SmallRng::seed_from_u64(7);
-    let (mut own, mut difference) = (Vec::new(), Vec::new());
-    for _ in 0..RESAMPLINGS {
-        let drawn: Vec<usize> = (0..each.len()).map(|_| rng.random_range(0..each.len())).collect();
-        let over = |outcomes: &[Outcome]| {
-            let drawn: Vec<Outcome> =
-                drawn.iter().filter_map(|index| outcomes.get(*index).cloned()).collect();
-            sum(&drawn).detection()
-        };
-        own.push(over(each));
-        difference.push(over(first) - over(each));
-    }
+    let mut all = sum(each);
+    all.delays.sort_by(f64::total_cmp);
+    let [detection_interval, first_is_better_by] = resample::intervals(each.len(), |drawn| {
+        let own = detection(each, drawn);
+        [own, detection(first, drawn) - own]
+    });
     Row {
         policy: scale.name.clone(),
         cut_by: scale.own_cut.map_or("best in hindsight", |(_, from)| from),
@@ -155,19 +172,40 @@ fn row(scale: &Scale, cut: f64, each: &[Outcome], first: &[Outcome]) -> Row {
         meant: all.meant,
         found: all.found,
         detection: all.detection(),
-        detection_interval: middle(own),
+        detection_interval,
         false_alarms: all.false_alarms,
         false_alarms_per_scene: all.false_alarms as f64 / each.len().max(1) as f64,
-        median_delay_s: all.median_delay(),
-        first_is_better_by: middle(difference),
+        near_alarms: all.near_alarms,
+        median_delay_s: quantile(&all.delays, 0.5),
+        p95_delay_s: quantile(&all.delays, 0.95),
+        delays_s: all.delays,
+        first_is_better_by,
     }
 }
 
-fn middle(mut values: Vec<f64>) -> Interval {
-    values.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        let index = (share * values.len() as f64) as usize;
-        values.get(index.min(values.len().saturating_sub(1))).copied().unwrap_or(0.0)
-    };
-    [at(0.025), at(0.975)]
+/// The share found over drawn scenes.
+fn detection(outcomes: &[Outcome], drawn: &[usize]) -> f64 {
+    let drawn = drawn.iter().filter_map(|index| outcomes.get(*index));
+    let (found, meant) = drawn
+        .fold((0, 0), |(found, meant), outcome| (found + outcome.found, meant + outcome.meant));
+    Outcome { found, meant, ..Outcome::default() }.detection()
+}
+
+/// The smallest of rising values that this share of them does not exceed; `None` where there are none.
+fn quantile(rising: &[f64], share: f64) -> Option<f64> {
+    let rank = (share * rising.len() as f64).ceil() as usize;
+    rising.get(rank.max(1) - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_one_of_the_values() {
+        let rising: Vec<f64> = (1..=20).map(f64::from).collect();
+        assert_eq!((quantile(&rising, 0.5), quantile(&rising, 0.95)), (Some(10.0), Some(19.0)));
+        assert_eq!((quantile(&[3.0], 0.5), quantile(&[3.0], 0.95)), (Some(3.0), Some(3.0)));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
 }

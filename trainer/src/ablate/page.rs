@@ -5,16 +5,11 @@ use std::{
     path::Path,
 };
 
+use spotter_models::page::{self, Axis, Bar, Page, Series, number};
 use toml::Value;
 
 use super::{Job, Line, Plan, Table};
-use crate::{
-    error::Result,
-    report::{
-        Page,
-        plot::{self, Axis, Bar, Series, number},
-    },
-};
+use crate::error::Result;
 
 const HEAD: [&str; 9] =
     ["row", "R@1, %", "R@5, %", "mAP, %", "trained", "minutes", "steps", "MiB at most", "seeds"];
@@ -123,7 +118,7 @@ pub(super) fn write(path: &Path, plan: &Plan, jobs: &[Job], table: &Table) -> Re
             interval: cell.interval("R@1"),
         };
         let bars: Vec<Bar> = of_set.iter().map(bar).collect();
-        page.plots(&[(plot::bars(&format!("R@1 by {set}"), &Axis::new("R@1, %"), &bars), BARS)]);
+        page.plots(&[(page::bars(&format!("R@1 by {set}"), &Axis::new("R@1, %"), &bars), BARS)]);
     }
     page.heading("What R@1 depends on");
     let plots = plots(&cells);
@@ -133,7 +128,7 @@ pub(super) fn write(path: &Path, plan: &Plan, jobs: &[Job], table: &Table) -> Re
         );
     }
     page.plots(&plots);
-    page.write(path)
+    Ok(page.write(path)?)
 }
 
 /// One for each row and set that has lines, in the order of the plan.
@@ -173,7 +168,7 @@ fn plots(cells: &[Cell<'_>]) -> Vec<(String, &'static str)> {
     let all: Vec<Series<'_>> = sets(cells).into_iter().filter_map(trained).collect();
     if !all.is_empty() {
         let x = Axis::new("trained parameters").logarithmic();
-        plots.push((plot::lines("R@1 over trained parameters", &x, &percent, &all), TRAINED));
+        plots.push((page::lines("R@1 over trained parameters", &x, &percent, &all), TRAINED));
     }
     for (setting, absent, axis, caption) in SETTINGS {
         let varied = varied(cells, setting, absent);
@@ -182,7 +177,7 @@ fn plots(cells: &[Cell<'_>]) -> Vec<(String, &'static str)> {
             joined.map(|dots| Series { line: true, labels: Vec::new(), ..dots }).collect();
         if !lines.is_empty() {
             let title = format!("R@1 over {axis}");
-            plots.push((plot::lines(&title, &Axis::new(axis), &percent, &lines), caption));
+            plots.push((page::lines(&title, &Axis::new(axis), &percent, &lines), caption));
         }
     }
     plots

@@ -2,17 +2,13 @@
 
 use std::path::Path;
 
-use spotter_models::embedding::dot;
+use spotter_models::{
+    embedding::dot,
+    page::{self, Axis, Page, Series, escape, number},
+};
 
 use super::{Histogram, Judged, OpenSet, Outcome, Report, order};
-use crate::{
-    dataset::Dataset,
-    error::Result,
-    report::{
-        Page, escape, inline_jpeg,
-        plot::{self, Axis, Series, number},
-    },
-};
+use crate::{dataset::Dataset, error::Result, report::inline_jpeg};
 
 /// How many of the best and how many of the worst queries are shown.
 const SHOWN_QUERIES: usize = 6;
@@ -45,7 +41,7 @@ pub fn write(path: &Path, outcome: &Outcome, dataset: &Dataset) -> Result<()> {
         None => page.paragraph("A single identity cannot be both there and not there."),
     }
     queries(&mut page, outcome, dataset)?;
-    page.write(path)
+    Ok(page.write(path)?)
 }
 
 const RANKS: &str = "R@k over k. It begins at R@1; the higher it starts, the better.";
@@ -104,7 +100,7 @@ fn curve_of_ranks(outcome: &Outcome) -> String {
     };
     let series = Series::line("R@k", (1..=deepest).map(point).collect());
     let x = Axis::from_to("k", 1.0, deepest as f64).logarithmic();
-    plot::lines("R@k over k", &x, &Axis::from_to("R@k, %", 0.0, 100.0), &[series])
+    page::lines("R@k over k", &x, &Axis::from_to("R@k, %", 0.0, 100.0), &[series])
 }
 
 fn histogram(histogram: &Histogram) -> String {
@@ -133,7 +129,7 @@ fn histogram(histogram: &Histogram) -> String {
     let filled = |name, counts| Series { filled: true, ..Series::line(name, shares(counts)) };
     let series =
         [filled("wrong person", &histogram.wrong), filled("right person", &histogram.right)];
-    plot::lines("Scores of pairs", &Axis::new("score (cosine)"), &Axis::new("share, %"), &series)
+    page::lines("Scores of pairs", &Axis::new("score (cosine)"), &Axis::new("share, %"), &series)
 }
 
 fn open_set(page: &mut Page, open: &OpenSet) {
@@ -165,7 +161,7 @@ fn open_set(page: &mut Page, open: &OpenSet) {
     let x = Axis::from_to("false positive identification rate, %", least.min(50.0), 100.0)
         .logarithmic();
     let y = Axis::from_to("found and right, %", 0.0, 100.0);
-    page.plots(&[(plot::lines("DIR over FPIR", &x, &y, &[Series::line("DIR", points)]), OPEN)]);
+    page.plots(&[(page::lines("DIR over FPIR", &x, &y, &[Series::line("DIR", points)]), OPEN)]);
 }
 
 /// The queries that went best and worst, with what they found.

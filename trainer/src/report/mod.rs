@@ -1,11 +1,7 @@
-//! Pages that people read: one self-contained HTML file each, without scripts and without anything
-//! from outside.
+//! What people read of a training: its tables, and its page in the style of [`spotter_models::page`].
 
 pub mod csv;
-mod page;
 mod picture;
-pub mod plot;
 pub mod training;
 
-pub use page::{Page, escape};
 pub use picture::inline_jpeg;

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use super::{
-    Page, csv,
-    plot::{self, Axis, Series, number},
-};
+use spotter_models::page::{self, Axis, Page, Series, number};
+
+use super::csv;
 use crate::{
     error::{Error, Result},
     run::{self, Diverged, Ended, Origin},
@@ -250,7 +249,7 @@ pub fn write(folder: &Path) -> Result<()> {
         page.heading("Data");
         page.paragraph(&format!("Left out of the annotations: {}", origin.left_out));
     }
-    page.write(&folder.join(PAGE_FILE))
+    Ok(page.write(&folder.join(PAGE_FILE))?)
 }
 
 /// Says where no validation was better than guessing, whose R@1 is `chance` percent.
@@ -318,7 +317,7 @@ fn plots(log: &Table, validation: &Table) -> Vec<(String, &'static str)> {
         Series::line(name, thinned(&table.over_steps(column), mean))
     };
     let over_steps = |title: &str, axis: &Axis<'_>, series: &[Series<'_>]| {
-        plot::lines(title, &Axis::new("step"), axis, series)
+        page::lines(title, &Axis::new("step"), axis, series)
     };
     let mut losses = vec![curve("training", log, "loss")];
     if validation.column("loss_val").iter().any(|loss| loss.is_finite()) {

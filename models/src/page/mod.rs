@@ -1,8 +1,18 @@
-//! The frame and the style of every page.
+//! Pages that people read: one self-contained HTML file each, light and dark, without scripts and without
+//! anything from outside. The trainer's and the daemon's reports share this one frame, style and way of
+//! plotting.
+
+mod axis;
+mod bars;
+mod plot;
 
 use std::{fmt::Write as _, path::Path};
 
-use crate::error::Result;
+pub use axis::{Axis, number};
+pub use bars::{Bar, bars};
+pub use plot::{Series, lines};
+
+use crate::error::{Error, Result};
 
 /// One style for all pages, light and dark. `--s0` and so on are the colours of series: Okabe and Ito's
 /// palette, which colour-blind people can tell apart, in two brightnesses.
@@ -18,12 +28,12 @@ max-width:72rem;padding:0 1rem}\
 h1{font-size:1.7rem;margin-bottom:.25rem}h2{margin-top:2.5rem;font-size:1.3rem}\
 .soft,figcaption{color:var(--soft)}figcaption{font-size:.9rem;max-width:42rem}\
 figure{margin:1rem 0}.plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(30rem,100%),1fr));\
-gap:1rem 2rem}.plots figure{margin:0}svg{width:100%;height:auto;display:block}\
+gap:1.5rem 2rem;margin-top:1.5rem}.plots figure{margin:0}svg{width:100%;height:auto;display:block}\
 svg text{fill:var(--fg);font:12px system-ui,sans-serif}svg .grid{stroke:var(--line)}\
 svg .axis{stroke:var(--soft)}\
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
 td,th{padding:.3rem .75rem;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}\
-td:first-child,th:first-child{text-align:left}th{font-weight:600}\
+td:first-child,th:first-child{text-align:left}th{font-weight:600;white-space:normal;vertical-align:bottom}\
 .note{border-left:4px solid var(--s4);background:var(--panel);padding:.6rem 1rem;margin:1rem 0}\
 .query{border-top:1px solid var(--line);padding:.75rem 0}.query p{margin:0 0 .5rem}\
 .found{display:flex;flex-wrap:wrap;gap:.6rem}.found figure{margin:0;width:7.2rem}\
@@ -67,12 +77,12 @@ impl Page {
     }
 
     /// Appends plots side by side where there is room, each with the sentence below it.
-    pub fn plots(&mut self, plots: &[(String, &str)]) {
+    pub fn plots(&mut self, plots: &[(String, impl AsRef<str>)]) {
         self.body.push_str("<div class=\"plots\">\n");
         for (svg, caption) in plots {
             self.push(format_args!(
                 "<figure>{svg}<figcaption>{}</figcaption></figure>\n",
-                escape(caption)
+                escape(caption.as_ref())
             ));
         }
         self.body.push_str("</div>\n");
@@ -111,7 +121,7 @@ impl Page {
         let part = path.with_file_name(name);
         std::fs::write(&part, self.finish())
             .and_then(|()| std::fs::rename(&part, path))
-            .map_err(|error| spotter_models::Error::io(path)(error).into())
+            .map_err(Error::io(path))
     }
 
     fn push(&mut self, text: std::fmt::Arguments<'_>) {
