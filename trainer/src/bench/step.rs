@@ -171,7 +171,7 @@ impl Bench {
         loss.f_backward()?;
         let (loss, gradient) = (loss.f_double_value(&[])?, trainee.adam.clip(&trainee.parameters)?);
         if !loss.is_finite() || !gradient.is_finite() {
-            return Err(Error::Diverged { loss, gradient });
+            return Err(Error::diverged_step(loss, gradient));
         }
         trainee.adam.step(&trainee.parameters, 1.0)
     }

@@ -287,6 +287,12 @@ fn other_threads(origin: &Origin) -> Option<String> {
 }
 
 fn stopped(diverged: &Diverged) -> String {
+    if diverged.pairs.is_empty() {
+        return format!(
+            "After step {}, with a learning rate of {}: {}.",
+            diverged.step, diverged.learning_rate, diverged.error
+        );
+    }
     format!(
         "Training diverged: at step {}, with a learning rate of {}, loss or gradient was no number, and \
          the run stopped before that step changed anything. The step's {} pairs are in diverged.json. \

@@ -202,6 +202,12 @@ impl<'a> Run<'a> {
                  step contrasts only these, and an epoch is one step"
             ));
         }
+        if size < pairs && pairs % size == 1 && recipe.method.learns() {
+            progress.warn(&format!(
+                "of the {pairs} pairs of an epoch in batches of {size}, one is left alone: the batch of a \
+                 single pair contrasts it with nothing and is left out, another pair in each epoch"
+            ));
+        }
         if self.judge.is_empty() && recipe.validation.keep == Keep::Best {
             progress.warn(
                 "validation.keep is `best`, but the data have no pictures of the split `val` that can be \
@@ -310,7 +316,7 @@ impl<'a> Run<'a> {
             let pairs = self.order.epoch(epoch);
             let end = self.steps.min((epoch + 1) * self.per_epoch);
             for batch in self.loader.epoch(epoch, pairs, done)? {
-                self.step(&batch?, progress)?;
+                self.step_or_leave_out(&batch?, progress)?;
                 self.position.seconds = before + began.elapsed().as_secs_f64();
                 // A checkpoint at the end of an epoch comes after its judgement: a later sitting begins
                 // with the next epoch, and would never judge this one.
@@ -318,11 +324,11 @@ impl<'a> Run<'a> {
                     break;
                 }
                 if is_to_stop() {
-                    self.save()?;
+                    self.save_or_say()?;
                     return Ok(Outcome::Stopped { step: self.position.step, steps: self.steps });
                 }
                 if saved.elapsed() >= BETWEEN_CHECKPOINTS {
-                    self.save()?;
+                    self.save_or_say()?;
                     saved = stopwatch::now();
                 }
             }
@@ -331,8 +337,8 @@ impl<'a> Run<'a> {
             }
             // Also where the last batches of an epoch held nothing that could be read.
             self.position.step = end;
-            self.judge(progress)?;
-            self.save()?;
+            self.refuse_nothing_made()?;
+            self.judge_and_save(progress)?;
             saved = stopwatch::now();
             if is_to_stop() && !self.is_over() {
                 return Ok(Outcome::Stopped { step: self.position.step, steps: self.steps });
@@ -345,8 +351,7 @@ impl<'a> Run<'a> {
             ));
             let (_, unjudged) = self.position.losses;
             if unjudged > 0 {
-                self.judge(progress)?;
-                self.save()?;
+                self.judge_and_save(progress)?;
             }
         }
         self.finish(progress).map(Outcome::Finished)
@@ -362,14 +367,42 @@ impl<'a> Run<'a> {
         self.position.step >= self.steps || self.is_out_of_time()
     }
 
+    /// A batch of one pair, as the last of an epoch may be, contrasts it with nothing: every loss is that of
+    /// a right answer, and normalisation over the batch has no variance to measure. It is left out.
+    fn step_or_leave_out(&mut self, batch: &Batch, progress: &mut Progress) -> Result<()> {
+        if batch.pairs.len() > 1 {
+            return self.step(batch, progress);
+        }
+        self.position.step += 1;
+        self.position.single += 1;
+        Ok(())
+    }
+
+    /// Refuses to go on where an epoch had no two pairs together.
+    fn refuse_nothing_made(&self) -> Result<()> {
+        if self.position.optimiser_steps > 0 {
+            return Ok(());
+        }
+        let reason = format!(
+            "no two pictures can be used together: {}; add pictures, or a larger batch.size",
+            self.loader.problems()
+        );
+        Err(Error::invalid(self.data.name(), reason))
+    }
+
+    /// Factor on the learning rate of the next step.
+    fn factor(&self) -> f64 {
+        let epoch = self.position.step as f64 / self.per_epoch as f64;
+        self.job.recipe.schedule.factor(epoch)
+    }
+
     fn step(&mut self, batch: &Batch, progress: &mut Progress) -> Result<()> {
         let began = stopwatch::now();
         let recipe = &self.job.recipe;
-        let epoch = self.position.step as f64 / self.per_epoch as f64;
-        let factor = recipe.schedule.factor(epoch);
+        let factor = self.factor();
         self.trainee.parameters.set_training(true);
         let measured = self.trainee.step(batch, recipe, factor).inspect_err(|error| {
-            self.say_what_diverged(batch, error, factor);
+            self.say_what_diverged(self.position.step + 1, &batch.pairs, error);
         })?;
         self.position.step += 1;
         self.position.optimiser_steps = self.trainee.adam.steps();
@@ -395,8 +428,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Which pairs a step was made of that left the numbers, for whoever looks for the cause.
-    fn say_what_diverged(&self, batch: &Batch, error: &Error, factor: f64) {
+    /// Which step left the numbers, and what pairs it was made of, for whoever looks for the cause.
+    fn say_what_diverged(&self, step: u64, pairs: &[Pair], error: &Error) {
         if !matches!(error, Error::Diverged { .. }) {
             return;
         }
@@ -409,10 +442,10 @@ impl<'a> Run<'a> {
             })
         };
         let report = Diverged {
-            step: self.position.step + 1,
-            learning_rate: self.job.recipe.optimiser.learning_rate * factor,
+            step,
+            learning_rate: self.job.recipe.optimiser.learning_rate * self.factor(),
             error: error.to_string(),
-            pairs: batch.pairs.iter().filter_map(pair).collect(),
+            pairs: pairs.iter().filter_map(pair).collect(),
         };
         // The error itself is told in any case.
         let _ = self.folder.json(folder::DIVERGED, &report);
@@ -450,6 +483,16 @@ impl<'a> Run<'a> {
             self.position.best_sha256 = Some(self.folder.write_best(&self.kept()?)?);
         }
         Ok(())
+    }
+
+    fn judge_and_save(&mut self, progress: &mut Progress) -> Result<()> {
+        let judged = self.judge(progress);
+        judged.inspect_err(|error| self.say_what_diverged(self.position.step, &[], error))?;
+        self.save_or_say()
+    }
+
+    fn save_or_say(&self) -> Result<()> {
+        self.save().inspect_err(|error| self.say_what_diverged(self.position.step, &[], error))
     }
 
     fn save(&self) -> Result<()> {
@@ -492,11 +535,17 @@ impl<'a> Run<'a> {
             trained,
             total,
             out_of_time: self.is_out_of_time(),
+            single: self.position.single,
             sha256: Some(sha256),
             config_sha256: Some(Digest::of(&config)),
             thread_changes: self.origin.thread_changes.clone(),
         };
         self.folder.json(folder::RESULT, &ended)?;
+        if ended.single > 0 {
+            let batches = if ended.single == 1 { "batch" } else { "batches" };
+            progress
+                .say(&format!("Left out of training: {} {batches} of a single pair", ended.single));
+        }
         let problems = self.loader.problems();
         if !problems.is_empty() {
             progress.say(&format!("Left out of training: {problems}"));
