@@ -154,7 +154,10 @@ pub fn evaluate(
     };
     let mut report = sum_up(&scored.judged(), counts, data, embedder.record())?;
     if !dataset.problems().is_empty() {
-        report.notes.push(format!("Left out of the annotations: {}", dataset.problems()));
+        report.notes.push(format!(
+            "Wrong in the data, and left out unless it says kept: {}",
+            dataset.problems()
+        ));
     }
     report.notes.extend(left_out("picture", &images.reasons));
     report.notes.extend(left_out("caption", &texts.reasons));

@@ -248,7 +248,10 @@ pub fn write(folder: &Path) -> Result<()> {
     let mut page = page(&name, &log, &validation, &found);
     if let Some(origin) = origin.filter(|origin| !origin.left_out.is_empty()) {
         page.heading("Data");
-        page.paragraph(&format!("Left out of the annotations: {}", origin.left_out));
+        page.paragraph(&format!(
+            "Wrong in the data, and left out unless it says kept: {}",
+            origin.left_out
+        ));
     }
     page.write(&folder.join(PAGE_FILE))
 }

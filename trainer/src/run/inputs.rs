@@ -5,8 +5,9 @@ use std::path::Path;
 use super::{Counts, Job};
 use crate::{
     base::{Base, WEIGHTS_FILE},
-    dataset::{Dataset, Split, is_in_share},
+    dataset::{Dataset, Problems, Split, is_in_share},
     error::{Error, Result},
+    method::Method,
 };
 
 /// Reads a base model.
@@ -58,6 +59,59 @@ pub(super) fn data(job: &Job) -> Result<Dataset> {
         (job.data.display().to_string(), reason)
     };
     Err(Error::invalid(what, reason))
+}
+
+/// Pictures to train on that are there, and those of the splits `train` and `val` that are not.
+pub(super) struct There {
+    /// Records of the split `train`.
+    pub(super) train: Vec<usize>,
+    /// How many of that split are not there.
+    pub(super) lost: usize,
+    /// What is the matter with those of both splits.
+    absent: Problems,
+    /// Records of both splits.
+    all: usize,
+}
+
+impl There {
+    /// Looks at the pictures, which takes some microseconds for each.
+    ///
+    /// # Errors
+    /// Where there are fewer than two persons to learn from, and one to judge.
+    pub(super) fn look(data: &Dataset, method: Method) -> Result<Self> {
+        let of = |split| data.split(Some(split));
+        let (train, val) = (of(Split::Train), of(Split::Val));
+        let all = [train.as_slice(), &val].concat();
+        let (there, absent) = (data.there(&train).0, data.there(&all).1);
+        let lost = train.len() - there.len();
+        let found = Self { train: there, lost, absent, all: all.len() };
+        let least = if method.learns() { 2 } else { 1 };
+        match count(data, &found.train).persons < least {
+            true => {
+                let reason = format!("too few pictures to train on are there: {found}");
+                Err(Error::invalid(data.root().display().to_string(), reason))
+            }
+            false => Ok(found),
+        }
+    }
+
+    /// Whether no picture is lacking.
+    pub(super) fn is_whole(&self) -> bool {
+        self.absent.is_empty()
+    }
+}
+
+impl std::fmt::Display for There {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { absent, all, .. } = self;
+        write!(
+            f,
+            "{} of {all} pictures of the splits `train` and `val` cannot be read: {absent}. Put them where \
+             file_path says, below the folder of the data or its imgs/, or take their records out of the \
+             annotations",
+            absent.total()
+        )
+    }
 }
 
 fn train_persons(data: &Dataset) -> usize {

@@ -44,6 +44,7 @@ use crate::{
 };
 use checkpoint::{Position, Restored};
 use folder::Folder;
+use inputs::There;
 use judge::Judge;
 
 /// Time between two checkpoints within an epoch.
@@ -100,7 +101,10 @@ pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Ou
     let base = job.base.as_deref().map(inputs::base).transpose()?;
     let data = Arc::new(inputs::data(job)?);
     if !data.problems().is_empty() {
-        progress.say(&format!("Left out of the annotations: {}", data.problems()));
+        progress.say(&format!(
+            "Wrong in the data, and left out unless it says kept: {}",
+            data.problems()
+        ));
     }
     let mut run = Run::begin(job, base.as_ref(), data)?;
     run.warn(progress);
@@ -117,6 +121,7 @@ struct Run<'a> {
     folder: Folder,
     trainee: Trainee,
     data: Arc<Dataset>,
+    there: There,
     loader: Loader,
     order: Order,
     judge: Judge,
@@ -132,12 +137,13 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn begin(job: &'a Job, base: Option<&'a Base>, data: Arc<Dataset>) -> Result<Self> {
         let recipe = &job.recipe;
-        let train = data.split(Some(Split::Train));
-        let counts = inputs::count(&data, &train);
-        let order = Order::new(&data, &train, recipe.data.sampler, recipe.seed);
+        let there = There::look(&data, recipe.method)?;
+        let train = &there.train;
+        let counts = inputs::count(&data, train);
+        let order = Order::new(&data, train, recipe.data.sampler, recipe.seed);
         let per_epoch = (order.len() as u64).div_ceil(recipe.batch.size as u64);
         let steps = ((recipe.schedule.epochs * per_epoch as f64).round() as u64).max(1);
-        let (config, trainee) = model::make(recipe, base, &data, &train, job.device)?;
+        let (config, trainee) = model::make(recipe, base, &data, train, job.device)?;
         let settings = LoaderSettings {
             batch: recipe.batch.size,
             workers: job.workers,
@@ -146,7 +152,7 @@ impl<'a> Run<'a> {
             image: recipe.data.image.clone(),
             text: recipe.data.text.clone(),
         };
-        let loader = Loader::new(Arc::clone(&data), &train, &config, settings)?;
+        let loader = Loader::new(Arc::clone(&data), train, &config, settings)?;
         let judge = Judge::new(Arc::clone(&data), &config)?;
         let folder = Folder::open(&job.out)?;
         let origin = Origin {
@@ -165,7 +171,11 @@ impl<'a> Run<'a> {
             thread_changes: vec![],
         };
         let recipe_text = recipe.to_text()?;
-        let identity = format!("{recipe_text}{:?}{}", origin.base_sha256, origin.data_sha256);
+        let mut identity = format!("{recipe_text}{:?}{}", origin.base_sha256, origin.data_sha256);
+        if there.lost > 0 {
+            // Earlier versions drew lost pictures too: their epochs have other steps.
+            identity += " without lost pictures";
+        }
         let position =
             Position { job: Digest::of(identity.as_bytes()).to_string(), ..Position::default() };
         if !job.out.join(checkpoint::FILE).exists() {
@@ -182,6 +192,7 @@ impl<'a> Run<'a> {
             folder,
             trainee,
             data,
+            there,
             loader,
             order,
             judge,
@@ -196,6 +207,9 @@ impl<'a> Run<'a> {
     fn warn(&self, progress: &Progress) {
         let recipe = &self.job.recipe;
         let (size, pairs) = (recipe.batch.size, self.order.len());
+        if !self.there.is_whole() {
+            progress.warn(&format!("{}; they are left out", self.there));
+        }
         if size > pairs && recipe.method.learns() {
             progress.warn(&format!(
                 "batch.size is {size}, but there are {pairs} pairs of picture and caption an epoch: each \
