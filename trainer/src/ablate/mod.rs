@@ -16,11 +16,11 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI32, AtomicUsize, Ordering},
     },
 };
 
-pub use child::Child;
+pub use child::{Child, end_with_parent};
 pub use plan::{Job, Machine, Plan, Set};
 pub use table::{Line, Table};
 
@@ -45,25 +45,34 @@ pub struct Finished {
     pub steps: u64,
     /// Whether its minutes were over before its epochs were.
     pub out_of_time: bool,
-    /// Most memory that the process held at once, in MiB.
-    pub peak_memory_mib: f64,
+    /// Most memory that the training held at once, in MiB; `None` where it does not say.
+    pub peak_memory_mib: Option<f64>,
     /// One report for each of the job's sets, in their order.
     pub reports: Vec<Report>,
 }
 
 /// How often somebody asked to stop. Cheap to clone; clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicUsize>);
+pub struct Stop {
+    asked: Arc<AtomicUsize>,
+    /// The last signal; 0: none.
+    signal: Arc<AtomicI32>,
+}
 
 impl Stop {
     /// Asks to stop.
     pub fn ask(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.asked.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often somebody asked.
     pub fn asked(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The signal by which somebody asked last; `None` where none came.
+    pub fn signal(&self) -> Option<i32> {
+        Some(self.signal.load(Ordering::Relaxed)).filter(|signal| *signal > 0)
     }
 
     /// Asks at each SIGINT (Ctrl-C) and SIGTERM from now on, instead of ending the process.
@@ -75,7 +84,12 @@ impl Stop {
         let fault = |error| spotter_models::Error::internal("signals", error);
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(fault)?;
         let stop = self.clone();
-        std::thread::spawn(move || signals.forever().for_each(|_| stop.ask()));
+        std::thread::spawn(move || {
+            signals.forever().for_each(|signal| {
+                stop.signal.store(signal, Ordering::Relaxed);
+                stop.ask();
+            });
+        });
         Ok(())
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     bench::{Bench, Comparison, Machine, Memory, Setup, Size, Variant, compare, memory},
     error::Error,
     recipe::Precision,
+    tell,
 };
 
 /// Arguments of `bench`.
@@ -86,7 +87,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     };
     let mut bench = Bench::new(&setup)?;
     let times = compare(&mut bench, &setup, args.steps.into(), &mut |variant, took| {
-        eprintln!("{}: {:.3} s, {:.3} s of processors", name(variant), took.wall, took.cpu);
+        let [wall, cpu] = [took.wall, took.cpu];
+        tell(&format!("{}: {wall:.3} s, {cpu:.3} s of processors", name(variant)));
     })?;
     let report = Report { machine, threads, setup, steps: args.steps, times, memory };
     if args.json {
@@ -137,7 +139,7 @@ fn measure_apart(args: &Args, threads: u16, variant: Variant) -> Result<Memory> 
     if args.recompute {
         options.push("--recompute".into());
     }
-    eprintln!("{}: memory, in a process of its own", name(variant));
+    tell(&format!("{}: memory, in a process of its own", name(variant)));
     let output = Command::new(program)
         .args(options)
         .stderr(Stdio::inherit())

@@ -19,6 +19,7 @@ use crate::{
     dataset::Dataset,
     evaluate::{BundleEmbedder, Choice, Embedder, Ids, NetEmbedder, Part, Report, evaluate, page},
     run::Finished,
+    tell,
 };
 
 /// Arguments of `evaluate`.
@@ -126,9 +127,9 @@ impl ModelArgs {
                 let best = Precision::ALL.into_iter().find(|precision| held.contains(precision));
                 let best = best.unwrap_or(Precision::F32);
                 if best != Precision::F32 {
-                    eprintln!(
+                    tell(&format!(
                         "spotter-trainer: the bundle holds no f32 towers; its {best} towers are judged"
-                    );
+                    ));
                 }
                 best
             }

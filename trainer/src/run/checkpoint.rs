@@ -45,6 +45,9 @@ pub struct Position {
     /// many there are. Absent in checkpoints of earlier versions.
     #[serde(default)]
     pub losses: (u64, u32),
+    /// Most memory that a sitting held, in MiB; 0: not known, as in checkpoints of earlier versions.
+    #[serde(default)]
+    pub peak_memory_mib: f64,
     /// Batches that were left out because they held a single pair.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub single: u64,

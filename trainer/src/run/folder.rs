@@ -293,6 +293,9 @@ pub struct Ended {
     /// Whether its minutes were over before its epochs were.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub out_of_time: bool,
+    /// Most memory that the training held at once, in MiB, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_mib: Option<f64>,
     /// Batches that were left out because they held a single pair, which is contrasted with nothing.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub single: u64,

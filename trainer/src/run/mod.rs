@@ -38,6 +38,7 @@ use crate::{
     bounded,
     dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Pair, Split},
     error::{Error, Result},
+    memory,
     method::Method,
     recipe::{Keep, Recipe},
     stopwatch,
@@ -505,7 +506,9 @@ impl<'a> Run<'a> {
         self.save_or_say()
     }
 
-    fn save_or_say(&self) -> Result<()> {
+    fn save_or_say(&mut self) -> Result<()> {
+        let before = self.position.peak_memory_mib;
+        self.position.peak_memory_mib = before.max(memory::peak_mib().unwrap_or(0.0));
         self.save().inspect_err(|error| self.say_what_diverged(self.position.step, &[], error))
     }
 
@@ -549,6 +552,7 @@ impl<'a> Run<'a> {
             trained,
             total,
             out_of_time: self.is_out_of_time(),
+            peak_memory_mib: self.peak_memory_mib(),
             single: self.position.single,
             sha256: Some(sha256),
             config_sha256: Some(Digest::of(&config)),
@@ -565,6 +569,14 @@ impl<'a> Run<'a> {
             progress.say(&format!("Left out of training: {problems}"));
         }
         Ok(ended)
+    }
+
+    /// What the steps took. A later process that only writes the result again says nothing of them.
+    fn peak_memory_mib(&self) -> Option<f64> {
+        match self.position.step {
+            0 => memory::peak_mib(),
+            _ => Some(self.position.peak_memory_mib).filter(|peak| *peak > 0.0),
+        }
     }
 
     /// Writes the trained tensors; their file's hash.
