@@ -194,6 +194,12 @@ fn a_cohort_of_too_few_persons_is_refused_with_both_numbers() {
     };
     let output = export("enough", &[]);
     assert!(output.status.success(), "{}", said(&output));
+    assert!(!said(&output).contains("without a cohort"), "{}", said(&output));
+    let output = command(&room).arg("--out").arg(room.path("without")).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(
+        said(&output).contains("without a cohort, by which the daemon's default policy `budget`")
+    );
     fs::remove_file(room.path("data/7.png")).unwrap();
     let output = export("few", &[]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));

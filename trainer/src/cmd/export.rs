@@ -23,6 +23,7 @@ use crate::{
     error::Error,
     evaluate::{Choice, Part},
     export::{Model, Said, Target, check, export, figures},
+    tell,
 };
 
 /// How many persons a cohort may have.
@@ -56,7 +57,8 @@ pub struct Args {
     /// Write a pack instead, a fraction of the size, from which `spotterd bundle fold` makes the bundle
     #[arg(long, conflicts_with = "precisions")]
     pack: bool,
-    /// A data set whose training persons become the background cohort: 32 at least
+    /// A data set whose training persons become the background cohort, by which the daemon's policies
+    /// `budget`, the default, and `zscore` judge: 32 at least
     #[arg(long, value_name = "FOLDER")]
     cohort: Option<PathBuf>,
     /// Most persons of the cohort, 32 to 16384
@@ -117,8 +119,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         name,
     };
     if let Err(why) = model.vocabulary() {
-        eprintln!(
+        tell(&format!(
             "spotter-trainer: without a vocabulary, as {why}; `spotterd bundle vocabulary` puts one in"
+        ));
+    }
+    if cohort.is_none() {
+        tell(
+            "spotter-trainer: without a cohort, by which the daemon's default policy `budget` and `zscore` \
+             judge: give --cohort DATA, or put one in with `spotterd bundle cohort`",
         );
     }
     let target = if args.pack { Target::Pack } else { Target::Bundle(&args.precisions) };
