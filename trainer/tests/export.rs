@@ -245,4 +245,10 @@ fn a_place_that_may_not_be_written_is_told_before_anything_is_computed() {
     let output = command(&room).arg("--out").arg(room.path("base")).output().unwrap();
     assert!(said(&output).contains("exists already"), "{}", said(&output));
     assert_eq!(output.status.code(), Some(2));
+    let mut none = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+    let output = none.args(["export", "--out"]).arg(room.path("none")).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    for option in ["--run", "--base"] {
+        assert!(said(&output).contains(option), "{option}: {}", said(&output));
+    }
 }

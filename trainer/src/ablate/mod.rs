@@ -29,6 +29,7 @@ use crate::{
     dataset::Dataset,
     error::{Error, Result},
     evaluate::Report,
+    run,
 };
 
 /// The page in the output folder.
@@ -107,17 +108,22 @@ pub struct Summary {
     pub stopped: bool,
 }
 
-/// Sees that everything is there that jobs are trained and judged with, each folder once.
+/// Sees that everything is there that jobs are trained and judged with, each folder once, and that it fits
+/// what they ask of it.
 ///
 /// # Errors
-/// All folders that are missing or hold no base model or data set, with the reason.
+/// All folders that are missing or hold no base model or data set, and all recipes and sets that do not fit
+/// theirs, with the reason.
 pub fn check(jobs: &[&Job]) -> Result<()> {
     let bases: BTreeSet<&PathBuf> = jobs.iter().filter_map(|job| job.base.as_ref()).collect();
     let judged = jobs.iter().flat_map(|job| &job.sets).map(|set| &set.data);
     let sets: BTreeSet<&PathBuf> = jobs.iter().map(|job| &job.data).chain(judged).collect();
-    let bases = bases.iter().filter_map(|folder| Base::open(folder).err());
-    let sets = sets.iter().filter_map(|folder| Dataset::open(folder).err());
-    let found: Vec<String> = bases.chain(sets).map(|error| error.to_string()).collect();
+    let bases = bases.iter().map(|folder| fits_base(folder, jobs));
+    let sets = sets.iter().map(|folder| fits_data(folder, jobs));
+    // Rows and seeds often share what does not fit.
+    let found: BTreeSet<String> =
+        bases.chain(sets).filter_map(Result::err).map(|error| error.to_string()).collect();
+    let found: Vec<String> = found.into_iter().collect();
     match found.is_empty() {
         true => Ok(()),
         false => Err(Error::invalid(
@@ -128,6 +134,32 @@ pub fn check(jobs: &[&Job]) -> Result<()> {
             ),
         )),
     }
+}
+
+/// Whether the jobs on a base can be trained on it.
+fn fits_base(folder: &Path, jobs: &[&Job]) -> Result<()> {
+    let base = Base::open(folder)?;
+    for job in jobs.iter().filter(|job| job.base.as_deref() == Some(folder)) {
+        job.recipe
+            .config(base.config())
+            .map_err(|error| Error::invalid(format!("row `{}`", job.row), error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Whether a data set has what jobs learn from and are judged by.
+fn fits_data(folder: &Path, jobs: &[&Job]) -> Result<()> {
+    let data = Dataset::open(folder)?;
+    for set in jobs.iter().flat_map(|job| &job.sets).filter(|set| set.data == folder) {
+        set.choice().records(&data).map_err(|error| {
+            Error::invalid(format!("evaluate `{}`", set.name), error.to_string())
+        })?;
+    }
+    for job in jobs.iter().filter(|job| job.data == folder) {
+        run::check_persons(&data, &job.recipe)
+            .map_err(|error| Error::invalid(format!("row `{}`", job.row), error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Carries out a plan in a folder, which holds the table, the page and a folder for each job. `check`
@@ -146,6 +178,16 @@ pub fn run(
     say: &mut dyn FnMut(&str),
 ) -> Result<Summary> {
     let jobs = plan.jobs()?;
+    for job in &jobs {
+        let bases = job.base.iter().map(|folder| ("base model", folder.as_path()));
+        let judged = job.sets.iter().map(|set| ("data", set.data.as_path()));
+        let all: Vec<_> = bases.chain(judged).chain([("data", job.data.as_path())]).collect();
+        run::refuse_inside(out, &all)?;
+    }
+    if out.metadata().is_ok_and(|found| !found.is_dir()) {
+        let reason = "is no folder; choose a new name";
+        return Err(Error::invalid(format!("--out {}", out.display()), reason));
+    }
     fs::create_dir_all(out).map_err(spotter_models::Error::io(out))?;
     let _lock = lock(out)?;
     let mut table = Table::open(out)?;

@@ -24,6 +24,7 @@ pub struct Args {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let plan = Plan::read(&args.plan)?;
+    plan.machine.check()?;
     let stop = Stop::default();
     stop.on_signals()?;
     let program = std::env::current_exe().context("the program's own path")?;

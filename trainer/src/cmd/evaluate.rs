@@ -13,7 +13,7 @@ use spotter_models::{
 };
 use tch::Device;
 
-use super::{print, print_json};
+use super::{place::check_file, print, print_json};
 use crate::{
     base::Base,
     dataset::Dataset,
@@ -142,6 +142,9 @@ impl ModelArgs {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(path) = &args.html {
+        check_file("--html", path)?;
+    }
     let mut embedder = args.model.open()?;
     let dataset = Dataset::open(&args.data)?;
     let choice = Choice { split: args.split, distinct: args.distinct, ids: args.ids.clone() };

@@ -17,6 +17,7 @@ mod bench;
 mod evaluate;
 mod export;
 mod import;
+mod place;
 mod report;
 mod train;
 

@@ -112,13 +112,7 @@ pub fn evaluate(
     step: &mut dyn FnMut(),
 ) -> Result<Outcome> {
     let records = dataset.records();
-    let is_meant = |at: &usize| records.get(*at).is_some_and(|record| choice.takes(record));
-    let chosen: Vec<usize> =
-        dataset.split(choice.split.split()).into_iter().filter(is_meant).collect();
-    if chosen.is_empty() {
-        let reason = "holds nothing of what was chosen; look at --split and --ids";
-        return Err(Error::invalid(format!("data set {}", dataset.name()), reason));
-    }
+    let chosen = choice.records(dataset)?;
     let mut pictures = chosen.iter().map(|record| {
         step();
         dataset.picture(*record)

@@ -18,6 +18,8 @@ pub use folder::{
     ADAPTERS, Counts, Diverged, DivergedPair, Ended, Origin, RESULT, ThreadChange, is_at_chance,
     unchecked,
 };
+pub(crate) use inputs::check_persons;
+pub(crate) use place::refuse_inside;
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
 
