@@ -3,9 +3,10 @@
 
 mod common;
 
-use std::{fs, process::Command};
+use std::{fs, os::unix::fs::PermissionsExt, process::Command, thread};
 
 use common::{Room, SCRATCH, losses, program, said};
+use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use spotter_trainer::run::Finished;
 
 #[test]
@@ -54,4 +55,30 @@ fn a_pipe_among_the_pictures_is_left_out_and_not_waited_for() {
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("2 pictures are no regular files (7_1.png, 5_0.png)"), "{told}");
     assert_eq!(Finished::open(&room.path("piped")).unwrap().origin.counts.pictures, 59);
+}
+
+#[test]
+fn a_folder_that_may_not_be_read_is_not_taken_for_one_without_a_set() {
+    let room = Room::new();
+    fs::write(room.path("long.toml"), SCRATCH).unwrap();
+    for mode in [0o111, 0o444] {
+        fs::set_permissions(room.path("data"), fs::Permissions::from_mode(mode)).unwrap();
+        let mut command = program(&room, "run");
+        // Root reads everywhere, but for a thread that gave this right away; its children inherit that.
+        let (code, told) = thread::scope(|scope| {
+            let run = scope.spawn(|| {
+                if rustix::process::geteuid().is_root() {
+                    for right in [CapabilitySet::DAC_OVERRIDE, CapabilitySet::DAC_READ_SEARCH] {
+                        remove_capability_from_bounding_set(right).unwrap();
+                    }
+                }
+                said(&mut command)
+            });
+            run.join().unwrap()
+        });
+        fs::set_permissions(room.path("data"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(code, Some(2), "{told}");
+        assert!(told.contains("data") && told.contains("Permission denied"), "{told}");
+        assert!(!told.contains("no known set"), "{told}");
+    }
 }

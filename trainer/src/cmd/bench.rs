@@ -2,20 +2,26 @@
 
 use std::{
     ffi::OsString,
+    ops::RangeInclusive,
     process::{Command, ExitCode, Stdio},
 };
 
 use anyhow::{Context, Result};
-use clap::ValueEnum as _;
+use clap::{ValueEnum as _, builder::RangedU64ValueParser};
 use serde::Serialize;
 
 use super::{print, print_json};
 use crate::{
-    bench::{Bench, Comparison, Machine, Memory, Setup, Size, Variant, compare, memory},
+    bench::{
+        Bench, Comparison, LARGEST_BATCH, Machine, Memory, Setup, Size, Variant, compare, memory,
+    },
     error::Error,
     recipe::Precision,
     tell,
 };
+
+/// How many pairs a step may have.
+const BATCH: RangeInclusive<u64> = 2..=LARGEST_BATCH as u64;
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -23,8 +29,9 @@ pub struct Args {
     /// Shapes of the model
     #[arg(long, value_enum, default_value = "vit-b16")]
     size: Size,
-    /// Pairs in a step
-    #[arg(long, default_value_t = 16)]
+    /// Pairs in a step, 2 to 4096
+    #[arg(long, default_value_t = 16,
+        value_parser = RangedU64ValueParser::<usize>::new().range(BATCH))]
     batch: usize,
     /// Steps of each kind, after one to warm up
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]

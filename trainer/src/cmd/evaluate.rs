@@ -119,6 +119,11 @@ impl ModelArgs {
     }
 
     fn open_bundle(&self, folder: &Path) -> Result<BundleEmbedder> {
+        if folder.join("pack.json").is_file() {
+            let reason =
+                "is a pack; make a bundle of it first: spotterd bundle fold PACK --out BUNDLE";
+            return Err(crate::Error::invalid(folder.display().to_string(), reason).into());
+        }
         let bundle = Bundle::open(folder)?;
         let held = &bundle.manifest().precisions;
         let precision = match self.precision {

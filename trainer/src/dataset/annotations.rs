@@ -28,6 +28,12 @@ const MAX_BYTES: u64 = 1 << 30;
 
 /// A folder's set: its name and records.
 pub(super) fn read(folder: &Path, problems: &mut Problems) -> Result<(String, Vec<Record>)> {
+    // What may not be listed or entered seems to have none of the files.
+    if folder.is_dir() {
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        accessat(CWD, folder, Access::READ_OK | Access::EXEC_OK, AtFlags::EACCESS)
+            .map_err(|error| spotter_models::Error::io(folder)(error.into()))?;
+    }
     for (file, name) in FILES {
         let path = folder.join(file);
         if path.is_file() {

@@ -226,6 +226,10 @@ fn over_fitting(validation: &Table) -> Option<String> {
 /// # Errors
 /// Where there is no log, a table is broken, or the page cannot be written.
 pub fn write(folder: &Path) -> Result<()> {
+    if !folder.is_dir() {
+        let reason = "is no folder that is there; name the folder of a run";
+        return Err(Error::invalid(folder.display().to_string(), reason));
+    }
     let path = folder.join(LOG_FILE);
     let log = Table::read(&path)?.unwrap_or_default();
     let diverged = Diverged::read(folder)?;
