@@ -210,7 +210,7 @@ impl Dataset {
         (there, absent)
     }
 
-    /// What was left out of the annotations, and why.
+    /// What was wrong in the annotations and tar files.
     pub fn problems(&self) -> &Problems {
         &self.problems
     }

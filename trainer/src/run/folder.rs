@@ -79,7 +79,7 @@ pub struct Origin {
     pub present: Option<Present>,
     /// Pictures, captions and persons that are learnt from.
     pub counts: Counts,
-    /// What of the annotations could not be used.
+    /// What was wrong in the annotations; left out unless its cause says otherwise.
     #[serde(default, skip_serializing_if = "Problems::is_empty")]
     pub left_out: Problems,
     /// R@1 of guessing on validation persons, in percent, where there are any.

@@ -105,7 +105,7 @@ impl There {
     /// Looks at the pictures, which takes some microseconds for each.
     ///
     /// # Errors
-    /// Where there are fewer than two persons to learn from, and one to judge.
+    /// Where the pictures that are there show fewer than two persons to learn from (one, where nothing is learnt).
     pub(super) fn look(data: &Dataset, method: Method) -> Result<Self> {
         let of = |split| data.split(Some(split));
         let (train, val) = (of(Split::Train), of(Split::Val));
