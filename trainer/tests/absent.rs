@@ -50,7 +50,7 @@ fn a_pipe_among_the_pictures_is_left_out_and_not_waited_for() {
     std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
     let mut command = Command::new("timeout");
     let trainer = program(&room, "piped");
-    command.arg("60").arg(trainer.get_program()).args(trainer.get_args());
+    command.args(["-s", "KILL", "60"]).arg(trainer.get_program()).args(trainer.get_args());
     let (code, told) = said(command.stdout(std::process::Stdio::null()));
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("2 pictures are no regular files (7_1.png, 5_0.png)"), "{told}");
