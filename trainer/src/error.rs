@@ -20,17 +20,15 @@ pub enum Error {
         /// How it does not fit.
         reason: String,
     },
-    /// Training left the numbers: nothing was changed by the step that did.
+    /// Training left the numbers: no checkpoint has what is none.
     #[error(
-        "training diverged: loss {loss}, gradient {gradient}; diverged.json in the run's folder has the \
-         step and its pairs. Lower optimiser.learning_rate, set optimiser.clip, or lengthen \
-         schedule.warmup_epochs, and begin again in a new folder"
+        "training diverged: {found}; diverged.json in the run's folder has the step and what it was made \
+         of. Lower optimiser.learning_rate, set optimiser.clip, or lengthen schedule.warmup_epochs, and \
+         begin again in a new folder"
     )]
     Diverged {
-        /// The loss.
-        loss: f64,
-        /// The length of its gradients.
-        gradient: f64,
+        /// What is no number.
+        found: String,
     },
     /// libtorch refused an operation: no memory, or a bug.
     #[error("libtorch: {0}")]
@@ -46,6 +44,11 @@ impl Error {
             Error::Diverged { .. } => Kind::Corrupt,
             Error::Torch(_) => Kind::Internal,
         }
+    }
+
+    /// A step whose loss or gradient is no number, before it changed anything.
+    pub(crate) fn diverged_step(loss: f64, gradient: f64) -> Self {
+        Error::Diverged { found: format!("loss {loss}, gradient {gradient}") }
     }
 
     /// Inputs that do not fit.

@@ -16,12 +16,16 @@ pub mod evaluate;
 pub mod export;
 pub mod import;
 pub mod loss;
+mod memory;
 pub mod method;
 pub mod net;
 pub mod recipe;
 pub mod report;
 pub mod run;
 pub mod schedule;
+mod status;
 mod stopwatch;
+mod tell;
 
 pub use error::{Error, Result};
+pub use tell::tell;

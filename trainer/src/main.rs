@@ -16,7 +16,8 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Exit status: 0 done; 1 something was found wrong, such as a training that diverged; 2 what was \
 asked for is wrong: the command line, a recipe, a plan, or a path in them that is not there or may not be \
-read or written; 3 something needed is broken or out of reach.
+read or written; 3 something needed is broken or out of reach; 4 a training stopped for later by \
+--sitting; 130 and 143 one, or an ablation, stopped by Ctrl-C or SIGTERM: the same command goes on.
 
 Each command explains itself: spotter-trainer COMMAND --help. The guide is in docs/guide.";
 
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
     match cmd::run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("spotter-trainer: {}", said(&error));
+            spotter_trainer::tell(&format!("spotter-trainer: {}", said(&error)));
             let diverged = |cause: &&(dyn std::error::Error + 'static)| {
                 matches!(cause.downcast_ref(), Some(spotter_trainer::Error::Diverged { .. }))
             };

@@ -302,6 +302,17 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// Reads the settings of a recipe.
+    ///
+    /// # Errors
+    /// As [`Recipe::read`], with the setting's name.
+    pub fn from_table(table: toml::Table) -> Result<Self> {
+        let recipe: Self = serde_path_to_error::deserialize(toml::Value::Table(table))
+            .map_err(|error| Error::invalid(error.path().to_string(), error.inner().message()))?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
     /// The text of the recipe, with every value written out.
     ///
     /// # Errors

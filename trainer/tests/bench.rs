@@ -192,4 +192,11 @@ fn the_command_prints_a_table_and_refuses_nonsense() {
         let output = bench(&[&["--size", "tiny"][..], &wrong].concat());
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }
+    // Before a process is started for its memory.
+    for batch in ["0", "4097"] {
+        let said = String::from_utf8(bench(&["--batch", batch]).stderr).unwrap();
+        assert!(said.contains("--batch") && !said.contains("in a process"), "{said}");
+    }
+    let help = String::from_utf8(bench(&["--help"]).stdout).unwrap();
+    assert!(help.contains("Pairs in a step, 2 to 4096"), "{help}");
 }

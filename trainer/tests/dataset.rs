@@ -232,6 +232,7 @@ fn a_byte_order_mark_and_half_a_character_cost_no_more_than_their_record() {
     let text = "[{\"split\": \"train\", \"id\": 1, \"file_path\": \"a.png\", \"captions\": [\"A man.\"]},
         {\"split\": \"train\", \"id\": 2, \"file_path\": \"b.png\", \"captions\": [\"A \\ud83d man.\"]},
         {\"split\": \"train\", \"id\": 3, \"file_path\": \"\\uDE00.png\", \"captions\": [\"A man.\"]},
+        {\"split\": \"train\", \"id\": 5, \"file_path\": \"e.png\", \"captions\": [\"A \\u0000 man.\"]},
         {\"split\": \"train\", \"id\": 4, \"file_path\": \"d.png\", \"more\": \"\\ud800\",
          \"captions\": [\"A \\\\ud83d \\ud83d\\ude00 \\u00e9.\"]}]";
     write_all(&["\u{feff}".as_bytes(), text.as_bytes()].concat());
@@ -240,8 +241,9 @@ fn a_byte_order_mark_and_half_a_character_cost_no_more_than_their_record() {
     assert_eq!(persons, [1, 4]);
     assert_eq!(dataset.records()[1].captions, ["A \\ud83d \u{1f600} \u{e9}."]);
     assert_eq!(dataset.problems().count(Cause::HalfCharacter), 2);
+    assert_eq!(dataset.problems().count(Cause::NulCharacter), 1);
     let said = dataset.problems().to_string();
-    assert!(said.contains("2 half of a character (record 1"), "{said}");
+    assert!(said.contains("2 halves of characters (record 1"), "{said}");
     // Escapes at the end of a text that was cut.
     for end in ["\\", "\\u", "\\ud8", "\\ud800", "\\ud800\\u"] {
         write_all(format!("[\"{end}").as_bytes());
@@ -253,6 +255,61 @@ fn a_byte_order_mark_and_half_a_character_cost_no_more_than_their_record() {
         write_all(&bytes);
         assert!(open_error(folder.path()).contains("UTF-8"), "{}", open_error(folder.path()));
     }
+}
+
+#[test]
+fn data_behind_the_end_of_a_tar_file_are_told() {
+    let names = ["a.png", "b.png"];
+    let records = names.map(|name| record("train", 1, name, &["A man."]));
+    let folder = set("captions.json", &json!(records));
+    let member = |name: &str| {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        let bytes = png(2, 2, [1; 3]);
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, name, bytes.as_slice()).unwrap();
+        let mut whole = tar.into_inner().unwrap();
+        whole.truncate(whole.len() - 1024);
+        whole
+    };
+    let [a, b] = names.map(member);
+    let problems = |between: usize, after: usize| {
+        let parts = [a.clone(), vec![0; between], b.clone(), vec![0; after]];
+        write(folder.path().join("shard-000.tar"), parts.concat());
+        Dataset::open(folder.path()).unwrap().problems().clone()
+    };
+    // Tar files are padded to 10 KiB, and readers may be handed more.
+    assert!(problems(0, 1024).is_empty() && problems(0, 100_000).is_empty());
+    for zeros in [512, 1024, 20 * 512] {
+        let found = problems(zeros, 1024);
+        let said = found.to_string();
+        let counts = [Cause::BrokenShard, Cause::MissingPicture].map(|cause| found.count(cause));
+        assert_eq!(counts, [1, 1], "{said}");
+        assert!(said.contains("has data behind its end") && said.contains("(b.png)"), "{said}");
+    }
+}
+
+#[test]
+fn pictures_that_are_listed_twice_are_told_and_kept() {
+    let folder = set(
+        "captions.json",
+        &json!([
+            record("train", 1, "a.png", &["A man."]),
+            record("train", 1, "./imgs//a.png", &["A tall man."]),
+            record("train", 2, "b.png", &["A man."]),
+            record("train", 3, "imgs/b.png", &["A man."]),
+            record("val", 4, "./b.png", &["A man."]),
+            record("val", 5, "c/b.png", &["A man."]),
+        ]),
+    );
+    let dataset = Dataset::open(folder.path()).unwrap();
+    assert_eq!(dataset.records().len(), 6);
+    let problems = dataset.problems();
+    for cause in [Cause::ListedTwice, Cause::TwoPersons, Cause::TwoSplits] {
+        assert_eq!(problems.count(cause), 1, "{cause:?} in {problems}");
+    }
+    assert_eq!(problems.total(), 3);
+    assert!(problems.to_string().contains("./b.png (persons 2 and 4)"), "{problems}");
 }
 
 #[test]
@@ -275,7 +332,10 @@ fn what_cannot_be_used_at_all_says_why() {
     }
     assert!(open_error(&empty.path().join("none")).contains("no folder"));
     let broken = set("captions.json", &json!([record("train", 1, "a.png", &[])]));
-    assert!(open_error(broken.path()).contains("no record can be used: 1 no caption (a.png)"));
+    assert!(
+        open_error(broken.path())
+            .contains("no record can be used: 1 record without a caption (a.png)")
+    );
     for text in ["", "{}", "[{\"id\": 1", "[] []", "\u{0}"] {
         let folder = tempdir().unwrap();
         write(folder.path().join("captions.json"), text);

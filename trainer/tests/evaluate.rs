@@ -456,6 +456,34 @@ fn a_broken_picture_is_counted_and_the_page_is_whole() {
 }
 
 #[test]
+fn a_pack_in_place_of_a_bundle_is_told_how_to_become_one() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("pack.json"), "{}").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+    command.args(["evaluate", "--data", "nowhere", "--bundle"]).arg(folder.path());
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("spotterd bundle fold"), "{said}");
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_told_before_anything_is_computed() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "x").unwrap();
+    for page in ["", "none/page.html", "file/page.html", "/dev/full"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+        // What it would read first: that nobody comes so far shows in the message.
+        command.args(["evaluate", "--base", "nowhere", "--data", "nowhere", "--html"]);
+        let output = command.arg(folder.path().join(page)).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("--html") && !said.contains("nowhere"), "{said}");
+    }
+}
+
+#[test]
 fn the_command_prints_the_figures_as_json() {
     let folder = TempDir::new().unwrap();
     let (data, base, page) =

@@ -194,6 +194,12 @@ fn a_cohort_of_too_few_persons_is_refused_with_both_numbers() {
     };
     let output = export("enough", &[]);
     assert!(output.status.success(), "{}", said(&output));
+    assert!(!said(&output).contains("without a cohort"), "{}", said(&output));
+    let output = command(&room).arg("--out").arg(room.path("without")).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(
+        said(&output).contains("without a cohort, by which the daemon's default policy `budget`")
+    );
     fs::remove_file(room.path("data/7.png")).unwrap();
     let output = export("few", &[]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
@@ -239,4 +245,10 @@ fn a_place_that_may_not_be_written_is_told_before_anything_is_computed() {
     let output = command(&room).arg("--out").arg(room.path("base")).output().unwrap();
     assert!(said(&output).contains("exists already"), "{}", said(&output));
     assert_eq!(output.status.code(), Some(2));
+    let mut none = Command::new(env!("CARGO_BIN_EXE_spotter-trainer"));
+    let output = none.args(["export", "--out"]).arg(room.path("none")).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    for option in ["--run", "--base"] {
+        assert!(said(&output).contains(option), "{option}: {}", said(&output));
+    }
 }

@@ -300,6 +300,12 @@ fn values_that_are_not_finite_are_refused_by_name() {
         });
         let message = error(folder.path(), &square());
         assert!(message.contains(name) && message.contains("value 10"), "{message}");
+        // Not kept, but a sign.
+        let folder = open_clip(&open_clip_config(), |raw| {
+            raw.get_mut("logit_scale").unwrap().1.copy_from_slice(&value.to_le_bytes());
+        });
+        let message = error(folder.path(), &square());
+        assert!(message.contains("logit_scale holds values that are not finite"), "{message}");
     }
 }
 
@@ -390,7 +396,13 @@ fn weights_that_are_not_what_the_configuration_says_are_refused() {
         assert!(message.contains(&wanted), "{message}");
     }
     type Change = fn(&mut Value);
-    let cases: [(&str, Change); 3] = [
+    let cases: [(&str, Change); 5] = [
+        ("vision_config.image_size is 9999", |config| {
+            config["vision_config"]["image_size"] = json!(9999);
+        }),
+        ("vision_config.patch_size is 7", |config| {
+            config["vision_config"]["patch_size"] = json!(7);
+        }),
         ("projection_dim is 49", |config| config["projection_dim"] = json!(49)),
         ("vision_config.hidden_size is 65", |config| {
             config["vision_config"]["hidden_size"] = json!(65);
@@ -404,6 +416,29 @@ fn weights_that_are_not_what_the_configuration_says_are_refused() {
         let message = error(folder.path(), &square());
         assert!(message.contains(word), "{word}: {message}");
     }
+}
+
+#[test]
+fn options_that_contradict_the_configuration_are_refused() {
+    let source = golden("hf-tiny");
+    for (options, word) in [
+        (Options { text_heads: Some(1), ..square() }, "--text-heads: 1 is not what"),
+        (Options { vision_heads: Some(1), ..square() }, "--vision-heads: 1 is not what"),
+        (Options { activation: Some(Activation::Gelu), ..square() }, "--activation gelu"),
+        (Options { layout: Layout::Openai, ..square() }, "is a folder; with --layout openai"),
+    ] {
+        let message = error(&source, &options);
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    let quick = Options { activation: Some(Activation::QuickGelu), ..square() };
+    import(&source, &quick).unwrap();
+    let mut config = open_clip_config();
+    config["model_cfg"]["quick_gelu"] = json!(false);
+    let folder = open_clip(&config, |_| ());
+    assert!(error(folder.path(), &quick).contains("says the opposite"));
+    let file = source.join("model.safetensors");
+    let message = error(&file, &Options { layout: Layout::Openai, ..square() });
+    assert!(message.contains("Leave --layout out"), "{message}");
 }
 
 #[test]

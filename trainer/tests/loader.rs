@@ -232,7 +232,7 @@ fn a_set_of_broken_pictures_is_an_error() {
     let batches: Vec<_> = loader.epoch(0, pairs, 0).unwrap().collect();
     assert_eq!(batches.len(), 1);
     let message = batches[0].as_ref().unwrap_err().to_string();
-    assert!(message.contains("no picture can be used: 4 picture broken"), "{message}");
+    assert!(message.contains("no picture can be used: 4 pictures broken"), "{message}");
 }
 
 #[test]

@@ -157,6 +157,8 @@ fn the_page_of_a_run_has_its_curves_and_findings() {
     fs::create_dir(&run).unwrap();
     let error = training::write(&run).unwrap_err();
     assert!(error.to_string().contains("log.csv: has no steps"), "{error}");
+    let error_of = training::write(&folder.path().join("nowhere")).unwrap_err().to_string();
+    assert!(error_of.contains("is no folder that is there"), "{error_of}");
     for text in ["", LOG] {
         fs::write(run.join("log.csv"), text).unwrap();
         let other = training::write(&run).unwrap_err();

@@ -8,13 +8,14 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 
 use super::{Finished, Job, Machine, Set, Stop};
 use crate::{
     base::read_json,
     error::{Error, Result},
     run,
+    status::is_stopped,
 };
 
 /// The recipe as the training reads it, in the job's folder.
@@ -24,8 +25,10 @@ const RUN_FOLDER: &str = "run";
 /// What the processes printed.
 const PRINTED_FILE: &str = "printed.txt";
 
-/// How often a process is looked at: often enough that a short one's memory is seen.
+/// How often a process is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// In its environment: the process that it must not outlive.
+const PARENT: &str = "SPOTTER_TRAINER_ENDS_WITH";
 
 /// Carries out jobs by `spotter-trainer`.
 #[derive(Clone, Debug)]
@@ -35,12 +38,30 @@ pub struct Child {
     stop: Stop,
 }
 
+/// Where an ablation started this process: sees that the system ends it when the ablation ends, however that
+/// comes. It would hold the run's folder and the machine for hours otherwise.
+///
+/// # Errors
+/// Where the ablation has ended already, or the system refuses.
+pub fn end_with_parent() -> Result<()> {
+    let Some(parent) = std::env::var_os(PARENT) else { return Ok(()) };
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| spotter_models::Error::internal("parent's end", error))?;
+    // Whoever ended before that call sends nothing any more.
+    let now = getppid().map_or(0, Pid::as_raw_pid);
+    match parent.to_str().and_then(|parent| parent.parse().ok()) == Some(now) {
+        true => Ok(()),
+        false => Err(Error::invalid(PARENT, "names no parent of this process; unset it")),
+    }
+}
+
 /// How a process ended.
-struct Ended {
-    /// Whether it ended because it was asked to.
-    stopped: bool,
-    /// The most memory it was seen to hold, in MiB.
-    peak_memory_mib: f64,
+#[derive(PartialEq)]
+enum Ended {
+    /// It did all it had to do.
+    Done,
+    /// It was asked to stop.
+    Stopped,
 }
 
 impl Child {
@@ -67,9 +88,7 @@ impl Child {
             command.arg("--minutes").arg(minutes.to_string());
         }
         command.args(self.machine.options());
-        let training = self.wait(&mut command, folder)?;
-        // A training that is interrupted ends well too; only a finished one has a result.
-        if training.stopped || !run.join(run::RESULT).exists() {
+        if self.wait(&mut command, folder)? == Ended::Stopped {
             return Ok(None);
         }
         let ended: run::Ended = read_json(&run.join(run::RESULT))?;
@@ -78,7 +97,7 @@ impl Child {
             let report = folder.join(format!("set-{number}.json"));
             let mut command = self.command(folder)?;
             command.stdout(fs::File::create(&report).map_err(spotter_models::Error::io(&report))?);
-            if self.wait(evaluate(&mut command, &run, set), folder)?.stopped {
+            if self.wait(evaluate(&mut command, &run, set), folder)? == Ended::Stopped {
                 return Ok(None);
             }
             reports.push(read_json(&report)?);
@@ -88,7 +107,7 @@ impl Child {
             minutes: ended.seconds / 60.0,
             steps: ended.steps,
             out_of_time: ended.out_of_time,
-            peak_memory_mib: training.peak_memory_mib,
+            peak_memory_mib: ended.peak_memory_mib,
             reports,
         }))
     }
@@ -101,6 +120,7 @@ impl Child {
         let open = || fs::OpenOptions::new().create(true).append(true).open(&path);
         let mut command = Command::new(&self.program);
         command
+            .env(PARENT, std::process::id().to_string())
             .stdin(Stdio::null())
             .stdout(open().map_err(io)?)
             .stderr(open().map_err(io)?)
@@ -113,13 +133,14 @@ impl Child {
     fn wait(&self, command: &mut Command, folder: &Path) -> Result<Ended> {
         let io = |error| Error::from(spotter_models::Error::io(&self.program)(error));
         let mut asked = 0;
-        let mut peak_memory_mib = 0f64;
         let mut process = command.spawn().map_err(io)?;
         loop {
-            peak_memory_mib = peak_memory_mib.max(peak_memory(&process).unwrap_or(0.0));
             if let Some(status) = process.try_wait().map_err(io)? {
-                if status.success() || asked > 0 {
-                    return Ok(Ended { stopped: asked > 0, peak_memory_mib });
+                if asked > 0 || status.code().is_some_and(is_stopped) {
+                    return Ok(Ended::Stopped);
+                }
+                if status.success() {
+                    return Ok(Ended::Done);
                 }
                 let last = last_printed(&folder.join(PRINTED_FILE));
                 let reason = format!("{status}; it printed last: {last}");
@@ -169,14 +190,6 @@ fn interrupt(process: &Process) {
         // An error says that it ended just now, which is what is wanted.
         let _ = kill_process(pid, Signal::INT);
     }
-}
-
-/// The most memory a process held so far, in MiB; `None` once it has ended.
-fn peak_memory(process: &Process) -> Option<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.id())).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes / 1024.0)
 }
 
 /// The last line that a process printed, for a message.

@@ -16,11 +16,11 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI32, AtomicUsize, Ordering},
     },
 };
 
-pub use child::Child;
+pub use child::{Child, end_with_parent};
 pub use plan::{Job, Machine, Plan, Set};
 pub use table::{Line, Table};
 
@@ -29,6 +29,7 @@ use crate::{
     dataset::Dataset,
     error::{Error, Result},
     evaluate::Report,
+    run,
 };
 
 /// The page in the output folder.
@@ -45,25 +46,34 @@ pub struct Finished {
     pub steps: u64,
     /// Whether its minutes were over before its epochs were.
     pub out_of_time: bool,
-    /// Most memory that the process held at once, in MiB.
-    pub peak_memory_mib: f64,
+    /// Most memory that the training held at once, in MiB; `None` where it does not say.
+    pub peak_memory_mib: Option<f64>,
     /// One report for each of the job's sets, in their order.
     pub reports: Vec<Report>,
 }
 
 /// How often somebody asked to stop. Cheap to clone; clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Stop(Arc<AtomicUsize>);
+pub struct Stop {
+    asked: Arc<AtomicUsize>,
+    /// The last signal; 0: none.
+    signal: Arc<AtomicI32>,
+}
 
 impl Stop {
     /// Asks to stop.
     pub fn ask(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.asked.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How often somebody asked.
     pub fn asked(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// The signal by which somebody asked last; `None` where none came.
+    pub fn signal(&self) -> Option<i32> {
+        Some(self.signal.load(Ordering::Relaxed)).filter(|signal| *signal > 0)
     }
 
     /// Asks at each SIGINT (Ctrl-C) and SIGTERM from now on, instead of ending the process.
@@ -75,7 +85,12 @@ impl Stop {
         let fault = |error| spotter_models::Error::internal("signals", error);
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(fault)?;
         let stop = self.clone();
-        std::thread::spawn(move || signals.forever().for_each(|_| stop.ask()));
+        std::thread::spawn(move || {
+            signals.forever().for_each(|signal| {
+                stop.signal.store(signal, Ordering::Relaxed);
+                stop.ask();
+            });
+        });
         Ok(())
     }
 }
@@ -93,17 +108,22 @@ pub struct Summary {
     pub stopped: bool,
 }
 
-/// Sees that everything is there that jobs are trained and judged with, each folder once.
+/// Sees that everything is there that jobs are trained and judged with, each folder once, and that it fits
+/// what they ask of it.
 ///
 /// # Errors
-/// All folders that are missing or hold no base model or data set, with the reason.
+/// All folders that are missing or hold no base model or data set, and all recipes and sets that do not fit
+/// theirs, with the reason.
 pub fn check(jobs: &[&Job]) -> Result<()> {
     let bases: BTreeSet<&PathBuf> = jobs.iter().filter_map(|job| job.base.as_ref()).collect();
     let judged = jobs.iter().flat_map(|job| &job.sets).map(|set| &set.data);
     let sets: BTreeSet<&PathBuf> = jobs.iter().map(|job| &job.data).chain(judged).collect();
-    let bases = bases.iter().filter_map(|folder| Base::open(folder).err());
-    let sets = sets.iter().filter_map(|folder| Dataset::open(folder).err());
-    let found: Vec<String> = bases.chain(sets).map(|error| error.to_string()).collect();
+    let bases = bases.iter().map(|folder| fits_base(folder, jobs));
+    let sets = sets.iter().map(|folder| fits_data(folder, jobs));
+    // Rows and seeds often share what does not fit.
+    let found: BTreeSet<String> =
+        bases.chain(sets).filter_map(Result::err).map(|error| error.to_string()).collect();
+    let found: Vec<String> = found.into_iter().collect();
     match found.is_empty() {
         true => Ok(()),
         false => Err(Error::invalid(
@@ -114,6 +134,32 @@ pub fn check(jobs: &[&Job]) -> Result<()> {
             ),
         )),
     }
+}
+
+/// Whether the jobs on a base can be trained on it.
+fn fits_base(folder: &Path, jobs: &[&Job]) -> Result<()> {
+    let base = Base::open(folder)?;
+    for job in jobs.iter().filter(|job| job.base.as_deref() == Some(folder)) {
+        job.recipe
+            .config(base.config())
+            .map_err(|error| Error::invalid(format!("row `{}`", job.row), error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Whether a data set has what jobs learn from and are judged by.
+fn fits_data(folder: &Path, jobs: &[&Job]) -> Result<()> {
+    let data = Dataset::open(folder)?;
+    for set in jobs.iter().flat_map(|job| &job.sets).filter(|set| set.data == folder) {
+        set.choice().records(&data).map_err(|error| {
+            Error::invalid(format!("evaluate `{}`", set.name), error.to_string())
+        })?;
+    }
+    for job in jobs.iter().filter(|job| job.data == folder) {
+        run::check_persons(&data, &job.recipe)
+            .map_err(|error| Error::invalid(format!("row `{}`", job.row), error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Carries out a plan in a folder, which holds the table, the page and a folder for each job. `check`
@@ -132,6 +178,16 @@ pub fn run(
     say: &mut dyn FnMut(&str),
 ) -> Result<Summary> {
     let jobs = plan.jobs()?;
+    for job in &jobs {
+        let bases = job.base.iter().map(|folder| ("base model", folder.as_path()));
+        let judged = job.sets.iter().map(|set| ("data", set.data.as_path()));
+        let all: Vec<_> = bases.chain(judged).chain([("data", job.data.as_path())]).collect();
+        run::refuse_inside(out, &all)?;
+    }
+    if out.metadata().is_ok_and(|found| !found.is_dir()) {
+        let reason = "is no folder; choose a new name";
+        return Err(Error::invalid(format!("--out {}", out.display()), reason));
+    }
     fs::create_dir_all(out).map_err(spotter_models::Error::io(out))?;
     let _lock = lock(out)?;
     let mut table = Table::open(out)?;

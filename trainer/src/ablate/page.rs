@@ -47,6 +47,11 @@ impl Cell<'_> {
         values.iter().sum::<f64>() / values.len() as f64
     }
 
+    /// The largest of a column over the seeds.
+    fn most(&self, column: &str) -> Option<f64> {
+        self.lines.iter().filter_map(|line| line.number(column)).reduce(f64::max)
+    }
+
     /// The interval of a figure: over seeds, or that of the only one.
     fn interval(&self, figure: &str) -> Option<[f64; 2]> {
         let (low, high) = match self.lines.as_slice() {
@@ -80,8 +85,8 @@ impl Cell<'_> {
             figure("mAP"),
             number(self.mean("trained_parameters")),
             format!("{:.1}", self.mean("minutes")),
-            number(self.mean("steps")),
-            number(self.mean("peak_memory_mib")),
+            format!("{:.0}", self.mean("steps")),
+            self.most("peak_memory_mib").map_or("–".into(), |peak| format!("{peak:.0}")),
             self.lines.len().to_string(),
         ]
     }

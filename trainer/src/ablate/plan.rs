@@ -1,7 +1,7 @@
 //! What is to be compared: settings that all rows share, and what each row changes.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     path::{Path, PathBuf},
 };
@@ -67,6 +67,23 @@ pub struct Machine {
     pub workers: Option<usize>,
     /// Memory for decoded pictures.
     pub cache_mib: Option<usize>,
+}
+
+impl Machine {
+    /// Sees that options of `train` can be these.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the first that cannot, or a device that is not there.
+    pub fn check(&self) -> Result<()> {
+        let checks = [
+            ("machine.threads", self.threads.is_none_or(|n| (1..=256).contains(&n)), "1 to 256"),
+            ("machine.workers", self.workers.is_none_or(|n| n > 0), "1 or more"),
+        ];
+        if let Some((name, _, meant)) = checks.into_iter().find(|(_, holds, _)| !holds) {
+            return Err(Error::invalid(name, format!("must be {meant}")));
+        }
+        self.device.as_deref().map_or(Ok(()), |name| crate::run::device(name).map(drop))
+    }
 }
 
 /// One row.
@@ -229,18 +246,38 @@ impl Plan {
         }
         let titles: Vec<String> = jobs.iter().map(Job::title).collect();
         distinct("training", titles.iter().map(String::as_str))?;
+        refuse_equal(&jobs)?;
         Ok(jobs)
+    }
+
+    /// The row's recipe.
+    fn recipe(&self, row: &RowPlan, seed: u32) -> Result<Recipe> {
+        for (place, table) in [("[recipe]", &self.recipe), (row.name.as_str(), &row.recipe)] {
+            if table.contains_key(SEED) {
+                let reason =
+                    "sets seed, which the plan's or the row's `seeds` do: write seeds = [1]";
+                return Err(Error::invalid(place, reason));
+            }
+        }
+        let mut table = self.recipe.clone();
+        merge(&mut table, &row.recipe);
+        table.insert(SEED.into(), Value::Integer(seed.into()));
+        Recipe::from_table(table).map_err(|error| {
+            // Where the shared settings have the same fault, it is theirs and not the first row's.
+            let shared = Recipe::from_table(self.recipe.clone()).err().map(|e| e.to_string());
+            let what = match shared.as_ref() == Some(&error.to_string()) {
+                true => "[recipe]".to_owned(),
+                false => format!("row `{}`", row.name),
+            };
+            Error::invalid(what, error.to_string())
+        })
     }
 
     fn job(&self, row: &RowPlan, seed: u32, sets: &[Set]) -> Result<Job> {
         let what = |error: &dyn std::fmt::Display| {
             Error::invalid(format!("row `{}`", row.name), error.to_string())
         };
-        let mut table = self.recipe.clone();
-        merge(&mut table, &row.recipe);
-        table.insert(SEED.into(), Value::Integer(seed.into()));
-        let text = toml::to_string(&table).map_err(|error| what(&error))?;
-        let recipe = Recipe::parse(&text).map_err(|error| what(&error))?;
+        let recipe = self.recipe(row, seed)?;
         // Every value written out, so that what is left to a default is compared too.
         let table: Table = recipe.to_text()?.parse().map_err(|error| what(&error))?;
         let base = row.base.as_ref().or(self.base.as_ref()).cloned();
@@ -323,6 +360,22 @@ fn check_name(what: &str, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > 64 || name.starts_with('.') || !name.chars().all(is_plain) {
         let reason = "is no name: use up to 64 letters, digits, `-`, `_`, `+` and `.`";
         return Err(Error::invalid(what, reason));
+    }
+    Ok(())
+}
+
+/// Refuses to do the same twice under two names: whoever writes that meant another setting.
+fn refuse_equal(jobs: &[Job]) -> Result<()> {
+    let mut seen: BTreeMap<&str, &Job> = BTreeMap::new();
+    for job in jobs {
+        if let Some(earlier) = seen.insert(&job.settings, job) {
+            let reason = format!(
+                "rows `{}` and `{}` ask for the same training; take one away, or change what was meant to \
+                 be compared",
+                earlier.row, job.row
+            );
+            return Err(Error::invalid("plan", reason));
+        }
     }
     Ok(())
 }

@@ -181,7 +181,7 @@ fn fields(job: &Job, set: &str, finished: &Finished, report: &Report) -> Vec<Str
         job.minutes.map(|minutes| minutes.to_string()).unwrap_or_default(),
         if finished.out_of_time { "yes" } else { "no" }.to_owned(),
         finished.steps.to_string(),
-        format!("{:.0}", finished.peak_memory_mib),
+        finished.peak_memory_mib.map(|peak| format!("{peak:.0}")).unwrap_or_default(),
         counts.queries.to_string(),
         counts.pictures.to_string(),
         counts.identities.to_string(),

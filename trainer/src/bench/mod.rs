@@ -6,4 +6,4 @@ mod step;
 
 pub use plain::Plain;
 pub use report::{Comparison, Machine, Memory, Spread, Times, compare, memory};
-pub use step::{Bench, Setup, Size, Took, Variant};
+pub use step::{Bench, LARGEST_BATCH, Setup, Size, Took, Variant};

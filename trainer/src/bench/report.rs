@@ -110,13 +110,10 @@ pub struct Memory {
 pub fn memory(bench: &mut Bench, variant: Variant) -> Result<Memory> {
     bench.step(variant)?;
     bench.step(variant)?;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse().ok());
-    let kilobytes: f64 = kilobytes.ok_or_else(|| {
+    let peak_memory_mib = crate::memory::peak_mib().ok_or_else(|| {
         Error::invalid("peak memory", "/proc/self/status does not say; measure on Linux")
     })?;
-    Ok(Memory { peak_memory_mib: kilobytes / 1024.0 })
+    Ok(Memory { peak_memory_mib })
 }
 
 /// The machine.

@@ -23,7 +23,7 @@ use crate::{
 /// mean is 23.5 words (arXiv 1702.05729) before punctuation and splitting.
 const LENGTHS: [usize; 16] = [22, 31, 18, 26, 24, 38, 20, 27, 35, 23, 29, 25, 19, 45, 24, 28];
 /// Largest batch: what fits no machine that this is for is a slip.
-const LARGEST_BATCH: usize = 4096;
+pub const LARGEST_BATCH: usize = 4096;
 
 /// Shapes to measure, each in the published layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -171,7 +171,7 @@ impl Bench {
         loss.f_backward()?;
         let (loss, gradient) = (loss.f_double_value(&[])?, trainee.adam.clip(&trainee.parameters)?);
         if !loss.is_finite() || !gradient.is_finite() {
-            return Err(Error::Diverged { loss, gradient });
+            return Err(Error::diverged_step(loss, gradient));
         }
         trainee.adam.step(&trainee.parameters, 1.0)
     }

@@ -5,7 +5,11 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context, Result};
 
 use super::print;
-use crate::ablate::{Child, PAGE_FILE, Plan, Stop, check, run as carry_out};
+use crate::{
+    ablate::{Child, PAGE_FILE, Plan, Stop, check, run as carry_out},
+    status::stopped,
+    tell,
+};
 
 /// Arguments of `ablate`.
 #[derive(clap::Args)]
@@ -20,13 +24,13 @@ pub struct Args {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let plan = Plan::read(&args.plan)?;
+    plan.machine.check()?;
     let stop = Stop::default();
     stop.on_signals()?;
     let program = std::env::current_exe().context("the program's own path")?;
     let child = Child::new(program, plan.machine.clone(), stop.clone());
     let mut train = |job: &_, folder: &_| child.carry_out(job, folder);
-    let mut say = |line: &str| eprintln!("{line}");
-    let summary = carry_out(&plan, &args.out, &stop, &check, &mut train, &mut say)?;
+    let summary = carry_out(&plan, &args.out, &stop, &check, &mut train, &mut tell)?;
     print(&format!(
         "{} done now, {} done before, {} failed{}\n{}\n",
         summary.done,
@@ -35,6 +39,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         if summary.stopped { "; stopped, run the same command again to go on" } else { "" },
         args.out.join(PAGE_FILE).display()
     ))?;
-    let is_whole = summary.failed.is_empty() && !summary.stopped;
-    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match summary.failed.is_empty() {
+        _ if summary.stopped => stopped(stop.signal()),
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }

@@ -2,19 +2,26 @@
 
 use std::{
     ffi::OsString,
+    ops::RangeInclusive,
     process::{Command, ExitCode, Stdio},
 };
 
 use anyhow::{Context, Result};
-use clap::ValueEnum as _;
+use clap::{ValueEnum as _, builder::RangedU64ValueParser};
 use serde::Serialize;
 
 use super::{print, print_json};
 use crate::{
-    bench::{Bench, Comparison, Machine, Memory, Setup, Size, Variant, compare, memory},
+    bench::{
+        Bench, Comparison, LARGEST_BATCH, Machine, Memory, Setup, Size, Variant, compare, memory,
+    },
     error::Error,
     recipe::Precision,
+    tell,
 };
+
+/// How many pairs a step may have.
+const BATCH: RangeInclusive<u64> = 2..=LARGEST_BATCH as u64;
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
@@ -22,8 +29,9 @@ pub struct Args {
     /// Shapes of the model
     #[arg(long, value_enum, default_value = "vit-b16")]
     size: Size,
-    /// Pairs in a step
-    #[arg(long, default_value_t = 16)]
+    /// Pairs in a step, 2 to 4096
+    #[arg(long, default_value_t = 16,
+        value_parser = RangedU64ValueParser::<usize>::new().range(BATCH))]
     batch: usize,
     /// Steps of each kind, after one to warm up
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
@@ -86,7 +94,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     };
     let mut bench = Bench::new(&setup)?;
     let times = compare(&mut bench, &setup, args.steps.into(), &mut |variant, took| {
-        eprintln!("{}: {:.3} s, {:.3} s of processors", name(variant), took.wall, took.cpu);
+        let [wall, cpu] = [took.wall, took.cpu];
+        tell(&format!("{}: {wall:.3} s, {cpu:.3} s of processors", name(variant)));
     })?;
     let report = Report { machine, threads, setup, steps: args.steps, times, memory };
     if args.json {
@@ -137,7 +146,7 @@ fn measure_apart(args: &Args, threads: u16, variant: Variant) -> Result<Memory> 
     if args.recompute {
         options.push("--recompute".into());
     }
-    eprintln!("{}: memory, in a process of its own", name(variant));
+    tell(&format!("{}: memory, in a process of its own", name(variant)));
     let output = Command::new(program)
         .args(options)
         .stderr(Stdio::inherit())

@@ -13,12 +13,13 @@ use spotter_models::{
 };
 use tch::Device;
 
-use super::{print, print_json};
+use super::{place::check_file, print, print_json};
 use crate::{
     base::Base,
     dataset::Dataset,
     evaluate::{BundleEmbedder, Choice, Embedder, Ids, NetEmbedder, Part, Report, evaluate, page},
     run::Finished,
+    tell,
 };
 
 /// Arguments of `evaluate`.
@@ -118,6 +119,11 @@ impl ModelArgs {
     }
 
     fn open_bundle(&self, folder: &Path) -> Result<BundleEmbedder> {
+        if folder.join("pack.json").is_file() {
+            let reason =
+                "is a pack; make a bundle of it first: spotterd bundle fold PACK --out BUNDLE";
+            return Err(crate::Error::invalid(folder.display().to_string(), reason).into());
+        }
         let bundle = Bundle::open(folder)?;
         let held = &bundle.manifest().precisions;
         let precision = match self.precision {
@@ -126,9 +132,9 @@ impl ModelArgs {
                 let best = Precision::ALL.into_iter().find(|precision| held.contains(precision));
                 let best = best.unwrap_or(Precision::F32);
                 if best != Precision::F32 {
-                    eprintln!(
+                    tell(&format!(
                         "spotter-trainer: the bundle holds no f32 towers; its {best} towers are judged"
-                    );
+                    ));
                 }
                 best
             }
@@ -141,6 +147,9 @@ impl ModelArgs {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(path) = &args.html {
+        check_file("--html", path)?;
+    }
     let mut embedder = args.model.open()?;
     let dataset = Dataset::open(&args.data)?;
     let choice = Choice { split: args.split, distinct: args.distinct, ids: args.ids.clone() };

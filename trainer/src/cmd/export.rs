@@ -1,11 +1,6 @@
 //! `spotter-trainer export`.
 
-use std::{
-    ops::RangeInclusive,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    str::FromStr,
-};
+use std::{ops::RangeInclusive, path::PathBuf, process::ExitCode, str::FromStr};
 
 use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
@@ -16,13 +11,14 @@ use spotter_models::{
     towers::Config,
 };
 
-use super::print;
+use super::{place::check_folder, print};
 use crate::{
     base::{Base, read_json},
     dataset::Dataset,
     error::Error,
     evaluate::{Choice, Part},
     export::{Model, Said, Target, check, export, figures},
+    tell,
 };
 
 /// How many persons a cohort may have.
@@ -36,7 +32,7 @@ pub struct Args {
     run: Option<PathBuf>,
     /// A base model's folder, or the file base.safetensors in it. With --run: where the run's base is
     /// now, if it was moved
-    #[arg(long, value_name = "PATH", required_unless_present = "run")]
+    #[arg(long, value_name = "PATH")]
     base: Option<PathBuf>,
     /// Trained tensors for that base
     #[arg(long, value_name = "FILE", requires = "config")]
@@ -56,7 +52,8 @@ pub struct Args {
     /// Write a pack instead, a fraction of the size, from which `spotterd bundle fold` makes the bundle
     #[arg(long, conflicts_with = "precisions")]
     pack: bool,
-    /// A data set whose training persons become the background cohort: 32 at least
+    /// A data set whose training persons become the background cohort, by which the daemon's policies
+    /// `budget`, the default, and `zscore` judge: 32 at least
     #[arg(long, value_name = "FOLDER")]
     cohort: Option<PathBuf>,
     /// Most persons of the cohort, 32 to 16384
@@ -103,7 +100,7 @@ impl FromStr for Judge {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     check_precisions(&args.precisions)?;
-    check_place(&args.out)?;
+    check_folder(&args.out)?;
     let model = model(args)?;
     let name = args.name.clone().unwrap_or_else(|| model.origin.name.clone());
     let cohort = match &args.cohort {
@@ -117,8 +114,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         name,
     };
     if let Err(why) = model.vocabulary() {
-        eprintln!(
+        tell(&format!(
             "spotter-trainer: without a vocabulary, as {why}; `spotterd bundle vocabulary` puts one in"
+        ));
+    }
+    if cohort.is_none() {
+        tell(
+            "spotter-trainer: without a cohort, by which the daemon's default policy `budget` and `zscore` \
+             judge: give --cohort DATA, or put one in with `spotterd bundle cohort`",
         );
     }
     let target = if args.pack { Target::Pack } else { Target::Bundle(&args.precisions) };
@@ -150,21 +153,6 @@ fn check_precisions(precisions: &[Precision]) -> Result<()> {
     Ok(())
 }
 
-/// Sees that the new folder can be made before anything is computed for it.
-fn check_place(out: &Path) -> Result<()> {
-    if out.symlink_metadata().is_ok() {
-        let reason = "exists already; choose a new name or remove it";
-        return Err(Error::invalid(format!("bundle folder {}", out.display()), reason).into());
-    }
-    // The nearest folder that is there is the one that is written to.
-    let there = out.ancestors().skip(1).find(|folder| folder.symlink_metadata().is_ok());
-    let there = there.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let may = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-    rustix::fs::accessat(rustix::fs::CWD, there, may, rustix::fs::AtFlags::EACCESS)
-        .map_err(|error| spotter_models::Error::io(there)(error.into()))
-        .with_context(|| format!("--out {} cannot be made", out.display()))
-}
-
 /// Takes a bundle out of the way whose towers do not agree with the model, for whoever looks into it.
 fn refuse(args: &Args) -> String {
     let mut name = args.out.file_name().unwrap_or_default().to_owned();
@@ -191,7 +179,7 @@ fn model(args: &Args) -> Result<Model> {
         return Ok(model);
     }
     let Some(base) = base else {
-        return Err(Error::invalid("model", "name one: --run or --base").into());
+        return Err(Error::invalid("model", "name one: --run RUN or --base PATH").into());
     };
     let base = Base::open(&base)?;
     let config: Option<Config> = args.config.as_deref().map(read_json).transpose()?;

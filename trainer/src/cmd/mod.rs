@@ -6,8 +6,10 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Subcommand;
+
+use crate::tell;
 
 mod ablate;
 mod bases;
@@ -15,6 +17,7 @@ mod bench;
 mod evaluate;
 mod export;
 mod import;
+mod place;
 mod report;
 mod train;
 
@@ -32,7 +35,8 @@ pub enum Command {
     Export(Box<export::Args>),
     /// Train a model by a recipe; goes on where it was stopped or killed
     ///
-    /// Ctrl-C stops it after the step, with a checkpoint. The same command goes on.
+    /// Ctrl-C stops it after the step, with a checkpoint and status 130 (SIGTERM: 143). The same command
+    /// goes on.
     Train(train::Args),
     /// Train the same with something changed each time, and compare
     Ablate(ablate::Args),
@@ -52,6 +56,7 @@ pub enum Command {
 /// # Errors
 /// What a person has to know; [`crate::Error`] inside where the kind matters.
 pub fn run(command: Command) -> Result<ExitCode> {
+    crate::ablate::end_with_parent()?;
     match command {
         Command::Ablate(args) => ablate::run(&args),
         Command::Bench(args) => bench::run(&args),
@@ -67,7 +72,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
 /// Says what of a run cannot be checked, where there is something.
 fn warn_unchecked(run: &Path, what: Option<&str>) {
     if let Some(what) = what {
-        eprintln!("spotter-trainer: {}: {what}", run.display());
+        tell(&format!("spotter-trainer: {}: {what}", run.display()));
     }
 }
 
@@ -76,7 +81,9 @@ fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        written => written.context("standard output"),
+        written => Ok(written
+            .map_err(spotter_models::Error::io("standard output"))
+            .map_err(crate::Error::from)?),
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,6 +17,7 @@ use crate::{
     error::Error,
     recipe::Recipe,
     run::{Ended, Job, Outcome, Progress, device, train},
+    status::stopped,
 };
 
 /// Arguments of `train`.
@@ -43,7 +47,7 @@ pub struct Args {
     /// Memory for decoded pictures, in MiB
     #[arg(long, default_value_t = 1024)]
     cache_mib: usize,
-    /// Stop after so many minutes of work, to go on later with the same command
+    /// Stop after so many minutes of work, to go on later with the same command: status 4
     #[arg(long, value_name = "MINUTES")]
     sitting: Option<f64>,
     /// End after so many minutes of work over all sittings, though epochs are left: the result is the
@@ -94,16 +98,29 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         sitting: time("--sitting", args.sitting)?,
         budget: time("--minutes", args.minutes)?,
     };
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, by) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         // The second one ends it at once, for whoever does not want to wait for the step.
         signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
             .context("signals")?;
+        let number = usize::try_from(signal).unwrap_or(0);
+        signal_hook::flag::register_usize(signal, Arc::clone(&by), number).context("signals")?;
         signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals")?;
     }
     let outcome = train(&job, &stop, &mut Progress::new(args.json))?;
+    let status = match outcome {
+        Outcome::Finished(_) => ExitCode::SUCCESS,
+        Outcome::Stopped { .. } => {
+            stopped(i32::try_from(by.load(Ordering::Relaxed)).ok().filter(|signal| *signal > 0))
+        }
+    };
+    say(args, &outcome)?;
+    Ok(status)
+}
+
+fn say(args: &Args, outcome: &Outcome) -> Result<()> {
     match outcome {
-        Outcome::Finished(ended) if args.json => print_json(&ended)?,
+        Outcome::Finished(ended) if args.json => print_json(ended),
         Outcome::Finished(ended) => print(&format!(
             "{}: {} steps in {:.0} s{}, kept step {}{}; {} of {} numbers trained\n{}",
             args.out.display(),
@@ -114,15 +131,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             ended.r1.map(|r1| format!(", validation R@1 {r1:.2} %")).unwrap_or_default(),
             ended.trained,
             ended.total,
-            at_chance(&ended),
-        ))?,
+            at_chance(ended),
+        )),
         Outcome::Stopped { step, steps } if args.json => {
-            print_json(&serde_json::json!({"stopped": {"step": step, "steps": steps}}))?;
+            print_json(&serde_json::json!({"stopped": {"step": step, "steps": steps}}))
         }
         Outcome::Stopped { step, steps } => print(&format!(
             "{}: stopped after step {step} of {steps}; the same command goes on\n",
             args.out.display(),
-        ))?,
+        )),
     }
-    Ok(ExitCode::SUCCESS)
 }

@@ -28,6 +28,12 @@ const MAX_BYTES: u64 = 1 << 30;
 
 /// A folder's set: its name and records.
 pub(super) fn read(folder: &Path, problems: &mut Problems) -> Result<(String, Vec<Record>)> {
+    // What may not be listed or entered seems to have none of the files.
+    if folder.is_dir() {
+        use rustix::fs::{Access, AtFlags, CWD, accessat};
+        accessat(CWD, folder, Access::READ_OK | Access::EXEC_OK, AtFlags::EACCESS)
+            .map_err(|error| spotter_models::Error::io(folder)(error.into()))?;
+    }
     for (file, name) in FILES {
         let path = folder.join(file);
         if path.is_file() {
@@ -83,8 +89,9 @@ fn read_records(path: &Path, problems: &mut Problems) -> Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Stands for half a character, which JSON can write and no text has.
-const LONE: char = '\0';
+/// Stands for half a character, which JSON can write and no text has: a code point that Unicode keeps out of
+/// texts for ever.
+const LONE: char = '\u{ffff}';
 
 /// Replaces escapes such as `\ud83d` that are half of a pair without the other half by those of [`LONE`]:
 /// the parser would refuse the whole file for them, and not only the record.
@@ -99,7 +106,7 @@ fn mark_lone_surrogates(json: &mut [u8]) {
         at += match (unit(json, at), unit(json, at + 6)) {
             (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
             (Some(0xd800..0xe000), _) => {
-                json[at + 2..at + 6].copy_from_slice(b"0000");
+                json[at + 2..at + 6].copy_from_slice(b"ffff");
                 6
             }
             // The sign after it is escaped, be it another backslash.
@@ -188,8 +195,8 @@ fn check(number: usize, entry: Lenient<Entry>, problems: &mut Problems) -> Optio
         Lenient::Right(text) => Some(text),
         Lenient::Wrong(_) => None,
     });
-    if texts.chain([&file]).any(|text| text.contains(LONE)) {
-        return wrong(Cause::HalfCharacter, "file_path or captions");
+    if let Some(cause) = texts.chain([&file]).find_map(|text| unreadable(text)) {
+        return wrong(cause, "file_path or captions");
     }
     if !stays_inside(&file) {
         return wrong(Cause::PathLeavesFolder, &file);
@@ -203,6 +210,16 @@ fn check(number: usize, entry: Lenient<Entry>, problems: &mut Problems) -> Optio
         return None;
     }
     Some(Record { person, file, split, captions })
+}
+
+/// What is in a text that no text may have.
+fn unreadable(text: &str) -> Option<Cause> {
+    let has = |c: char| text.contains(c);
+    match (has(LONE), has('\0')) {
+        (true, _) => Some(Cause::HalfCharacter),
+        (_, true) => Some(Cause::NulCharacter),
+        _ => None,
+    }
 }
 
 /// The captions that can be read as a description.

@@ -108,6 +108,7 @@ impl Dataset {
             return Err(spotter_models::Error::corrupt(path, reason).into());
         }
         refuse_shared_persons(path, &records)?;
+        note_listed_twice(&records, &mut problems);
         let pictures = Pictures::index(path, &mut problems)?;
         if problems.count(Cause::BrokenShard) > 0 {
             // How much is lost, told now and not by the first training that misses it.
@@ -195,7 +196,21 @@ impl Dataset {
         Present { pictures, sha256: Digest::of(&all.finalize()) }
     }
 
-    /// What was left out of the annotations, and why.
+    /// Those of some records whose pictures are there, by [`Dataset::present`]'s look at them, and why the
+    /// others are not.
+    pub fn there(&self, records: &[usize]) -> (Vec<usize>, Problems) {
+        let (mut there, mut absent) = (Vec::with_capacity(records.len()), Problems::default());
+        for index in records {
+            let Some(record) = self.records.get(*index) else { continue };
+            match self.pictures.length(&record.file) {
+                Ok(_) => there.push(*index),
+                Err(cause) => absent.note(cause, || record.file.clone()),
+            }
+        }
+        (there, absent)
+    }
+
+    /// What was wrong in the annotations and tar files.
     pub fn problems(&self) -> &Problems {
         &self.problems
     }
@@ -211,6 +226,28 @@ pub fn is_in_share(person: i64, share: f64) -> bool {
     bits ^= bits >> 31;
     // 53 bits are what an f64 holds exactly.
     ((bits >> 11) as f64 / (1u64 << 53) as f64) < share
+}
+
+/// Counts pictures that are listed again, by what makes that worst.
+fn note_listed_twice(records: &[Record], problems: &mut Problems) {
+    let mut first: HashMap<PathBuf, &Record> = HashMap::with_capacity(records.len());
+    for record in records {
+        // One path by two names: components leave out `.` and a second `/`.
+        let path: PathBuf = Path::new(&record.file)
+            .components()
+            .filter(|part| !matches!(part, std::path::Component::CurDir))
+            .collect();
+        let path = path.strip_prefix(pictures::SUBFOLDER).map(Path::to_owned).unwrap_or(path);
+        let earlier = *first.entry(path).or_insert(record);
+        let (one, other, file) = (earlier.person, record.person, &record.file);
+        if earlier.split != record.split {
+            problems.note(Cause::TwoSplits, || format!("{file} (persons {one} and {other})"));
+        } else if one != other {
+            problems.note(Cause::TwoPersons, || format!("{file} (persons {one} and {other})"));
+        } else if !std::ptr::eq(earlier, record) {
+            problems.note(Cause::ListedTwice, || file.clone());
+        }
+    }
 }
 
 /// A person that is learnt from and then searched for would be found too easily.

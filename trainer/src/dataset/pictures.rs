@@ -22,7 +22,7 @@ const MAX_ALLOC: u64 = 256 << 20;
 /// Tar files consist of blocks of so many bytes.
 const BLOCK: u64 = 512;
 /// Where published sets keep pictures.
-const SUBFOLDER: &str = "imgs";
+pub(super) const SUBFOLDER: &str = "imgs";
 
 /// A member of a tar file.
 struct Member {
@@ -75,8 +75,8 @@ impl Pictures {
         Ok(Self { root: root.to_owned(), shards, members })
     }
 
-    /// Bytes of a picture's file; the cause where nothing of it can be read, as it is nowhere or cut off in
-    /// a tar file. It is not opened.
+    /// Bytes of a picture's file; the cause where nothing of it can be read, as it is nowhere, cut off in a
+    /// tar file, or no regular file. It is not opened.
     pub(super) fn length(&self, file: &str) -> Result<u64, Cause> {
         let [bare, below] = names(file);
         if let Some(member) = self.members.get(&bare).or_else(|| self.members.get(&below)) {
@@ -85,7 +85,11 @@ impl Pictures {
             return if is_whole { Ok(member.length) } else { Err(Cause::BrokenPicture) };
         }
         let found = [below, bare].iter().find_map(|name| self.root.join(name).metadata().ok());
-        found.map(|found| found.len()).ok_or(Cause::MissingPicture)
+        match found {
+            Some(found) if found.is_file() => Ok(found.len()),
+            Some(_) => Err(Cause::NoFile),
+            None => Err(Cause::MissingPicture),
+        }
     }
 
     /// Reads and decodes a picture by its path in the annotations.
@@ -105,8 +109,15 @@ impl Pictures {
             }
         }
         for path in [self.root.join(below), self.root.join(bare)] {
-            match File::open(&path) {
-                Ok(opened) => return Ok((path.clone(), whole(&path, opened)?)),
+            // Opening a pipe would wait for whoever writes into it.
+            match path.metadata() {
+                Ok(found) if !found.is_file() => {
+                    return Err(spotter_models::Error::corrupt(path, "is no regular file").into());
+                }
+                Ok(_) => {
+                    let opened = File::open(&path).map_err(spotter_models::Error::io(&path))?;
+                    return Ok((path.clone(), whole(&path, opened)?));
+                }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(spotter_models::Error::io(&path)(error).into()),
             }
@@ -186,7 +197,33 @@ fn index_shard(
             format!("was cut: it has {length} bytes and no end mark after the last picture");
         return Err(std::io::Error::other(reason));
     }
-    Ok(())
+    match first_other_than_zero(file, last, length)? {
+        Some(at) => {
+            let reason = format!(
+                "has data behind its end: the zeros from byte {last} on end a tar file, but byte {at} is \
+                 none; pictures there are not found"
+            );
+            Err(std::io::Error::other(reason))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The first byte from a place on that is not zero; a whole tar file has a few blocks of zeros to read there.
+fn first_other_than_zero(file: &File, mut from: u64, end: u64) -> std::io::Result<Option<u64>> {
+    let mut piece = vec![0; 1 << 16];
+    while from < end {
+        let count = file.read_at(&mut piece, from)?;
+        let read = piece.get(..count).unwrap_or_default();
+        if let Some(at) = read.iter().position(|byte| *byte != 0) {
+            return Ok(Some(from + at as u64));
+        }
+        if read.is_empty() {
+            return Ok(None);
+        }
+        from += count as u64;
+    }
+    Ok(None)
 }
 
 fn whole(path: &Path, file: File) -> Result<Vec<u8>> {

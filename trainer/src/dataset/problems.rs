@@ -9,7 +9,7 @@ use crate::error::Error;
 /// How many examples of each cause are kept.
 const EXAMPLES: usize = 3;
 
-/// Why something was left out.
+/// What is wrong with something, which is left out unless it is said to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
@@ -19,8 +19,10 @@ pub enum Cause {
     UnknownSplit,
     /// A picture's path is absolute or leaves the folder.
     PathLeavesFolder,
-    /// Half of a character that takes two escapes in JSON, or a NUL, in a path or caption.
+    /// Half of a character that takes two escapes in JSON, in a path or caption.
     HalfCharacter,
+    /// A NUL in a path or caption.
+    NulCharacter,
     /// A record without a caption that could be used.
     NoCaption,
     /// One caption that has no text; the record's others are used.
@@ -29,12 +31,20 @@ pub enum Cause {
     LongCaption,
     /// A person whose attributes are not in the attribute file.
     NoAttributes,
+    /// A picture that is listed a second time; both records are used.
+    ListedTwice,
+    /// One that is listed for two persons, of whom it can show only one; both records are used.
+    TwoPersons,
+    /// One that is learnt from and judged by; both records are used.
+    TwoSplits,
     /// A tar file that cannot be read to its end.
     BrokenShard,
     /// A picture that is nowhere.
     MissingPicture,
     /// A picture that cannot be read or decoded.
     BrokenPicture,
+    /// A picture's path names what is no file: a folder, a pipe or a device.
+    NoFile,
 }
 
 impl Cause {
@@ -46,19 +56,31 @@ impl Cause {
         }
     }
 
-    fn text(self) -> &'static str {
+    /// What one of these is, and several.
+    fn texts(self) -> [&'static str; 2] {
         match self {
-            Cause::WrongType => "field missing or of a wrong type",
-            Cause::UnknownSplit => "unknown split",
-            Cause::PathLeavesFolder => "path leaves the folder",
-            Cause::HalfCharacter => "half of a character",
-            Cause::NoCaption => "no caption",
-            Cause::EmptyCaption => "empty caption",
-            Cause::LongCaption => "caption too long",
-            Cause::NoAttributes => "no attributes",
-            Cause::BrokenShard => "broken tar file",
-            Cause::MissingPicture => "picture missing",
-            Cause::BrokenPicture => "picture broken",
+            Cause::WrongType => {
+                ["field missing or of a wrong type", "fields missing or of a wrong type"]
+            }
+            Cause::UnknownSplit => ["unknown split", "unknown splits"],
+            Cause::PathLeavesFolder => ["path leaves the folder", "paths leave the folder"],
+            Cause::HalfCharacter => ["half of a character", "halves of characters"],
+            Cause::NulCharacter => ["NUL character in a text", "NUL characters in texts"],
+            Cause::NoCaption => ["record without a caption", "records without a caption"],
+            Cause::EmptyCaption => ["empty caption", "empty captions"],
+            Cause::LongCaption => ["caption too long", "captions too long"],
+            Cause::NoAttributes => ["picture without attributes", "pictures without attributes"],
+            Cause::ListedTwice => ["picture listed twice, kept", "pictures listed twice, kept"],
+            Cause::TwoPersons => {
+                ["picture listed for two persons, kept", "pictures listed for two persons, kept"]
+            }
+            Cause::TwoSplits => {
+                ["picture listed in two splits, kept", "pictures listed in two splits, kept"]
+            }
+            Cause::BrokenShard => ["broken tar file", "broken tar files"],
+            Cause::MissingPicture => ["picture missing", "pictures missing"],
+            Cause::BrokenPicture => ["picture broken", "pictures broken"],
+            Cause::NoFile => ["picture is no regular file", "pictures are no regular files"],
         }
     }
 }
@@ -118,7 +140,9 @@ impl fmt::Display for Problems {
         for (index, (cause, found)) in self.found.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
             let examples = found.examples.join(", ");
-            write!(f, "{separator}{} {} ({examples}", found.count, cause.text())?;
+            let [one, several] = cause.texts();
+            let text = if found.count == 1 { one } else { several };
+            write!(f, "{separator}{} {text} ({examples}", found.count)?;
             f.write_str(if found.count > found.examples.len() { ", ...)" } else { ")" })?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    dataset::{Record, Split},
+    dataset::{Dataset, Record, Split},
     error::{Error, Result},
 };
 
@@ -61,6 +61,22 @@ impl Choice {
     /// Whether a record's person is meant; its split is looked at elsewhere.
     pub fn takes(&self, record: &Record) -> bool {
         self.ids.as_ref().is_none_or(|ids| ids.contains(record.person))
+    }
+
+    /// The records of a set that are chosen, ascending.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where there is none.
+    pub fn records(&self, data: &Dataset) -> Result<Vec<usize>> {
+        let is_meant =
+            |at: &usize| data.records().get(*at).is_some_and(|record| self.takes(record));
+        let chosen: Vec<usize> =
+            data.split(self.split.split()).into_iter().filter(is_meant).collect();
+        if chosen.is_empty() {
+            let reason = "holds nothing of what was chosen; look at --split and --ids";
+            return Err(Error::invalid(format!("data set {}", data.name()), reason));
+        }
+        Ok(chosen)
     }
 }
 

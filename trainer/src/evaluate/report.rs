@@ -112,13 +112,7 @@ pub fn evaluate(
     step: &mut dyn FnMut(),
 ) -> Result<Outcome> {
     let records = dataset.records();
-    let is_meant = |at: &usize| records.get(*at).is_some_and(|record| choice.takes(record));
-    let chosen: Vec<usize> =
-        dataset.split(choice.split.split()).into_iter().filter(is_meant).collect();
-    if chosen.is_empty() {
-        let reason = "holds nothing of what was chosen; look at --split and --ids";
-        return Err(Error::invalid(format!("data set {}", dataset.name()), reason));
-    }
+    let chosen = choice.records(dataset)?;
     let mut pictures = chosen.iter().map(|record| {
         step();
         dataset.picture(*record)
@@ -154,7 +148,10 @@ pub fn evaluate(
     };
     let mut report = sum_up(&scored.judged(), counts, data, embedder.record())?;
     if !dataset.problems().is_empty() {
-        report.notes.push(format!("Left out of the annotations: {}", dataset.problems()));
+        report.notes.push(format!(
+            "Wrong in the data, and left out unless it says kept: {}",
+            dataset.problems()
+        ));
     }
     report.notes.extend(left_out("picture", &images.reasons));
     report.notes.extend(left_out("caption", &texts.reasons));

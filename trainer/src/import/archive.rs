@@ -28,7 +28,8 @@ pub(super) fn is_zip(path: &Path) -> Result<bool> {
 pub(super) fn read(path: &Path) -> Result<Tensors> {
     let corrupt = |reason: String| spotter_models::Error::corrupt(path, reason);
     if !is_zip(path)? {
-        let reason = "is no TorchScript archive: it is no zip file; OpenAI's ViT-B-16.pt is one";
+        let reason = "is no TorchScript archive: it is no zip file; OpenAI's ViT-B-16.pt is one. Leave \
+                      --layout out to have the layout told by the file";
         return Err(corrupt(reason.into()).into());
     }
     let names = directory(path).map_err(&corrupt)?;

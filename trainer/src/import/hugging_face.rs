@@ -33,6 +33,8 @@ struct Tower {
     num_attention_heads: Option<usize>,
     num_hidden_layers: Option<usize>,
     hidden_size: Option<usize>,
+    image_size: Option<usize>,
+    patch_size: Option<usize>,
 }
 
 /// What the towers add to the variance.
@@ -92,6 +94,8 @@ fn compare(
         ("text_config.num_hidden_layers", text.num_hidden_layers, layers(words)),
         ("vision_config.hidden_size", vision.hidden_size, size("visual.conv1.weight", 0)),
         ("text_config.hidden_size", text.hidden_size, size("token_embedding.weight", 1)),
+        ("vision_config.patch_size", vision.patch_size, size("visual.conv1.weight", 2)),
+        ("vision_config.image_size", vision.image_size, shapes::side(tensors)),
         ("projection_dim", embed, size("text_projection", 1)),
     ];
     for (name, said, found) in pairs {

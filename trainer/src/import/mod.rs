@@ -17,7 +17,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use spotter_models::{
     Digest,
-    towers::{Config, Weights, positions},
+    towers::{Config, Tensor, Weights, positions},
 };
 
 use crate::{
@@ -148,6 +148,9 @@ pub fn import(path: &Path, options: &Options) -> Result<Imported> {
         let reason = format!("has sha256 {sha256}, not {wanted}; download it again");
         return Err(spotter_models::Error::corrupt(path, reason).into());
     }
+    if options.activation == Some(Activation::Gelu) {
+        return Err(Error::invalid("--activation gelu", open_clip::NOT_GELU));
+    }
     let (tensors, heads) = match source.layout() {
         Layout::Hf => hugging_face::read(&source)?,
         Layout::OpenClip => open_clip::read(&source, options.activation)?,
@@ -155,8 +158,8 @@ pub fn import(path: &Path, options: &Options) -> Result<Imported> {
     };
     tensors::refuse_others(path, &tensors)?;
     let heads = Heads {
-        vision: options.vision_heads.or(heads.vision),
-        text: options.text_heads.or(heads.text),
+        vision: agreed("--vision-heads", options.vision_heads, heads.vision)?,
+        text: agreed("--text-heads", options.text_heads, heads.text)?,
     };
     let native = shapes::config(&tensors, heads)?;
     let weights = checked(path, tensors, &native)?;
@@ -171,6 +174,23 @@ pub fn import(path: &Path, options: &Options) -> Result<Imported> {
     })?;
     let weights = fit(weights, &native, &config)?;
     Ok(Imported { weights, config, origin: origin(path, options, source.layout(), sha256) })
+}
+
+/// What an option or a configuration says.
+///
+/// # Errors
+/// Where they say different things: one of them is of another model.
+fn agreed(option: &str, given: Option<usize>, said: Option<usize>) -> Result<Option<usize>> {
+    match (given, said) {
+        (Some(given), Some(said)) if given != said => {
+            let reason = format!(
+                "{given} is not what the model's configuration says, {said}; leave the option out, or get \
+                 the configuration that belongs to the weights"
+            );
+            Err(Error::invalid(option, reason))
+        }
+        _ => Ok(given.or(said)),
+    }
 }
 
 /// The tensors, where they are all that a CLIP of these shapes has and nothing else.
@@ -188,6 +208,13 @@ fn checked(path: &Path, tensors: Tensors, config: &Config) -> Result<Weights> {
             others[..others.len().min(3)].join(", ")
         );
         return Err(Error::invalid(path.display().to_string(), reason));
+    }
+    // Also of what is not kept: the file was damaged, or its training diverged.
+    let is_infinite =
+        |(_, tensor): &(&str, &Tensor)| tensor.values().iter().any(|v| !v.is_finite());
+    if let Some((name, _)) = weights.iter().find(is_infinite) {
+        let reason = format!("tensor {name} holds values that are not finite; download it again");
+        return Err(spotter_models::Error::corrupt(path, reason).into());
     }
     // `logit_scale` has done its work: training here has a fixed temperature.
     let mut kept = Weights::default();

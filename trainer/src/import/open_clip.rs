@@ -24,8 +24,7 @@ struct Settings {
 #[derive(Deserialize)]
 struct Model {
     /// Without it OpenCLIP computes the exact GELU.
-    #[serde(default)]
-    quick_gelu: bool,
+    quick_gelu: Option<bool>,
     #[serde(default)]
     vision_cfg: Vision,
     #[serde(default)]
@@ -60,8 +59,7 @@ pub(super) fn read(source: &Source, activation: Option<Activation>) -> Result<(T
             let what = path.display().to_string();
             check(&what, &read_json(&path)?, activation)?
         }
-        (None, Some(Activation::QuickGelu)) => Heads::default(),
-        (None, Some(Activation::Gelu)) => return Err(Error::invalid(file, NOT_GELU)),
+        (None, Some(_)) => Heads::default(),
         // Whatever has other names gets the better message.
         (None, None) => {
             tensors::refuse_others(file.as_ref(), &tensors::read(source.files())?)?;
@@ -75,7 +73,7 @@ pub(super) fn read(source: &Source, activation: Option<Activation>) -> Result<(T
     Ok((tensors::read(source.files())?, heads))
 }
 
-const NOT_GELU: &str = "its activation is GELU; the towers compute QuickGELU, with which this model \
+pub(super) const NOT_GELU: &str = "its activation is GELU; the towers compute QuickGELU, with which this model \
                         would be another; choose one trained with QuickGELU (named -quickgelu)";
 
 fn check(what: &str, settings: &Settings, activation: Option<Activation>) -> Result<Heads> {
@@ -89,8 +87,12 @@ fn check(what: &str, settings: &Settings, activation: Option<Activation>) -> Res
             return refuse(&format!("the {tower} is {name}, which is not CLIP's own"));
         }
     }
-    if !model.quick_gelu && activation != Some(Activation::QuickGelu) {
-        return refuse(NOT_GELU);
+    match (model.quick_gelu, activation) {
+        (Some(true), _) | (None, Some(Activation::QuickGelu)) => {}
+        (Some(false), Some(Activation::QuickGelu)) => {
+            return refuse("says quick_gelu: false, and --activation quick-gelu says the opposite");
+        }
+        _ => return refuse(NOT_GELU),
     }
     let Preprocessing { mean, std } = settings.preprocess_cfg;
     for (name, is, wanted) in [("mean", mean, CLIP_MEAN), ("std", std, CLIP_STD)] {

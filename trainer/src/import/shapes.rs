@@ -11,6 +11,13 @@ pub(super) const POSITIONS: &str = "visual.positional_embedding";
 /// What each attention head is wide in every published CLIP.
 const HEAD: usize = 64;
 
+/// Height and width of the square pictures that the tensors are for, in pixels; `None` where they are for none.
+pub(super) fn side(tensors: &Tensors) -> Option<usize> {
+    let first = |name: &str, side: usize| tensors.get(name)?.shape().get(side).copied();
+    let grid = Grid::square_of(first(POSITIONS, 0)?)?;
+    grid.rows.checked_mul(first("visual.conv1.weight", 2)?)
+}
+
 /// The configuration under which the tensors were trained, with a square picture.
 pub(super) fn config(tensors: &Tensors, heads: Heads) -> Result<Config> {
     let [vision_width, _, patch, _] = shape::<4>(tensors, "visual.conv1.weight")?;

@@ -80,6 +80,10 @@ impl Source {
                 );
                 return Err(Error::invalid(what(), reason));
             }
+            Layout::Openai => {
+                let reason = "is a folder; with --layout openai name the archive itself, such as ViT-B-16.pt";
+                return Err(Error::invalid(what(), reason));
+            }
             layout => layout,
         };
         let files = match layout {

@@ -225,6 +225,10 @@ fn over_fitting(validation: &Table) -> Option<String> {
 /// # Errors
 /// Where there is no log, a table is broken, or the page cannot be written.
 pub fn write(folder: &Path) -> Result<()> {
+    if !folder.is_dir() {
+        let reason = "is no folder that is there; name the folder of a run";
+        return Err(Error::invalid(folder.display().to_string(), reason));
+    }
     let path = folder.join(LOG_FILE);
     let log = Table::read(&path)?.unwrap_or_default();
     let diverged = Diverged::read(folder)?;
@@ -247,7 +251,10 @@ pub fn write(folder: &Path) -> Result<()> {
     let mut page = page(&name, &log, &validation, &found);
     if let Some(origin) = origin.filter(|origin| !origin.left_out.is_empty()) {
         page.heading("Data");
-        page.paragraph(&format!("Left out of the annotations: {}", origin.left_out));
+        page.paragraph(&format!(
+            "Wrong in the data, and left out unless it says kept: {}",
+            origin.left_out
+        ));
     }
     Ok(page.write(&folder.join(PAGE_FILE))?)
 }
@@ -286,6 +293,12 @@ fn other_threads(origin: &Origin) -> Option<String> {
 }
 
 fn stopped(diverged: &Diverged) -> String {
+    if diverged.pairs.is_empty() {
+        return format!(
+            "After step {}, with a learning rate of {}: {}.",
+            diverged.step, diverged.learning_rate, diverged.error
+        );
+    }
     format!(
         "Training diverged: at step {}, with a learning rate of {}, loss or gradient was no number, and \
          the run stopped before that step changed anything. The step's {} pairs are in diverged.json. \

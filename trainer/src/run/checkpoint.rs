@@ -45,8 +45,18 @@ pub struct Position {
     /// many there are. Absent in checkpoints of earlier versions.
     #[serde(default)]
     pub losses: (u64, u32),
+    /// Most memory that a sitting held, in MiB; 0: not known, as in checkpoints of earlier versions.
+    #[serde(default)]
+    pub peak_memory_mib: f64,
+    /// Batches that were left out because they held a single pair.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub single: u64,
     /// Hash of the recipe, base and data, so that nothing else goes on from here.
     pub job: String,
+}
+
+pub(super) fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Keys of the file's metadata: a [`Position`] as JSON, and the hash of it and all tensors.
@@ -66,7 +76,8 @@ pub struct Restored {
 /// MB, a small part of what writing them to disk takes.
 ///
 /// # Errors
-/// Where the folder cannot be written; the old checkpoint is then still there.
+/// Where the folder cannot be written, and [`Error::Diverged`] where a number is none; the old checkpoint
+/// is then still there.
 pub fn write(
     folder: &Path,
     position: &Position,
@@ -79,7 +90,7 @@ pub fn write(
     tensors.extend(adam.state());
     let bytes = tensors
         .iter()
-        .map(|(name, tensor)| Ok((name.clone(), shape(tensor), bytes(tensor)?)))
+        .map(|(name, tensor)| Ok((name.clone(), shape(tensor), bytes(name, tensor)?)))
         .collect::<Result<Vec<_>>>()?;
     let views = bytes
         .iter()
@@ -189,10 +200,13 @@ fn shape(tensor: &Tensor) -> Vec<usize> {
     tensor.size().iter().map(|side| usize::try_from(*side).unwrap_or(0)).collect()
 }
 
-fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
+fn bytes(name: &str, tensor: &Tensor) -> Result<Vec<u8>> {
     let mut values = vec![0f32; tensor.numel()];
     let count = values.len();
     let plain = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
     plain.f_contiguous()?.f_copy_data(&mut values, count)?;
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(Error::Diverged { found: format!("{name} holds what is no number") });
+    }
     Ok(values.iter().flat_map(|value| value.to_le_bytes()).collect())
 }

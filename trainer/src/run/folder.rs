@@ -14,7 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use spotter_models::{Digest, towers::Weights};
 
-use super::checkpoint;
+use super::checkpoint::{self, is_zero};
 use crate::{
     base::{read_json, write_json},
     bounded,
@@ -79,7 +79,7 @@ pub struct Origin {
     pub present: Option<Present>,
     /// Pictures, captions and persons that are learnt from.
     pub counts: Counts,
-    /// What of the annotations could not be used.
+    /// What was wrong in the annotations; left out unless its cause says otherwise.
     #[serde(default, skip_serializing_if = "Problems::is_empty")]
     pub left_out: Problems,
     /// R@1 of guessing on validation persons, in percent, where there are any.
@@ -194,11 +194,11 @@ impl std::fmt::Display for Counts {
 pub struct Diverged {
     /// Which one, from 1 on.
     pub step: u64,
-    /// The learning rate it would have been made with.
+    /// The learning rate it was or would have been made with.
     pub learning_rate: f64,
-    /// Loss and gradient, in words: JSON has no NaN.
+    /// What is no number, in words: JSON has no NaN.
     pub error: String,
-    /// What it was made of.
+    /// What it was made of; none where the weights were found to be no numbers after it.
     pub pairs: Vec<DivergedPair>,
 }
 
@@ -293,6 +293,12 @@ pub struct Ended {
     /// Whether its minutes were over before its epochs were.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub out_of_time: bool,
+    /// Most memory that the training held at once, in MiB, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_memory_mib: Option<f64>,
+    /// Batches that were left out because they held a single pair, which is contrasted with nothing.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub single: u64,
     /// Hash of the trained tensors' file: of `adapters.safetensors`, or of the weights in `base` where
     /// the backbone was trained. Absent in results of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]

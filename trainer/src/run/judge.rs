@@ -8,7 +8,7 @@ use tch::{Device, Kind, Tensor};
 use super::step::Trainee;
 use crate::{
     dataset::{Dataset, Problems, Split, evaluation_pixels},
-    error::Result,
+    error::{Error, Result},
     evaluate::{Ranking, rank},
     net::Captions,
     recipe::Recipe,
@@ -123,6 +123,10 @@ impl Judge {
         let mut flat = vec![0f32; scores.numel()];
         let count = flat.len();
         scores.f_to_kind(Kind::Float)?.f_contiguous()?.f_copy_data(&mut flat, count)?;
+        if flat.iter().any(|score| !score.is_finite()) {
+            let found = "scores of validation pictures are no numbers, and so are weights".into();
+            return Err(Error::Diverged { found });
+        }
         let ranking = rank(&flat, &self.queries, &self.gallery)?;
         Ok(Figures {
             ranking,

@@ -18,6 +18,8 @@ pub use folder::{
     ADAPTERS, Counts, Diverged, DivergedPair, Ended, Origin, RESULT, ThreadChange, is_at_chance,
     unchecked,
 };
+pub(crate) use inputs::check_persons;
+pub(crate) use place::refuse_inside;
 pub use progress::{Now, Progress};
 pub use step::{Inputs, Measured, Trainee, device, gradients};
 
@@ -38,12 +40,14 @@ use crate::{
     bounded,
     dataset::{Batch, Dataset, Loader, LoaderSettings, Order, Pair, Split},
     error::{Error, Result},
+    memory,
     method::Method,
     recipe::{Keep, Recipe},
     stopwatch,
 };
 use checkpoint::{Position, Restored};
 use folder::Folder;
+use inputs::There;
 use judge::Judge;
 
 /// Time between two checkpoints within an epoch.
@@ -100,7 +104,10 @@ pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Ou
     let base = job.base.as_deref().map(inputs::base).transpose()?;
     let data = Arc::new(inputs::data(job)?);
     if !data.problems().is_empty() {
-        progress.say(&format!("Left out of the annotations: {}", data.problems()));
+        progress.say(&format!(
+            "Wrong in the data, and left out unless it says kept: {}",
+            data.problems()
+        ));
     }
     let mut run = Run::begin(job, base.as_ref(), data)?;
     run.warn(progress);
@@ -117,6 +124,7 @@ struct Run<'a> {
     folder: Folder,
     trainee: Trainee,
     data: Arc<Dataset>,
+    there: There,
     loader: Loader,
     order: Order,
     judge: Judge,
@@ -132,12 +140,13 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn begin(job: &'a Job, base: Option<&'a Base>, data: Arc<Dataset>) -> Result<Self> {
         let recipe = &job.recipe;
-        let train = data.split(Some(Split::Train));
-        let counts = inputs::count(&data, &train);
-        let order = Order::new(&data, &train, recipe.data.sampler, recipe.seed);
+        let there = There::look(&data, recipe.method)?;
+        let train = &there.train;
+        let counts = inputs::count(&data, train);
+        let order = Order::new(&data, train, recipe.data.sampler, recipe.seed);
         let per_epoch = (order.len() as u64).div_ceil(recipe.batch.size as u64);
         let steps = ((recipe.schedule.epochs * per_epoch as f64).round() as u64).max(1);
-        let (config, trainee) = model::make(recipe, base, &data, &train, job.device)?;
+        let (config, trainee) = model::make(recipe, base, &data, train, job.device)?;
         let settings = LoaderSettings {
             batch: recipe.batch.size,
             workers: job.workers,
@@ -146,7 +155,7 @@ impl<'a> Run<'a> {
             image: recipe.data.image.clone(),
             text: recipe.data.text.clone(),
         };
-        let loader = Loader::new(Arc::clone(&data), &train, &config, settings)?;
+        let loader = Loader::new(Arc::clone(&data), train, &config, settings)?;
         let judge = Judge::new(Arc::clone(&data), &config)?;
         let folder = Folder::open(&job.out)?;
         let origin = Origin {
@@ -165,7 +174,11 @@ impl<'a> Run<'a> {
             thread_changes: vec![],
         };
         let recipe_text = recipe.to_text()?;
-        let identity = format!("{recipe_text}{:?}{}", origin.base_sha256, origin.data_sha256);
+        let mut identity = format!("{recipe_text}{:?}{}", origin.base_sha256, origin.data_sha256);
+        if there.lost > 0 {
+            // Earlier versions drew lost pictures too: their epochs have other steps.
+            identity += " without lost pictures";
+        }
         let position =
             Position { job: Digest::of(identity.as_bytes()).to_string(), ..Position::default() };
         if !job.out.join(checkpoint::FILE).exists() {
@@ -182,6 +195,7 @@ impl<'a> Run<'a> {
             folder,
             trainee,
             data,
+            there,
             loader,
             order,
             judge,
@@ -196,10 +210,19 @@ impl<'a> Run<'a> {
     fn warn(&self, progress: &Progress) {
         let recipe = &self.job.recipe;
         let (size, pairs) = (recipe.batch.size, self.order.len());
+        if !self.there.is_whole() {
+            progress.warn(&format!("{}; they are left out", self.there));
+        }
         if size > pairs && recipe.method.learns() {
             progress.warn(&format!(
                 "batch.size is {size}, but there are {pairs} pairs of picture and caption an epoch: each \
                  step contrasts only these, and an epoch is one step"
+            ));
+        }
+        if size < pairs && pairs % size == 1 && recipe.method.learns() {
+            progress.warn(&format!(
+                "of the {pairs} pairs of an epoch in batches of {size}, one is left alone: the batch of a \
+                 single pair contrasts it with nothing and is left out, another pair in each epoch"
             ));
         }
         if self.judge.is_empty() && recipe.validation.keep == Keep::Best {
@@ -310,7 +333,7 @@ impl<'a> Run<'a> {
             let pairs = self.order.epoch(epoch);
             let end = self.steps.min((epoch + 1) * self.per_epoch);
             for batch in self.loader.epoch(epoch, pairs, done)? {
-                self.step(&batch?, progress)?;
+                self.step_or_leave_out(&batch?, progress)?;
                 self.position.seconds = before + began.elapsed().as_secs_f64();
                 // A checkpoint at the end of an epoch comes after its judgement: a later sitting begins
                 // with the next epoch, and would never judge this one.
@@ -318,11 +341,11 @@ impl<'a> Run<'a> {
                     break;
                 }
                 if is_to_stop() {
-                    self.save()?;
+                    self.save_or_say()?;
                     return Ok(Outcome::Stopped { step: self.position.step, steps: self.steps });
                 }
                 if saved.elapsed() >= BETWEEN_CHECKPOINTS {
-                    self.save()?;
+                    self.save_or_say()?;
                     saved = stopwatch::now();
                 }
             }
@@ -331,8 +354,8 @@ impl<'a> Run<'a> {
             }
             // Also where the last batches of an epoch held nothing that could be read.
             self.position.step = end;
-            self.judge(progress)?;
-            self.save()?;
+            self.refuse_nothing_made()?;
+            self.judge_and_save(progress)?;
             saved = stopwatch::now();
             if is_to_stop() && !self.is_over() {
                 return Ok(Outcome::Stopped { step: self.position.step, steps: self.steps });
@@ -345,8 +368,7 @@ impl<'a> Run<'a> {
             ));
             let (_, unjudged) = self.position.losses;
             if unjudged > 0 {
-                self.judge(progress)?;
-                self.save()?;
+                self.judge_and_save(progress)?;
             }
         }
         self.finish(progress).map(Outcome::Finished)
@@ -362,14 +384,42 @@ impl<'a> Run<'a> {
         self.position.step >= self.steps || self.is_out_of_time()
     }
 
+    /// A batch of one pair, as the last of an epoch may be, contrasts it with nothing: every loss is that of
+    /// a right answer, and normalisation over the batch has no variance to measure. It is left out.
+    fn step_or_leave_out(&mut self, batch: &Batch, progress: &mut Progress) -> Result<()> {
+        if batch.pairs.len() > 1 {
+            return self.step(batch, progress);
+        }
+        self.position.step += 1;
+        self.position.single += 1;
+        Ok(())
+    }
+
+    /// Refuses to go on where an epoch had no two pairs together.
+    fn refuse_nothing_made(&self) -> Result<()> {
+        if self.position.optimiser_steps > 0 {
+            return Ok(());
+        }
+        let reason = format!(
+            "no two pictures can be used together: {}; add pictures, or a larger batch.size",
+            self.loader.problems()
+        );
+        Err(Error::invalid(self.data.name(), reason))
+    }
+
+    /// Factor on the learning rate of the next step.
+    fn factor(&self) -> f64 {
+        let epoch = self.position.step as f64 / self.per_epoch as f64;
+        self.job.recipe.schedule.factor(epoch)
+    }
+
     fn step(&mut self, batch: &Batch, progress: &mut Progress) -> Result<()> {
         let began = stopwatch::now();
         let recipe = &self.job.recipe;
-        let epoch = self.position.step as f64 / self.per_epoch as f64;
-        let factor = recipe.schedule.factor(epoch);
+        let factor = self.factor();
         self.trainee.parameters.set_training(true);
         let measured = self.trainee.step(batch, recipe, factor).inspect_err(|error| {
-            self.say_what_diverged(batch, error, factor);
+            self.say_what_diverged(self.position.step + 1, &batch.pairs, error);
         })?;
         self.position.step += 1;
         self.position.optimiser_steps = self.trainee.adam.steps();
@@ -395,8 +445,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Which pairs a step was made of that left the numbers, for whoever looks for the cause.
-    fn say_what_diverged(&self, batch: &Batch, error: &Error, factor: f64) {
+    /// Which step left the numbers, and what pairs it was made of, for whoever looks for the cause.
+    fn say_what_diverged(&self, step: u64, pairs: &[Pair], error: &Error) {
         if !matches!(error, Error::Diverged { .. }) {
             return;
         }
@@ -409,10 +459,10 @@ impl<'a> Run<'a> {
             })
         };
         let report = Diverged {
-            step: self.position.step + 1,
-            learning_rate: self.job.recipe.optimiser.learning_rate * factor,
+            step,
+            learning_rate: self.job.recipe.optimiser.learning_rate * self.factor(),
             error: error.to_string(),
-            pairs: batch.pairs.iter().filter_map(pair).collect(),
+            pairs: pairs.iter().filter_map(pair).collect(),
         };
         // The error itself is told in any case.
         let _ = self.folder.json(folder::DIVERGED, &report);
@@ -450,6 +500,18 @@ impl<'a> Run<'a> {
             self.position.best_sha256 = Some(self.folder.write_best(&self.kept()?)?);
         }
         Ok(())
+    }
+
+    fn judge_and_save(&mut self, progress: &mut Progress) -> Result<()> {
+        let judged = self.judge(progress);
+        judged.inspect_err(|error| self.say_what_diverged(self.position.step, &[], error))?;
+        self.save_or_say()
+    }
+
+    fn save_or_say(&mut self) -> Result<()> {
+        let before = self.position.peak_memory_mib;
+        self.position.peak_memory_mib = before.max(memory::peak_mib().unwrap_or(0.0));
+        self.save().inspect_err(|error| self.say_what_diverged(self.position.step, &[], error))
     }
 
     fn save(&self) -> Result<()> {
@@ -492,16 +554,31 @@ impl<'a> Run<'a> {
             trained,
             total,
             out_of_time: self.is_out_of_time(),
+            peak_memory_mib: self.peak_memory_mib(),
+            single: self.position.single,
             sha256: Some(sha256),
             config_sha256: Some(Digest::of(&config)),
             thread_changes: self.origin.thread_changes.clone(),
         };
         self.folder.json(folder::RESULT, &ended)?;
+        if ended.single > 0 {
+            let batches = if ended.single == 1 { "batch" } else { "batches" };
+            progress
+                .say(&format!("Left out of training: {} {batches} of a single pair", ended.single));
+        }
         let problems = self.loader.problems();
         if !problems.is_empty() {
             progress.say(&format!("Left out of training: {problems}"));
         }
         Ok(ended)
+    }
+
+    /// What the steps took. A later process that only writes the result again says nothing of them.
+    fn peak_memory_mib(&self) -> Option<f64> {
+        match self.position.step {
+            0 => memory::peak_mib(),
+            _ => Some(self.position.peak_memory_mib).filter(|peak| *peak > 0.0),
+        }
     }
 
     /// Writes the trained tensors; their file's hash.

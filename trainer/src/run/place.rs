@@ -23,15 +23,8 @@ pub(super) fn check(job: &Job) -> Result<()> {
         |reason: String| Err(Error::invalid(format!("--out {}", job.out.display()), reason));
     let out = real(&job.out);
     let base = job.base.as_deref().map(|base| ("base model", base));
-    for (what, folder) in base.into_iter().chain([("data", job.data.as_path())]) {
-        if out.starts_with(real(folder)) {
-            let folder = folder.display();
-            return refuse(format!(
-                "lies in the folder of the {what}, {folder}, which a run must not change; choose a new \
-                 folder elsewhere"
-            ));
-        }
-    }
+    let inputs: Vec<_> = base.into_iter().chain([("data", job.data.as_path())]).collect();
+    refuse_inside(&job.out, &inputs)?;
     if let Some((_, base)) = base.filter(|(_, base)| real(base).starts_with(&out)) {
         return refuse(format!(
             "holds the base model, {}, which a run must not change; choose a new folder elsewhere",
@@ -53,6 +46,22 @@ pub(super) fn check(job: &Job) -> Result<()> {
         Some(other) => refuse(format!(
             "is no run's folder: it has no {RUN}, but {other}; choose a new or an empty folder"
         )),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a folder for results that lies in one of these, which are named by what they hold.
+pub(crate) fn refuse_inside(out: &Path, inputs: &[(&str, &Path)]) -> Result<()> {
+    let lies = |folder: &Path| real(out).starts_with(real(folder));
+    match inputs.iter().find(|(_, folder)| lies(folder)) {
+        Some((what, folder)) => {
+            let reason = format!(
+                "lies in the folder of the {what}, {}, which a run must not change; choose a new folder \
+                 elsewhere",
+                folder.display()
+            );
+            Err(Error::invalid(format!("--out {}", out.display()), reason))
+        }
         None => Ok(()),
     }
 }

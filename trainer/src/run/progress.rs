@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::stopwatch;
+use crate::{stopwatch, tell};
 
 /// Time between two lines where no terminal shows a bar.
 const BETWEEN_LINES: Duration = Duration::from_secs(15);
@@ -61,7 +61,7 @@ impl Progress {
             && told.elapsed() >= BETWEEN_LINES
         {
             *told = stopwatch::now();
-            eprintln!("step {done}/{all}: {said}");
+            tell(&format!("step {done}/{all}: {said}"));
         }
     }
 
@@ -69,7 +69,7 @@ impl Progress {
     pub fn say(&self, line: &str) {
         match self.bar.is_hidden() {
             true if self.told.is_none() => {}
-            true => eprintln!("{line}"),
+            true => tell(line),
             false => self.bar.println(line),
         }
     }
@@ -78,7 +78,7 @@ impl Progress {
     pub fn warn(&self, line: &str) {
         let line = format!("spotter-trainer: {line}");
         match self.bar.is_hidden() {
-            true => eprintln!("{line}"),
+            true => tell(&line),
             false => self.bar.println(line),
         }
     }

@@ -44,7 +44,7 @@ impl Trainee {
         let loss = gradients(&self.net, self.parameters.scale(), recipe, &inputs)?;
         let gradient = self.adam.clip(&self.parameters)?;
         if !loss.is_finite() || !gradient.is_finite() {
-            return Err(Error::Diverged { loss, gradient });
+            return Err(Error::diverged_step(loss, gradient));
         }
         self.adam.step(&self.parameters, factor)?;
         Ok(Measured { loss, gradient })
