@@ -70,14 +70,15 @@ unsafe fn dots_512(rows: Rows<'_>, queries: &[Query], out: &mut [i32]) {
                     }
                 },
                 ([a], TILE) => unsafe {
-                    let [sums] = tile_512([a], rows, first);
-                    put(out, query * rows.count + first, &sums);
+                    let sums = [0, 1, 2, 3].map(|row| row_512(a, rows, first + row));
+                    put(out, query * rows.count + first, &add_up(sums));
                 },
                 _ => {
                     for row in first..first + tile {
                         for (offset, column) in columns.iter().enumerate() {
                             // SAFETY: as above.
                             let sum = unsafe { row_512(column, rows, row) };
+                            let sum = _mm512_reduce_add_epi32(sum);
                             put(out, (query + offset) * rows.count + row, &[sum]);
                         }
                     }
@@ -159,10 +160,14 @@ fn fold(sum: __m512i) -> __m256i {
     _mm256_add_epi32(_mm512_castsi512_si256(sum), _mm512_extracti64x4_epi64::<1>(sum))
 }
 
+/// The products of one row, to be added up. Memory gives rows that are read one after the other nearly twice
+/// as fast as several at a time.
+///
 /// # Safety
 /// As [`tile_512`], of one row.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-unsafe fn row_512(query: &Query, rows: Rows<'_>, row: usize) -> i32 {
+unsafe fn row_512(query: &Query, rows: Rows<'_>, row: usize) -> __m512i {
     let mut sum = _mm512_setzero_si512();
     // SAFETY: the caller says that the row is there.
     let base = unsafe { rows.bytes.as_ptr().add(row * rows.stride) };
@@ -179,7 +184,7 @@ unsafe fn row_512(query: &Query, rows: Rows<'_>, row: usize) -> i32 {
         };
         at += ROW_BYTES;
     }
-    _mm512_reduce_add_epi32(sum)
+    sum
 }
 
 /// # Safety
