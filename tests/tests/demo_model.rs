@@ -11,6 +11,13 @@ use std::{
 
 use serde_json::{Value, json};
 use spotter_e2e::program;
+use spotter_models::{
+    Rgb,
+    bundle::{Bundle, fold},
+    manifest::Precision,
+    session::{Runtime, SessionOptions},
+};
+use spotterd::{embed::Embedder, engine::Engine, picture};
 
 /// Everybody whom the scene's alerts mean is a pair (alert, person).
 #[derive(Debug, Default)]
@@ -150,4 +157,37 @@ fn alerts_fire_for_the_persons_they_describe_and_not_for_others() {
     // rounds and decodes a little differently.
     assert!(found * 2 >= meant, "{found} of {meant}");
     assert!(wrong <= 2, "{wrong} sightings are wrong");
+}
+
+/// Eight bits have one range for all that is computed together: what came before must not be in it.
+#[test]
+fn an_int8_crop_embeds_the_same_alone_and_beside_an_outlier() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bundle");
+    fold(&root().join("models/demo"), &path, &[Precision::Int8]).unwrap();
+    let open = || {
+        let runtime = Runtime::load(None).unwrap();
+        let options = SessionOptions::default();
+        let engine = Engine { runtime, options, precision: Precision::Int8 };
+        Embedder::open(&engine, &Bundle::open(&path).unwrap()).unwrap()
+    };
+    let mut crops: Vec<PathBuf> = fs::read_dir(root().join("tests/data/persons"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "jpg"))
+        .collect();
+    crops.sort();
+    let crops: Vec<Rgb> = crops.iter().take(8).map(|path| picture::read(path).unwrap()).collect();
+    assert_eq!(crops.len(), 8);
+    // The largest contrast there is: single rows, all white or all black.
+    let stripes = (0..256 * 96).map(|at| [if at / 96 % 2 == 0 { 255 } else { 0 }; 3]);
+    let outlier = Rgb::new(96, 256, stripes.flatten().collect()).unwrap();
+    let mut together = open();
+    for crop in &crops {
+        let alone = open().embed(crop.view()).unwrap();
+        let odd = together.embed(outlier.view()).unwrap();
+        let beside = together.embed(crop.view()).unwrap();
+        assert_eq!(beside.values(), alone.values(), "to the last bit");
+        assert!(odd.cosine(&alone).unwrap() < 0.9, "the outlier is something else");
+    }
 }
