@@ -59,6 +59,12 @@ fn a_report_shows_scores_misses_promises_and_delays() {
         check_curve(&report["curves"][index], row);
         check_delays(row);
     }
+    let as_many = list(&report["as_many"]);
+    assert_eq!(as_many.len(), 3, "those that are cut in hindsight");
+    for row in as_many {
+        assert!(float(&row["false_alarms"]) <= float(&rows[0]["false_alarms"]), "{row}");
+        assert!(page.contains(row["cut_by"].as_str().unwrap()), "{row}");
+    }
     check_promises(&report, &rows[0]);
     check_page(&page, rows, list(&report["promises"]));
 }

@@ -173,7 +173,7 @@ fn text(judged: &Judged) -> String {
         "delay, p95 s",
         "first finds more by"
     );
-    for row in &table.rows {
+    for row in table.rows.iter().chain(&table.as_many) {
         let share = |[from, to]: [f64; 2]| format!("{:.1} to {:.1}", 100.0 * from, 100.0 * to);
         let delays = row.median_delay_s.zip(row.p95_delay_s);
         let delay = delays.map_or("-".to_owned(), |(median, p95)| format!("{median:.1}, {p95:.1}"));

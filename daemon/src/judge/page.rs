@@ -32,7 +32,8 @@ pub fn write(folder: &Path, all: &[Judged]) -> Result<PathBuf> {
     for judged in all {
         page.heading(&judged.name);
         page.paragraph(&what(&judged.table));
-        page.table(&HEAD, &judged.table.rows.iter().map(row).collect::<Vec<_>>());
+        let rows = judged.table.rows.iter().chain(&judged.table.as_many);
+        page.table(&HEAD, &rows.map(row).collect::<Vec<_>>());
         page.plots(&plots::all(judged));
     }
     let path = folder.join("index.html");
