@@ -40,6 +40,8 @@ fn what_cannot_be_trained_or_judged_is_found_before_the_first_training() {
     for (from, to, word) in [
         ("split = \"val\"", "split = \"test\"", "evaluate `val`: data set data: holds nothing"),
         ("split = \"val\"", "split = \"val\"\nids = \"900-\"", "holds nothing of what was chosen"),
+        ("base = \"scratch/base\"", "base = \"nobase\"", "base: nobase"),
+        ("]]\nname = \"val\"\ndata = \"data\"", "]]\nname = \"val\"\ndata = \"no\"", "data: no: "),
         ("threads = 1", "threads = 0", "machine.threads: must be 1 to 256"),
         ("threads = 1", "threads = 257", "machine.threads"),
         ("threads = 1", "workers = 0", "machine.workers"),
@@ -50,6 +52,7 @@ fn what_cannot_be_trained_or_judged_is_found_before_the_first_training() {
         let (code, told) = ablate(&PLAN.replace(from, to), "out");
         assert_eq!(code, Some(2), "{to}: {told}");
         assert!(told.contains(word) && !told.contains("starts"), "`{word}` is not in: {told}");
+        assert!(!room.path("out").exists(), "{to} leaves a folder");
     }
     for (out, word) in [
         ("data/out", "lies in the folder of the data, data"),
@@ -73,7 +76,7 @@ fn a_plan_names_the_place_of_its_fault() {
         ("batch.size = 60", "batch.sizes = 60", "[recipe]: batch.sizes: unknown field `sizes`"),
         ("batch.size = 60", "batch.size = 1", "[recipe]: batch.size: must be 2 to 65536"),
         ("batch.size = 60", "seed = 7", "[recipe]: sets seed"),
-        ("prompts.total = 16", "seed = 7", "b: sets seed"),
+        ("prompts.total = 16", "seed = 7", "row `b`: sets seed"),
         ("prompts.total = 16", "prompts.total = 7", "row `b`: prompts.total"),
         ("prompts.total = 16", "prompts.total = 8", "rows `a` and `b` ask for the same training"),
     ] {

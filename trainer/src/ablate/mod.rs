@@ -138,7 +138,7 @@ pub fn check(jobs: &[&Job]) -> Result<()> {
 
 /// Whether the jobs on a base can be trained on it.
 fn fits_base(folder: &Path, jobs: &[&Job]) -> Result<()> {
-    let base = Base::open(folder)?;
+    let base = Base::open(folder).map_err(|error| Error::invalid("base", error.to_string()))?;
     for job in jobs.iter().filter(|job| job.base.as_deref() == Some(folder)) {
         job.recipe
             .config(base.config())
@@ -149,7 +149,7 @@ fn fits_base(folder: &Path, jobs: &[&Job]) -> Result<()> {
 
 /// Whether a data set has what jobs learn from and are judged by.
 fn fits_data(folder: &Path, jobs: &[&Job]) -> Result<()> {
-    let data = Dataset::open(folder)?;
+    let data = Dataset::open(folder).map_err(|error| Error::invalid("data", error.to_string()))?;
     for set in jobs.iter().flat_map(|job| &job.sets).filter(|set| set.data == folder) {
         set.choice().records(&data).map_err(|error| {
             Error::invalid(format!("evaluate `{}`", set.name), error.to_string())
@@ -188,10 +188,17 @@ pub fn run(
         let reason = "is no folder; choose a new name";
         return Err(Error::invalid(format!("--out {}", out.display()), reason));
     }
+    // A plan that is refused leaves no folder.
+    let is_new = out.symlink_metadata().is_err();
+    if is_new {
+        check(&jobs.iter().collect::<Vec<_>>())?;
+    }
     fs::create_dir_all(out).map_err(spotter_models::Error::io(out))?;
     let _lock = lock(out)?;
     let mut table = Table::open(out)?;
-    check(&jobs.iter().filter(|job| !table.has(job)).collect::<Vec<_>>())?;
+    if !is_new {
+        check(&jobs.iter().filter(|job| !table.has(job)).collect::<Vec<_>>())?;
+    }
     let mut summary = Summary::default();
     for (job, number) in jobs.iter().zip(1..) {
         let title = format!("{number}/{} {}", jobs.len(), job.title());

@@ -252,7 +252,8 @@ impl Plan {
 
     /// The row's recipe.
     fn recipe(&self, row: &RowPlan, seed: u32) -> Result<Recipe> {
-        for (place, table) in [("[recipe]", &self.recipe), (row.name.as_str(), &row.recipe)] {
+        let of_row = format!("row `{}`", row.name);
+        for (place, table) in [("[recipe]", &self.recipe), (of_row.as_str(), &row.recipe)] {
             if table.contains_key(SEED) {
                 let reason =
                     "sets seed, which the plan's or the row's `seeds` do: write seeds = [1]";

@@ -18,7 +18,7 @@ use crate::{
 
 /// Copy a bundle and put a background cohort in: persons whom no alert means
 ///
-/// The policy zscore=Z asks how much better a track fits a text than these persons do. Take some
+/// The policy budget=N judges by them until many have passed on the site, and zscore=Z always. Take some
 /// hundred pictures of different people, as the cameras see them: one person in each, cut out from
 /// head to foot.
 #[derive(clap::Args)]
