@@ -21,6 +21,7 @@ pub mod rgb;
 mod rows;
 #[cfg(feature = "ort")]
 pub mod session;
+pub mod signature;
 pub mod tokenize;
 pub mod towers;
 pub mod vocabulary;

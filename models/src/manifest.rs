@@ -31,7 +31,7 @@ pub const MAX_BYTES: u64 = 4 << 20;
 pub const MAX_FILE_BYTES: u64 = 1 << 31;
 
 /// Longest name of a bundle in bytes.
-const MAX_NAME_BYTES: usize = 128;
+pub(crate) const MAX_NAME_BYTES: usize = 128;
 
 /// Longest statement of a licence or an intended use in bytes.
 const MAX_STATEMENT_BYTES: usize = 4096;
@@ -219,28 +219,8 @@ impl Manifest {
     /// # Errors
     /// [`Error::Corrupt`] that names the field and what to do.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Version {
-            schema: u32,
-        }
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(Error::corrupt(path, too_large()));
-        }
-        // Before the fields: a later version may have others, and its reader should hear "newer",
-        // not "unknown field".
-        let version: Version = read(path, bytes)?;
-        if version.schema != SCHEMA {
-            let advice = if version.schema > SCHEMA {
-                "made by a newer Spotter; update this program"
-            } else {
-                "made by an older Spotter; export the bundle again"
-            };
-            return Err(Error::corrupt(
-                path,
-                format!("schema {} is not the {SCHEMA} read here: {advice}", version.schema),
-            ));
-        }
-        let manifest: Self = read(path, bytes)?;
+        check_schema(path, bytes, SCHEMA, "manifest", "export the bundle again")?;
+        let manifest: Self = read(path, bytes, "manifest")?;
         manifest.validate().map_err(|error| Error::corrupt(path, error.to_string()))?;
         Ok(manifest)
     }
@@ -271,12 +251,7 @@ impl Manifest {
         if let Some(text) = &self.intended_use {
             check_text("intended_use", text, MAX_STATEMENT_BYTES)?;
         }
-        if !is_rfc3339(&self.created_at) {
-            return Err(Error::invalid(
-                "created_at",
-                format!("`{}` is no time like 2026-01-31T12:00:00Z", printable(&self.created_at)),
-            ));
-        }
+        check_time(&self.created_at)?;
         self.config.validate()?;
         self.preprocess.validate()?;
         self.check_inputs()?;
@@ -326,15 +301,7 @@ impl Manifest {
     }
 
     fn check_files(&self) -> Result<()> {
-        let mut precisions = self.precisions.clone();
-        precisions.sort_unstable();
-        precisions.dedup();
-        if precisions.is_empty() || precisions.len() != self.precisions.len() {
-            return Err(Error::mismatch(
-                "precisions",
-                "must name at least one, and none twice".to_string(),
-            ));
-        }
+        check_precisions(&self.precisions)?;
         let named = [
             ("probe", Some(&self.probe), PROBE_FILE),
             ("cohort", self.cohort.as_ref(), COHORT_FILE),
@@ -375,10 +342,42 @@ impl Manifest {
     }
 }
 
+/// Refuses a file that is too large or of another schema than `known`. Before the fields: a later version
+/// may have others, and its reader should hear "newer", not "unknown field".
+pub(crate) fn check_schema(
+    path: &Path,
+    bytes: &[u8],
+    known: u32,
+    what: &str,
+    again: &str,
+) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Version {
+        schema: u32,
+    }
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::corrupt(path, too_large()));
+    }
+    let Version { schema } = read(path, bytes, what)?;
+    if schema == known {
+        return Ok(());
+    }
+    let advice = match schema > known {
+        true => "made by a newer Spotter; update this program".to_owned(),
+        false => format!("made by an older Spotter; {again}"),
+    };
+    let reason = format!("schema {schema} is not the {known} read here: {advice}");
+    Err(Error::corrupt(path, reason))
+}
+
 /// Parses JSON; an error names the field.
-fn read<T: serde::de::DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T> {
+pub(crate) fn read<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    bytes: &[u8],
+    what: &str,
+) -> Result<T> {
     let is_none =
-        |error: &dyn std::fmt::Display| Error::corrupt(path, format!("is no manifest: {error}"));
+        |error: &dyn std::fmt::Display| Error::corrupt(path, format!("is no {what}: {error}"));
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| is_none(&error))?;
     json.end().map_err(|error| is_none(&error))?;
@@ -390,12 +389,33 @@ fn too_large() -> String {
 }
 
 /// A text that people will see: not empty, not endless, nothing that a terminal would obey.
-fn check_text(field: &str, text: &str, limit: usize) -> Result<()> {
+pub(crate) fn check_text(field: &str, text: &str, limit: usize) -> Result<()> {
     if text.trim().is_empty() || text.len() > limit || text.chars().any(char::is_control) {
         return Err(Error::invalid(
             field,
             format!("must be 1 to {limit} bytes of text without control characters"),
         ));
+    }
+    Ok(())
+}
+
+/// The time that something was made at.
+pub(crate) fn check_time(created_at: &str) -> Result<()> {
+    if is_rfc3339(created_at) {
+        return Ok(());
+    }
+    let reason = format!("`{}` is no time like 2026-01-31T12:00:00Z", printable(created_at));
+    Err(Error::invalid("created_at", reason))
+}
+
+/// The number formats of a bundle.
+pub(crate) fn check_precisions(named: &[Precision]) -> Result<()> {
+    let mut precisions = named.to_vec();
+    precisions.sort_unstable();
+    precisions.dedup();
+    if precisions.is_empty() || precisions.len() != named.len() {
+        let reason = "must name at least one, and none twice";
+        return Err(Error::mismatch("precisions", reason));
     }
     Ok(())
 }

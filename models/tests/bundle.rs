@@ -1,12 +1,15 @@
 //! Bundles: written, opened, damaged in every way, and kept in a store.
 #![expect(clippy::unwrap_used, reason = "what these tests prepare must work; if not, they fail")]
 
+mod small;
+
 use std::{
     fs,
     os::unix::{ffi::OsStrExt, fs::symlink},
     path::{Path, PathBuf},
 };
 
+use small::{assert_corrupt, blank_probe, cohort, config, flip_a_bit, lock, names_in, weights};
 use spotter_models::{
     Digest, Error, Generation, Kind,
     bundle::{
@@ -17,50 +20,10 @@ use spotter_models::{
     manifest::{DataRecord, Licence, Lineage, Precision},
     preprocess::Preprocess,
     probe::{Inputs, Probe},
-    tokenize::VOCABULARY_SIZE,
-    towers::{Config, Weights, random},
+    towers::{Config, Weights},
     vocabulary::Vocabulary,
 };
 use tempfile::TempDir;
-
-/// Small towers on CLIP's vocabulary, of which a few words have rows of their own.
-fn config() -> Config {
-    Config {
-        vision_width: 32,
-        vision_layers: 2,
-        vision_heads: 2,
-        patch: 16,
-        height: 48,
-        width: 16,
-        text_width: 32,
-        text_layers: 2,
-        text_heads: 2,
-        vocab: VOCABULARY_SIZE,
-        context: 77,
-        embed: 16,
-        prompts: 2,
-        vision_bottleneck: 4,
-        text_bottleneck: 4,
-        vision_scale: 0.1,
-        text_scale: 4.0,
-        token_ids: Some(vec![267, 320, 537, 593, 786, 1449, 2533, 49_406, 49_407]),
-        ..Config::vit_b16()
-    }
-}
-
-fn weights(seed: u64) -> Weights {
-    random(&config(), seed).unwrap()
-}
-
-/// A probe of the right shape that no tower agrees with: enough for what opens no tower.
-fn blank_probe() -> Probe {
-    let inputs = Inputs::standard().unwrap();
-    let mut unit = vec![0.0; 16];
-    unit[0] = 1.0;
-    let rows = |count| vec![unit.clone(); count];
-    let (images, texts) = (rows(inputs.pictures.len()), rows(inputs.texts.len()));
-    Probe::new(inputs, images, texts).unwrap()
-}
 
 fn draft<'a>(name: &str, weights: &'a Weights, config: &'a Config, probe: &'a Probe) -> Draft<'a> {
     Draft {
@@ -89,29 +52,6 @@ fn bundle_in(folder: &Path, name: &str) -> PathBuf {
     path
 }
 
-fn names_in(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
-}
-
-fn flip_a_bit(path: &Path) {
-    let mut bytes = fs::read(path).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(path, bytes).unwrap();
-}
-
-fn assert_corrupt(error: &Error, words: &[&str]) {
-    assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
-    for word in words {
-        assert!(error.to_string().contains(word), "`{word}` is not in: {error}");
-    }
-}
-
 const FILES: [&str; 3] = ["probe.safetensors", "text.f32.onnx", "vision.f32.onnx"];
 
 #[test]
@@ -134,11 +74,6 @@ fn what_is_written_is_what_is_opened() {
     for name in ["manifest.json", "../b/manifest.json", "", "/etc/passwd"] {
         assert_eq!(bundle.read(name).unwrap_err().kind(), Kind::Config, "{name}");
     }
-}
-
-fn cohort(size: usize) -> Cohort {
-    let person = |n: usize| (0..size).map(|i| f32::from(u8::from(i == n % size))).collect();
-    Cohort::new((0..40).map(person).collect()).unwrap()
 }
 
 #[test]
@@ -282,12 +217,6 @@ fn a_writer_that_is_still_at_work_is_left_alone() {
     assert_eq!(error.kind(), Kind::Unavailable);
     assert!(error.to_string().contains("another process"), "{error}");
     assert!(busy.is_dir());
-}
-
-fn lock(path: &Path) -> fs::File {
-    let folder = fs::File::open(path).unwrap();
-    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive).unwrap();
-    folder
 }
 
 #[test]

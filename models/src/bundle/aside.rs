@@ -39,6 +39,11 @@ impl Aside {
         Ok(Self { path, folder, finished: false })
     }
 
+    /// Where it is made.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes a file, lets `fill` write it, and waits until it is on disk.
     pub(super) fn file(
         &self,

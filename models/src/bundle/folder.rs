@@ -2,12 +2,13 @@
 
 use std::{
     fs::File,
+    io::Read,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{Dir, FileType, Mode, OFlags},
+    fs::{AtFlags, Dir, FileType, Mode, OFlags},
     io::Errno,
 };
 
@@ -61,6 +62,32 @@ impl Folder {
             return Err(Error::corrupt(&path, "is no plain file; copy the bundle again"));
         }
         Ok((File::from(handle), u64::try_from(status.st_size).unwrap_or(0)))
+    }
+
+    /// Whether there is an entry of this name, of whatever kind.
+    pub(super) fn has(&self, name: &str) -> Result<bool> {
+        match rustix::fs::statat(&self.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(Error::io(self.path_of(name))(error.into())),
+        }
+    }
+
+    /// The content of a plain file of at most `most` bytes.
+    pub(super) fn read(&self, name: &str, most: u64) -> Result<Vec<u8>> {
+        let path = self.path_of(name);
+        let (file, _) = self.open_file(name)?;
+        let mut bytes = Vec::new();
+        file.take(most + 1).read_to_end(&mut bytes).map_err(Error::io(&path))?;
+        if bytes.len() as u64 > most {
+            return Err(Error::corrupt(path, format!("is larger than {most} bytes")));
+        }
+        Ok(bytes)
+    }
+
+    /// The content of a plain file, where there is one of this name.
+    pub(super) fn read_if_there(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        self.has(name)?.then(|| self.read(name, most)).transpose()
     }
 
     /// Names of all entries, sorted; a name that is no UTF-8 appears with replacement characters.

@@ -1,25 +1,29 @@
 //! A model bundle: a folder with a manifest, two towers and a probe.
 //!
 //! `Bundle` opens and verifies one, `write` makes one, `pack` and `fold` carry one in a fraction of its
-//! size, `Store` keeps several and says which is
-//! current. Nothing here runs a model.
+//! size, `delta` what a site trained; `Store` keeps several bundles and says which is current. Nothing
+//! here runs a model.
 
 mod aside;
+pub mod delta;
 mod folder;
 mod pack;
 mod store;
+mod trust;
 mod write;
 
 use std::path::{Path, PathBuf};
 
-pub use pack::{fold, is_pack, pack, pack_with_vocabulary};
+pub use pack::{Changed, Pack, fold, is_pack, pack, pack_with_vocabulary};
 pub use store::{Installed, Store};
+pub use trust::{SIGNATURE_FILE, Signer, sign};
 pub use write::{Draft, write, write_with_cohort, write_with_vocabulary};
 
 use crate::{
     Error, Generation, Result,
     digest::hash_stream,
     manifest::{self, FileRecord, Manifest},
+    signature::{self, Keys},
 };
 use folder::Folder;
 
@@ -33,6 +37,8 @@ pub struct Bundle {
     manifest: Manifest,
     manifest_bytes: Vec<u8>,
     generation: Generation,
+    /// The content of its signature's file, not yet checked.
+    signature: Option<Vec<u8>>,
 }
 
 impl Bundle {
@@ -58,12 +64,44 @@ impl Bundle {
         Self::open_folder(path)
     }
 
+    /// As [`Bundle::open`], for a bundle that somebody with one of the keys vouches for.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`Bundle::signer`].
+    pub fn open_signed(path: &Path, keys: &Keys) -> Result<(Self, Signer)> {
+        let bundle = Self::open(path)?;
+        // A store's generation may be trusted by its parent, which lies beside it.
+        let signer = match Store::of_generation(bundle.path()) {
+            Some(store) => trust::signer(&bundle, keys, Some(&store))?,
+            None => trust::signer(&bundle, keys, None)?,
+        };
+        Ok((bundle, signer))
+    }
+
+    /// Who vouches for it, taken for itself: the vendor, by a signature of the manifest.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is not signed, [`Error::Corrupt`] where the signature is of another
+    /// bundle, of an unknown key or of a site's.
+    pub fn signer(&self, keys: &Keys) -> Result<Signer> {
+        trust::signer(self, keys, None)
+    }
+
+    /// The key that its signature claims to be of, in words; nothing is checked. `None`: not signed.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the signature's file is none.
+    pub fn claimed_signer(&self) -> Result<Option<String>> {
+        trust::claimed(&self.folder)
+    }
+
     fn open_folder(path: &Path) -> Result<Self> {
         let folder = Folder::open(path)?;
         let (manifest, manifest_bytes) = read_manifest(&folder)?;
         check_names(&folder, &manifest)?;
         let generation = Generation::of_manifest(&manifest_bytes);
-        let bundle = Self { folder, manifest, manifest_bytes, generation };
+        let signature = folder.read_if_there(SIGNATURE_FILE, signature::MAX_BYTES)?;
+        let bundle = Self { folder, manifest, manifest_bytes, generation, signature };
         for name in bundle.manifest.files.keys() {
             bundle.stream(name, |_| Ok(()))?;
         }
@@ -161,7 +199,13 @@ fn read_manifest(folder: &Folder) -> Result<(Manifest, Vec<u8>)> {
 /// Refuses a folder that holds other files than the manifest lists.
 fn check_names(folder: &Folder, manifest: &Manifest) -> Result<()> {
     let present = folder.names()?;
-    let listed = |name: &str| name == manifest::FILE || manifest.files.contains_key(name);
+    let is_of_delta = present.iter().any(|name| name == delta::FILE);
+    let listed = |name: &str| {
+        name == manifest::FILE
+            || name == SIGNATURE_FILE
+            || manifest.files.contains_key(name)
+            || is_of_delta && delta::KEPT.contains(&name)
+    };
     let extra: Vec<String> = present
         .iter()
         .filter(|name| !listed(name))

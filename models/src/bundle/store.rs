@@ -1,7 +1,7 @@
 //! Generations of a bundle side by side, one of them current.
 //!
 //! ```text
-//! ROOT/generations/<id>/   bundles; a name with a dot is unfinished or half removed
+//! ROOT/generations/<id>/   bundles, with their signature or the delta they were folded from; a name with a dot is unfinished or half removed
 //! ROOT/current             symbolic link to generations/<id>
 //! ROOT/history             ids in the order of their promotion, the last one current or about to be
 //! ```
@@ -9,20 +9,26 @@
 //! besides is removed by the next change.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
     Bundle,
     aside::{self, Aside},
+    delta::{self, Delta},
     folder::Folder,
+    pack::Pack,
     read_manifest,
+    trust::{self, SIGNATURE_FILE, Signer},
 };
 use crate::{
     Error, Generation, Result,
     manifest::{self, Manifest},
+    signature::Keys,
 };
 
 /// Name of the link to the current generation.
@@ -40,6 +46,8 @@ const MOST_HISTORY: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// Where somebody must vouch for every generation that is opened: who may.
+    keys: Option<Arc<Keys>>,
 }
 
 /// One generation in a store, as [`Store::list`] sees it.
@@ -51,12 +59,30 @@ pub struct Installed {
     pub current: bool,
     /// Its manifest, or why it is none. Its other files were not looked at.
     pub manifest: Result<Manifest>,
+    /// Who vouches for it, where the store was given keys; else the key that its signature claims to
+    /// be of. `None` where it is not signed and need not be.
+    pub signer: Result<Option<String>>,
 }
 
 impl Store {
     /// The store in a folder, which the first [`Store::install`] makes.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
+        Self { root: root.into(), keys: None }
+    }
+
+    /// The same store, which from now on takes in and opens only what somebody with one of these keys
+    /// vouches for: the vendor for a bundle, the vendor or the site for a delta of the vendor's bundle.
+    pub fn requiring(mut self, keys: Keys) -> Self {
+        self.keys = Some(Arc::new(keys));
+        self
+    }
+
+    /// The store that a generation's folder lies in.
+    pub(super) fn of_generation(folder: &Path) -> Option<Self> {
+        let folder = folder.canonicalize().ok()?;
+        folder.file_name()?.to_str()?.parse::<Generation>().ok()?;
+        let generations = folder.parent().filter(|parent| parent.ends_with(GENERATIONS))?;
+        Some(Self::new(generations.parent()?))
     }
 
     /// Its folder.
@@ -64,21 +90,27 @@ impl Store {
         &self.root
     }
 
-    /// Copies a bundle into the store, verified, and returns its generation. Does not promote it.
+    /// Copies a bundle with its signature into the store, verified, and returns its generation. Does not
+    /// promote it.
     ///
     /// Installing what is there already changes nothing; where the copy in the store is damaged, it
     /// is replaced.
     ///
     /// # Errors
-    /// As [`Bundle::open`]; [`Error::Unavailable`] where the store cannot be written or another
-    /// process is changing it; [`Error::Io`].
+    /// As [`Bundle::open`], and as [`Bundle::signer`] where the store has keys; [`Error::Unavailable`]
+    /// where the store cannot be written or another process is changing it; [`Error::Io`].
     pub fn install(&self, source: &Path) -> Result<Generation> {
         let bundle = Bundle::open(source)?;
+        if let Some(keys) = &self.keys {
+            bundle.signer(keys)?;
+        }
         let generations = self.root.join(GENERATIONS);
         std::fs::create_dir_all(&generations).map_err(aside::writing(&generations))?;
         let _change = self.begin_change()?;
         let generation = bundle.generation();
-        if self.open(generation).is_ok() {
+        let has_signature =
+            |there: Bundle| bundle.signature.is_none() || bundle.signature == there.signature;
+        if self.open(generation).is_ok_and(has_signature) {
             return Ok(generation);
         }
         let aside = Aside::create(generations.join(".installing"))?;
@@ -87,9 +119,100 @@ impl Store {
                 bundle.stream(name, |part| std::io::Write::write_all(file, part))
             })?;
         }
+        if let Some(signature) = &bundle.signature {
+            aside.bytes(SIGNATURE_FILE, signature)?;
+        }
         aside.bytes(manifest::FILE, &bundle.manifest_bytes)?;
         aside.finish(&self.folder_of(generation))?;
         Ok(generation)
+    }
+
+    /// Folds a delta onto its parent's pack and keeps the bundle, with the delta beside it. Does not
+    /// promote it. The folding is done here, so that a delta cannot bring in anything but trained tensors.
+    /// `check` sees the bundle before it has its name in the store: there its probe is computed.
+    ///
+    /// Applying what is there already changes nothing, and does not fold.
+    ///
+    /// # Errors
+    /// As [`Delta::open`] and [`delta::apply`]; where the store has keys, as [`Delta::signer`], and
+    /// [`Error::Invalid`] where the parent is not installed with the vendor's signature; those of `check`;
+    /// [`Error::Unavailable`] and [`Error::Io`] as [`Store::install`].
+    pub fn apply(
+        &self,
+        delta: &Path,
+        pack: &Path,
+        check: impl FnOnce(&Bundle) -> Result<()>,
+    ) -> Result<Generation> {
+        let delta = Delta::open(delta)?;
+        let parent = self.parent_of(&delta)?;
+        let generations = self.root.join(GENERATIONS);
+        std::fs::create_dir_all(&generations).map_err(aside::writing(&generations))?;
+        let _change = self.begin_change()?;
+        let generation = delta.record().result;
+        if self.open(generation).is_ok_and(|there| delta.is_in(&there.folder)) {
+            return Ok(generation);
+        }
+        let pack = Pack::open(pack)?;
+        if let Some(parent) = parent {
+            pack.check_is_of(&parent, delta.record().parent)?;
+        }
+        let aside = Aside::create(generations.join(".installing"))?;
+        delta.fold(pack, |name, bytes| aside.bytes(name, bytes))?;
+        delta.keep(|name, bytes| aside.bytes(name, bytes))?;
+        let bundle = Bundle::open_folder(aside.path())?;
+        if let Some(keys) = &self.keys {
+            trust::signer(&bundle, keys, Some(self))?;
+        }
+        check(&bundle)?;
+        aside.finish(&self.folder_of(generation))?;
+        Ok(generation)
+    }
+
+    /// The parent's manifest. Without keys a parent that is not here is none; with them it is an error,
+    /// as is a delta that nobody signed who may.
+    fn parent_of(&self, delta: &Delta) -> Result<Option<Manifest>> {
+        match &self.keys {
+            Some(keys) => {
+                delta.signer(keys)?;
+                trust::vendors_parent(delta.record(), keys, self).map(Some)
+            }
+            None => {
+                let folder = self.folder(delta.record().parent)?;
+                Ok(folder
+                    .map(|folder| read_manifest(&folder))
+                    .transpose()?
+                    .map(|(parent, _)| parent))
+            }
+        }
+    }
+
+    /// Who vouches for an installed generation. Reads its manifest and signature only.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it is not installed or nobody signed it, [`Error::Corrupt`] where a
+    /// signature does not hold.
+    pub fn signer(&self, generation: Generation, keys: &Keys) -> Result<Signer> {
+        let folder = self.folder(generation)?.ok_or_else(|| self.is_absent(generation))?;
+        let (manifest, bytes) = read_manifest(&folder)?;
+        trust::signer_of(&folder, (&manifest, &bytes), keys, Some(self))
+    }
+
+    fn is_absent(&self, generation: Generation) -> Error {
+        Error::invalid(
+            format!("generation {generation}"),
+            format!("is not installed in {}; install it first", self.root.display()),
+        )
+    }
+
+    /// The folder of a generation, if it is here.
+    pub(super) fn folder(&self, generation: Generation) -> Result<Option<Folder>> {
+        let path = self.folder_of(generation);
+        match path.symlink_metadata() {
+            Ok(status) if status.is_dir() => Folder::open(&path).map(Some),
+            Ok(_) => Err(Error::corrupt(&path, "is no folder; remove it and install again")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
     }
 
     /// Makes a generation the current one, after verifying it.
@@ -150,32 +273,49 @@ impl Store {
                 manifest: Folder::open(&self.folder_of(generation))
                     .and_then(|folder| read_manifest(&folder))
                     .map(|(manifest, _)| manifest),
+                signer: self.who_signed(generation),
             })
             .collect();
         installed.sort_by_key(|entry| entry.generation);
         Ok(installed)
     }
 
+    fn who_signed(&self, generation: Generation) -> Result<Option<String>> {
+        match &self.keys {
+            Some(keys) => Ok(Some(self.signer(generation, keys)?.to_string())),
+            None => match self.folder(generation)? {
+                Some(folder) => trust::claimed(&folder),
+                None => Ok(None),
+            },
+        }
+    }
+
     /// Removes all but the current generation, the one that [`Store::rollback`] would go back to,
-    /// and the `keep` others that were installed last. Returns what was removed.
+    /// the `keep` others that were installed last, and the parents of deltas among these, by which they
+    /// are trusted. Returns what was removed.
     ///
     /// # Errors
     /// As [`Store::install`].
     pub fn prune(&self, keep: usize) -> Result<Vec<Generation>> {
         let _change = self.begin_change()?;
-        let kept = [self.current()?, self.previous()?];
+        let mut kept: BTreeSet<Generation> =
+            [self.current()?, self.previous()?].into_iter().flatten().collect();
         let mut others = Vec::new();
         for generation in self.ids()? {
-            if !kept.contains(&Some(generation)) {
+            if !kept.contains(&generation) {
                 let path = self.folder_of(generation);
                 let installed = path.metadata().and_then(|status| status.modified());
                 others.push((installed.map_err(Error::io(&path))?, generation));
             }
         }
         others.sort_unstable();
-        let excess = others.len().saturating_sub(keep);
+        let newest = others.split_off(others.len().saturating_sub(keep));
+        kept.extend(newest.into_iter().map(|(_, generation)| generation));
+        let parents: Vec<Generation> =
+            kept.iter().filter_map(|id| self.parent_by_delta(*id)).collect();
+        kept.extend(parents);
         let mut removed = Vec::new();
-        for (_, generation) in others.into_iter().take(excess) {
+        for (_, generation) in others.into_iter().filter(|(_, id)| !kept.contains(id)) {
             // Renamed first: nobody sees a bundle that is half gone.
             let path = self.folder_of(generation);
             let hidden = self.root.join(GENERATIONS).join(format!(".removing-{generation}"));
@@ -222,19 +362,13 @@ impl Store {
     /// Opens and verifies an installed generation.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where it is not installed, otherwise as [`Bundle::open`].
+    /// [`Error::Invalid`] where it is not installed, otherwise as [`Bundle::open`], and as
+    /// [`Store::signer`] where the store has keys.
     pub fn open(&self, generation: Generation) -> Result<Bundle> {
+        if self.folder(generation)?.is_none() {
+            return Err(self.is_absent(generation));
+        }
         let path = self.folder_of(generation);
-        let status = path.symlink_metadata();
-        if status.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
-            return Err(Error::invalid(
-                format!("generation {generation}"),
-                format!("is not installed in {}; install it first", self.root.display()),
-            ));
-        }
-        if !status.map_err(Error::io(&path))?.is_dir() {
-            return Err(Error::corrupt(&path, "is no folder; remove it and install again"));
-        }
         let bundle = Bundle::open_folder(&path)?;
         if bundle.generation() != generation {
             return Err(Error::corrupt(
@@ -242,7 +376,18 @@ impl Store {
                 format!("is that of {}; install the bundle again", bundle.generation()),
             ));
         }
+        if let Some(keys) = &self.keys {
+            trust::signer(&bundle, keys, Some(self))?;
+        }
         Ok(bundle)
+    }
+
+    /// The parent of a generation that was folded from a delta.
+    fn parent_by_delta(&self, generation: Generation) -> Option<Generation> {
+        let folder = self.folder(generation).ok()??;
+        let bytes = folder.read(delta::FILE, manifest::MAX_BYTES).ok()?;
+        let record = delta::Record::parse(&folder.path_of(delta::FILE), &bytes).ok()?;
+        Some(record.parent)
     }
 
     /// What rollback goes back to: the last promoted before the current one that is still here.

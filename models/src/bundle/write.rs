@@ -61,18 +61,31 @@ pub struct Draft<'a> {
 /// together, [`Error::Unavailable`] where `dir` cannot be written, [`Error::Io`].
 pub fn write(dir: &Path, draft: &Draft<'_>) -> Result<Generation> {
     make_room(dir)?;
+    let aside = Aside::create(aside::beside(dir)?)?;
+    let generation = fill(draft, |name, bytes| aside.bytes(name, bytes))?;
+    aside.finish(dir)?;
+    Ok(generation)
+}
+
+/// Hands every file of a bundle to `sink`, the manifest last, and returns its generation.
+///
+/// # Errors
+/// [`Error::Mismatch`] where the parts of the draft do not fit together; those of `sink`.
+pub(super) fn fill(
+    draft: &Draft<'_>,
+    mut sink: impl FnMut(&str, &[u8]) -> Result<()>,
+) -> Result<Generation> {
     // Before minutes of folding: most mistakes show without the files.
     draft.probe.check_shapes(draft.config)?;
     draft.cohort.map_or(Ok(()), |cohort| cohort.check_shapes(draft.config))?;
     manifest_of(draft, placeholder_files(draft))?.validate()?;
-    let aside = Aside::create(aside::beside(dir)?)?;
     let mut files = BTreeMap::new();
     let mut add = |name: String, bytes: Vec<u8>| -> Result<()> {
         let length = bytes.len() as u64;
         if length > MAX_FILE_BYTES {
             return Err(Error::invalid(name, format!("{length} bytes are too many for ONNX")));
         }
-        aside.bytes(&name, &bytes)?;
+        sink(&name, &bytes)?;
         files.insert(name, FileRecord { sha256: Digest::of(&bytes), bytes: length });
         Ok(())
     };
@@ -90,8 +103,7 @@ pub fn write(dir: &Path, draft: &Draft<'_>) -> Result<Generation> {
         add(manifest::VOCABULARY_FILE.into(), vocabulary.to_bytes()?)?;
     }
     let bytes = manifest_of(draft, files)?.to_bytes()?;
-    aside.bytes(manifest::FILE, &bytes)?;
-    aside.finish(dir)?;
+    sink(manifest::FILE, &bytes)?;
     Ok(Generation::of_manifest(&bytes))
 }
 

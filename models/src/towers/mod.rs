@@ -25,7 +25,7 @@ mod weights;
 
 pub use config::{Config, Coupling, PromptPlace};
 pub use folded::{folded_text, folded_vision, text_tower, vision_tower};
-pub use layout::{Start, TensorSpec, is_trained, tensors};
+pub use layout::{Start, TensorSpec, is_coupling, is_trained, tensors};
 pub use random::random;
 pub use start::starting_weights;
 pub use tensor::Tensor;

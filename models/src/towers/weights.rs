@@ -148,6 +148,15 @@ impl Weights {
         save(entries, None, path)
     }
 
+    /// The bytes of one safetensors file in half precision; the same tensors give the same bytes.
+    ///
+    /// # Errors
+    /// [`Error::Internal`].
+    pub fn to_half_bytes(&self) -> Result<Vec<u8>> {
+        let entries = self.tensors.iter().map(|(name, tensor)| (name, Half(tensor)));
+        safetensors::serialize(entries, None).map_err(|error| Error::internal("weights", error))
+    }
+
     /// Adds a tensor or replaces the one of that name, which is returned.
     pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) -> Option<Tensor> {
         self.tensors.insert(name.into(), tensor)
