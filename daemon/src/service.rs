@@ -178,7 +178,8 @@ impl Service {
         let topics = config.topics()?;
         let places = Arc::new(ArcSwap::from_pointee(config.places()?));
         let board = Arc::new(Board::new());
-        let bundle = Bundle::open(&config.bundle)?;
+        let (bundle, signed) = config.bundles.open(&config.bundle)?;
+        tracing::info!(generation = %bundle.generation(), signed, "The bundle is open.");
         let engine = engine(&config)?;
         let outbox = Arc::new(Outbox::open(
             OutboxSettings {
@@ -543,11 +544,12 @@ fn describe(status: &Status, now: Mono) -> (&'static str, Option<&'static str>, 
 }
 
 /// Settings that a running daemon cannot change, and whether they did.
-fn waiting(old: &Config, new: &Config) -> [(&'static str, bool); 10] {
+fn waiting(old: &Config, new: &Config) -> [(&'static str, bool); 11] {
     let differ =
         |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| format!("{a:?}") != format!("{b:?}");
     [
         ("bundle", old.bundle != new.bundle),
+        ("bundles", differ(&old.bundles, &new.bundles)),
         ("site or device", (&old.site, &old.device) != (&new.site, &new.device)),
         ("mqtt", differ(&old.mqtt, &new.mqtt)),
         ("decision", old.decision != new.decision),

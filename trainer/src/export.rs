@@ -4,13 +4,13 @@ use std::{collections::BTreeSet, path::Path};
 
 use spotter_models::{
     Digest, Generation,
-    bundle::{self, Bundle, Draft},
+    bundle::{self, Bundle, Draft, Pack, delta},
     cohort::{Cohort, MAX_PERSONS, MIN_PERSONS},
     manifest::{DataRecord, Licence, Lineage, Precision},
     preprocess::Preprocess,
     probe::{Inputs, Probe},
     session::{Runtime, SessionOptions, TextTower, VisionTower},
-    towers::{Config, Weights},
+    towers::{Config, Weights, is_trained},
     vocabulary::Vocabulary,
 };
 use tch::Device;
@@ -123,6 +123,11 @@ impl Model {
         self.unchecked.as_deref()
     }
 
+    /// What the trained tensors were trained on, if that is known.
+    pub fn data(&self) -> Option<&DataRecord> {
+        self.data.as_ref()
+    }
+
     /// Hashes of the files it was made from.
     pub fn lineage(&self) -> Lineage {
         let adapters = self.adapters.as_deref().map(Digest::of);
@@ -202,6 +207,71 @@ impl Model {
         }
         Ok(Cohort::new(pictures)?.with_captions(captions)?)
     }
+}
+
+/// Writes what was trained since a pack into the new folder `out`: the trained tensors that differ from
+/// its own, in half precision, with a probe and, where `cohort` names data, a cohort of the rounded model.
+/// `parent` is the vendor's bundle of that pack; where it is not known, the one that the pack gives in
+/// these precisions.
+///
+/// # Errors
+/// Where the model has another base or other shapes than the pack, or nothing differs.
+pub fn delta(
+    out: &Path,
+    mut model: Model,
+    pack: Pack,
+    wanted: &DeltaWanted<'_>,
+) -> Result<delta::Record> {
+    let (base, shapes) = (model.lineage().base, &model.config);
+    if base != pack.lineage().base || shapes != pack.config() {
+        let reason = "has another base or other shapes than the model; a delta is of a model that went \
+                      on from the pack's own trained tensors";
+        return Err(Error::invalid("--delta-of", reason));
+    }
+    let parent = match wanted.parent {
+        Some(parent) => parent,
+        None => pack.generation(wanted.precisions)?,
+    };
+    let mut trained = Weights::default();
+    for (name, tensor) in model.weights.iter().filter(|(name, _)| is_trained(name)) {
+        trained.insert(name, tensor.clone());
+    }
+    let changed = pack.change(&trained)?;
+    // From here on the model is exactly what the delta holds.
+    model.weights = changed.weights().clone();
+    let cohort = match wanted.cohort {
+        Some((data, most)) => Some(model.cohort(data, most)?),
+        None => None,
+    };
+    let draft = delta::Draft {
+        name: wanted.name.clone(),
+        created_at: wanted.created_at.clone(),
+        parent,
+        precisions: wanted.precisions,
+        probe: &model.probe()?,
+        cohort: cohort.as_ref(),
+        evaluation: wanted.evaluation.clone(),
+        provenance: wanted.provenance.clone(),
+    };
+    Ok(delta::write(out, &changed, &draft)?)
+}
+
+/// What a delta says besides what the model knows.
+pub struct DeltaWanted<'a> {
+    /// What people call the result.
+    pub name: String,
+    /// Now, RFC 3339.
+    pub created_at: String,
+    /// The vendor's bundle that it applies to, if it is known.
+    pub parent: Option<Generation>,
+    /// The number formats of the result.
+    pub precisions: &'a [Precision],
+    /// The data whose training persons become the cohort, and how many at most.
+    pub cohort: Option<(&'a Dataset, usize)>,
+    /// What an evaluation measured.
+    pub evaluation: serde_json::Map<String, serde_json::Value>,
+    /// What it was trained on.
+    pub provenance: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What the manifest says besides what the model knows.

@@ -11,11 +11,16 @@ use std::{
 
 use rustix::thread::{CapabilitySet, remove_capability_from_bounding_set};
 use spotter_models::{
-    bundle::{self, Bundle},
+    bundle::{
+        self, Bundle, Pack,
+        delta::{self, Delta},
+    },
     cohort::Cohort,
     manifest::Precision,
     session::Runtime,
-    towers::{Config, Coupling, PromptPlace, Weights, layout::is_trained, random},
+    towers::{
+        Config, Coupling, PromptPlace, Tensor, Weights, is_coupling, layout::is_trained, random,
+    },
 };
 use spotter_trainer::{
     base::{Base, Origin},
@@ -251,4 +256,68 @@ fn a_place_that_may_not_be_written_is_told_before_anything_is_computed() {
     for option in ["--run", "--base"] {
         assert!(said(&output).contains(option), "{option}: {}", said(&output));
     }
+}
+
+#[test]
+fn a_delta_of_a_pack_gives_what_was_trained() {
+    let (room, vendors) = Room::model(&small());
+    let probe = vendors.probe().unwrap();
+    export(&room.path("pack"), &vendors, &manifest(), &probe, None, Target::Pack).unwrap();
+    let base = Base::open(&room.path("base")).unwrap();
+    let mut trained = Weights::default();
+    let sites = |name: &str| is_trained(name) && !is_coupling(name);
+    for (name, tensor) in vendors.weights.iter().filter(|(name, _)| is_trained(name)) {
+        let by = if sites(name) { 1.01 } else { 1.0 };
+        let values = tensor.values().iter().map(|value| value * by).collect();
+        trained.insert(name, Tensor::new(tensor.shape(), values).unwrap());
+    }
+    trained.write(&room.path("site.safetensors")).unwrap();
+    fs::write(room.path("config.json"), serde_json::to_vec(&small()).unwrap()).unwrap();
+    let text = |name: &str| room.path(name).display().to_string();
+    let run = |base: &str, out: &str| {
+        Command::new(env!("CARGO_BIN_EXE_spotter-trainer"))
+            .args([
+                "export",
+                "--delta-of",
+                &text("pack"),
+                "--base",
+                &text(base),
+                "--adapters",
+                &text("site.safetensors"),
+                "--config",
+                &text("config.json"),
+                "--out",
+                &text(out),
+                "--precisions",
+                "f32",
+            ])
+            .output()
+            .unwrap()
+    };
+    let done = run("base", "delta");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let delta = Delta::open(&room.path("delta")).unwrap();
+    let tensors = Weights::read(&[room.path("delta/tensors.safetensors")]).unwrap();
+    let held: Vec<&str> = tensors.iter().map(|(name, _)| name).collect();
+    let meant: Vec<&str> =
+        trained.iter().map(|(name, _)| name).filter(|name| sites(name)).collect();
+    assert_eq!(held, meant);
+    let parent = bundle::fold(&room.path("pack"), &room.path("parent"), &[Precision::F32]).unwrap();
+    assert_eq!(delta.record().parent, parent);
+    // What comes out computes what libtorch does with the rounded tensors.
+    let pack = Pack::open(&room.path("pack")).unwrap();
+    let result = delta::apply(&delta, pack, &room.path("bundle")).unwrap();
+    let runtime = Runtime::load(None).unwrap();
+    assert_eq!(check(&runtime, &room.path("bundle"), Precision::F32).unwrap().0, result);
+    // Another base is refused.
+    let other = random(&small(), 9).unwrap();
+    let mut frozen = Weights::default();
+    for (name, tensor) in other.iter().filter(|(name, _)| !is_trained(name)) {
+        frozen.insert(name, tensor.clone());
+    }
+    Base::write(&room.path("other"), &frozen, base.config(), base.origin()).unwrap();
+    let refused = run("other", "refused");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("--delta-of: has another base"), "{said}");
+    assert!(!room.path("refused").exists());
 }

@@ -1,6 +1,8 @@
 //! `spotterd bundle`: what a bundle holds, and whether it is whole.
 
+mod apply;
 mod cohort;
+mod keys;
 mod vocabulary;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -9,7 +11,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use spotter_models::{
     Generation,
-    bundle::{self, Bundle, Store},
+    bundle::{
+        self, Bundle,
+        delta::{self, Delta},
+    },
     cohort::Cohort,
     manifest::{DataRecord, Precision},
     probe::Probe,
@@ -17,7 +22,8 @@ use spotter_models::{
     vocabulary::Vocabulary,
 };
 
-use crate::{cmd::model::EngineArgs, engine::Engine};
+use crate::{cmd::model::EngineArgs, config::Signatures, engine::Engine};
+use keys::KeyArgs;
 
 /// Show, verify, install and switch model bundles
 #[derive(Subcommand)]
@@ -32,6 +38,15 @@ pub enum Command {
     Promote(PromoteArgs),
     /// Make the generation current that was current before
     Rollback(StoreArgs),
+    /// Remove generations of a store but the current one, the one before it, those that were installed
+    /// last, and the parents of deltas among these
+    Prune(PruneArgs),
+    /// Fold what a site trained onto the vendor's pack and install the bundle
+    Apply(apply::Args),
+    /// Make a pair of keys for signatures
+    Keygen(keys::KeygenArgs),
+    /// Sign a bundle or a delta
+    Sign(keys::SignArgs),
     /// Make the bundle that a pack holds unfolded, such as models/demo of a checkout
     Fold(FoldArgs),
     /// Copy a bundle and put a background cohort in: persons whom no alert means
@@ -45,6 +60,18 @@ pub enum Command {
 pub struct StoreArgs {
     /// The store's folder
     store: PathBuf,
+    #[command(flatten)]
+    keys: KeyArgs,
+}
+
+/// Remove generations of a store
+#[derive(Args)]
+pub struct PruneArgs {
+    /// The store's folder
+    store: PathBuf,
+    /// How many to keep besides those that are needed
+    #[arg(long, value_name = "N")]
+    keep: usize,
 }
 
 /// Make a generation of a store the current one; a bundle folder is installed first
@@ -54,6 +81,8 @@ pub struct PromoteArgs {
     store: PathBuf,
     /// A generation of the store, or the folder of a bundle
     bundle: PathBuf,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 /// Make the bundle that a pack holds unfolded
@@ -72,11 +101,13 @@ pub struct FoldArgs {
 /// Print what the manifest says
 #[derive(Args)]
 pub struct ShowArgs {
-    /// The bundle, or a store of them
+    /// The bundle, a store of them, or a delta
     bundle: PathBuf,
     /// Print the manifest's JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 /// Check every file's hash, then compute the bundle's probe and compare
@@ -88,6 +119,8 @@ pub struct VerifyArgs {
     #[arg(long)]
     files_only: bool,
     #[command(flatten)]
+    keys: KeyArgs,
+    #[command(flatten)]
     engine: EngineArgs,
 }
 
@@ -98,6 +131,10 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::List(args) => list(args),
         Command::Promote(args) => promote(args),
         Command::Rollback(args) => rollback(args),
+        Command::Prune(args) => prune(args),
+        Command::Apply(args) => apply::run(args),
+        Command::Keygen(args) => keys::keygen(args),
+        Command::Sign(args) => keys::sign(args),
         Command::Cohort(args) => cohort::run(args),
         Command::Vocabulary(args) => vocabulary::run(args),
         Command::Fold(args) => fold(args),
@@ -111,6 +148,9 @@ fn fold(args: &FoldArgs) -> Result<ExitCode> {
 }
 
 fn show(args: &ShowArgs) -> Result<ExitCode> {
+    if delta::is_delta(&args.bundle) {
+        return apply::show(&Delta::open(&args.bundle)?, &args.keys, args.json);
+    }
     let bundle = Bundle::open(&args.bundle)?;
     let manifest = bundle.manifest();
     if args.json {
@@ -131,8 +171,10 @@ fn show(args: &ShowArgs) -> Result<ExitCode> {
         let DataRecord { persons, pictures, captions, .. } = data;
         format!("{persons} persons, {pictures} pictures, {captions} captions")
     });
+    let signed = args.keys.bundles()?.signer(&bundle);
+    let signed = signed.unwrap_or_else(|error| format!("NOT TRUSTED: {error}"));
     let mut text = format!(
-        "bundle      {}\nname        {}\ncreated     {}\nparent      {parent}\n\
+        "bundle      {}\nname        {}\ncreated     {}\nparent      {parent}\nsignature   {signed}\n\
          licence     weights: {}; data: {}\nintended    {}\ntrained on  {data}\n\
          vision      {} blocks of {} wide, crops of {}x{} pixels (height x width)\n\
          text        {} blocks of {} wide, at most {} words\nembedding   {} numbers\ncohort      {cohort}\nvocabulary  {words}\nfiles\n",
@@ -162,6 +204,16 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode> {
     let bundle = Bundle::open(&args.bundle)?;
     let whole = bundle.manifest().files.len();
     super::print(&format!("files       {whole} whole, as the manifest says\n"))?;
+    let bundles = args.keys.bundles()?;
+    match bundles.signer(&bundle) {
+        Ok(signed) => super::print(&format!("signature   {signed}\n"))?,
+        Err(error) => {
+            super::print(&format!("signature   NOT TRUSTED: {error}\n"))?;
+            if bundles.signatures == Signatures::Required {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
     if args.files_only {
         return Ok(ExitCode::SUCCESS);
     }
@@ -186,20 +238,25 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode> {
 
 fn list(args: &StoreArgs) -> Result<ExitCode> {
     let mut text = String::new();
-    for installed in Store::new(&args.store).list()? {
+    for installed in args.keys.bundles()?.store(&args.store)?.list()? {
         let mark = if installed.current { "*" } else { " " };
         let about = match &installed.manifest {
             Ok(manifest) => format!("{}, {}", manifest.name, manifest.created_at),
             Err(error) => format!("broken: {error}"),
         };
-        text += &format!("{mark} {}  {about}\n", installed.generation);
+        let signed = match &installed.signer {
+            Ok(Some(signer)) => format!("signed by {signer}"),
+            Ok(None) => "not signed".into(),
+            Err(error) => format!("NOT TRUSTED: {error}"),
+        };
+        text += &format!("{mark} {}  {about}, {signed}\n", installed.generation);
     }
     super::print(if text.is_empty() { "the store is empty\n" } else { &text })?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn promote(args: &PromoteArgs) -> Result<ExitCode> {
-    let store = Store::new(&args.store);
+    let store = args.keys.bundles()?.store(&args.store)?;
     let generation = match args.bundle.to_str().and_then(|text| text.parse::<Generation>().ok()) {
         Some(generation) => generation,
         None => store.install(&args.bundle)?,
@@ -210,7 +267,17 @@ fn promote(args: &PromoteArgs) -> Result<ExitCode> {
 }
 
 fn rollback(args: &StoreArgs) -> Result<ExitCode> {
-    let generation = Store::new(&args.store).rollback()?;
+    let generation = args.keys.bundles()?.store(&args.store)?.rollback()?;
     super::print(&format!("{generation} is the current bundle from the next start on\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prune(args: &PruneArgs) -> Result<ExitCode> {
+    let removed = bundle::Store::new(&args.store).prune(args.keep)?;
+    let mut text = format!("{} generations removed\n", removed.len());
+    for generation in removed {
+        text += &format!("  {generation}\n");
+    }
+    super::print(&text)?;
     Ok(ExitCode::SUCCESS)
 }

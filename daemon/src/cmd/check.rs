@@ -37,9 +37,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut findings = vec![("configuration", Ok(format!("{} cameras", config.cameras.len())))];
-    let bundle = Bundle::open(&config.bundle);
-    let policy = bundle.as_ref().ok().map(|bundle| policy(&config, bundle));
-    findings.push(("bundle", bundle.map_err(Error::from).map(|bundle| about(&bundle))));
+    let bundle = config.bundles.open(&config.bundle);
+    let policy = bundle.as_ref().ok().map(|(bundle, _)| policy(&config, bundle));
+    findings.push(("bundle", bundle.map(|(bundle, signed)| about(&bundle, &signed))));
     findings.extend(policy.map(|policy| ("decision", policy)));
     match engine(&config) {
         Ok(engine) => {
@@ -120,8 +120,9 @@ fn embedded(config: &Config) -> Option<crate::Result<String>> {
     config.mqtt.is_embedded().then(|| bound().map(|_| format!("mqtt://127.0.0.1:{port}")))
 }
 
-fn about(bundle: &Bundle) -> String {
-    format!("{} ({}), every file whole", bundle.generation(), bundle.manifest().name)
+fn about(bundle: &Bundle, signed: &str) -> String {
+    let name = &bundle.manifest().name;
+    format!("{} ({name}), every file whole, {signed}", bundle.generation())
 }
 
 /// Whether the bundle has what the policy judges by.

@@ -4,6 +4,7 @@
 //! Secrets never stand in this file: it names files that hold them.
 
 mod broker;
+mod bundles;
 mod camera;
 
 use std::{
@@ -17,6 +18,7 @@ use spotter_models::session::{Precision, Provider};
 use toml::Spanned;
 
 pub use broker::{CommandName, Mqtt};
+pub use bundles::{Bundles, Signatures};
 pub use camera::{Address, Camera};
 
 use crate::{
@@ -41,6 +43,9 @@ const MAX_WORKERS: usize = 64;
 pub struct Config {
     /// The model bundle, or a store whose current generation is used.
     pub bundle: PathBuf,
+    /// Which bundles are trusted.
+    #[serde(default)]
+    pub bundles: Bundles,
     /// The site's name in topics, the same on all its devices.
     #[serde(default = "default_site")]
     pub site: String,
@@ -263,6 +268,7 @@ impl Config {
     fn check(&self, name: &str, text: &str) -> Result<()> {
         camera::check_rate("detector.rate_hz", self.detector.rate_hz)
             .map_err(|reason| Error::config(name, reason))?;
+        self.bundles.check().map_err(|reason| Error::config(name, reason))?;
         self.mqtt.settings(self.topics()?)?;
         Rules::new(self.policy.clone())?;
         if self.detector.workers.get() > MAX_WORKERS {
@@ -389,6 +395,17 @@ mod tests {
         assert!(refused("bundle = \"b\"\n").contains("[[camera]]"));
         let error = refused(&format!("{SMALL}[metrics]\nlisten = \"0.0.0.0:9464\"\n"));
         assert!(error.contains("loopback"), "{error}");
+    }
+
+    #[test]
+    fn required_signatures_need_the_vendors_key() {
+        let section = |keys| format!("{SMALL}[bundles]\nsignatures = \"required\"\n{keys}\n");
+        for keys in ["", "site_keys = [\"site.pub\"]", "vendor_keys = []"] {
+            let error = refused(&section(keys));
+            assert!(error.contains("vendor_keys") && error.contains("keygen"), "{error}");
+        }
+        Config::parse("c", &section("vendor_keys = [\"vendor.pub\"]")).unwrap();
+        assert!(refused(&section("").replace("required", "maybe")).contains("maybe"));
     }
 
     #[test]

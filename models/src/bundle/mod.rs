@@ -70,21 +70,19 @@ impl Bundle {
     /// As [`Bundle::open`] and [`Bundle::signer`].
     pub fn open_signed(path: &Path, keys: &Keys) -> Result<(Self, Signer)> {
         let bundle = Self::open(path)?;
-        // A store's generation may be trusted by its parent, which lies beside it.
-        let signer = match Store::of_generation(bundle.path()) {
-            Some(store) => trust::signer(&bundle, keys, Some(&store))?,
-            None => trust::signer(&bundle, keys, None)?,
-        };
+        let signer = bundle.signer(keys)?;
         Ok((bundle, signer))
     }
 
-    /// Who vouches for it, taken for itself: the vendor, by a signature of the manifest.
+    /// Who vouches for it: the vendor, by a signature of the manifest, or, where it lies in a store and
+    /// was folded from a delta, the vendor or the site by a signature of that.
     ///
     /// # Errors
     /// [`Error::Invalid`] where it is not signed, [`Error::Corrupt`] where the signature is of another
-    /// bundle, of an unknown key or of a site's.
+    /// bundle, of an unknown key or of a site's, or the delta does not give this bundle.
     pub fn signer(&self, keys: &Keys) -> Result<Signer> {
-        trust::signer(self, keys, None)
+        // A generation may be trusted by its parent, which lies beside it.
+        trust::signer(self, keys, Store::of_generation(self.path()).as_ref())
     }
 
     /// The key that its signature claims to be of, in words; nothing is checked. `None`: not signed.

@@ -102,7 +102,8 @@ impl Store {
     pub fn install(&self, source: &Path) -> Result<Generation> {
         let bundle = Bundle::open(source)?;
         if let Some(keys) = &self.keys {
-            bundle.signer(keys)?;
+            // For itself: a delta is folded here, not copied from where somebody else did it.
+            trust::signer(&bundle, keys, None)?;
         }
         let generations = self.root.join(GENERATIONS);
         std::fs::create_dir_all(&generations).map_err(aside::writing(&generations))?;

@@ -149,12 +149,9 @@ pub(super) fn signer_of_delta(
     keys: &Keys,
 ) -> Result<Signer> {
     let Some(signature) = signature else {
-        let shown = path.display();
-        let reason = format!(
-            "is not signed, and signatures are required here: sign the delta with `spotterd bundle \
-             sign DELTA --key FILE`, by the vendor's or the site's key, and apply it again"
-        );
-        return Err(Error::invalid(format!("delta {shown}"), reason));
+        let reason = "is not signed, and signatures are required here: sign the delta with `spotterd bundle \
+             sign DELTA --key FILE`, by the vendor's or the site's key, and apply it again";
+        return Err(Error::invalid(format!("delta {}", path.display()), reason));
     };
     let signature = Signature::parse(&path.join(delta::SIGNATURE_FILE), signature)?;
     let (role, key) = keys.signer(bytes, &signature)?;

@@ -5,6 +5,8 @@ use std::{ops::RangeInclusive, path::PathBuf, process::ExitCode, str::FromStr};
 use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
 use spotter_models::{
+    Generation,
+    bundle::Pack,
     cohort::{MAX_PERSONS, MIN_PERSONS},
     manifest::Precision,
     session::Runtime,
@@ -17,7 +19,7 @@ use crate::{
     dataset::Dataset,
     error::Error,
     evaluate::{Choice, Part},
-    export::{Model, Said, Target, check, export, figures},
+    export::{DeltaWanted, Model, Said, Target, check, delta, export, figures},
     tell,
 };
 
@@ -52,6 +54,13 @@ pub struct Args {
     /// Write a pack instead, a fraction of the size, from which `spotterd bundle fold` makes the bundle
     #[arg(long, conflicts_with = "precisions")]
     pack: bool,
+    /// Write what was trained since this pack instead: a delta, about 5 MB at full size, which `spotterd
+    /// bundle apply` folds onto it. The model has to have gone on from the pack's own trained tensors
+    #[arg(long, value_name = "PACK", conflicts_with = "pack")]
+    delta_of: Option<PathBuf>,
+    /// The bundle that a delta applies to; if absent, the one that the pack gives in --precisions
+    #[arg(long, value_name = "GENERATION", requires = "delta_of")]
+    parent: Option<Generation>,
     /// A data set whose training persons become the background cohort, by which the daemon's policies
     /// `budget`, the default, and `zscore` judge: 32 at least
     #[arg(long, value_name = "FOLDER")]
@@ -102,6 +111,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     check_precisions(&args.precisions)?;
     check_folder(&args.out)?;
     let model = model(args)?;
+    if let Some(pack) = &args.delta_of {
+        return write_delta(args, model, Pack::open(pack)?);
+    }
     let name = args.name.clone().unwrap_or_else(|| model.origin.name.clone());
     let cohort = match &args.cohort {
         Some(folder) => Some(model.cohort(&Dataset::open(folder)?, args.cohort_persons)?),
@@ -140,6 +152,41 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         print(&format!("{generation} {precision}: {agreement}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn write_delta(args: &Args, model: Model, pack: Pack) -> Result<ExitCode> {
+    let name = args.name.clone().unwrap_or_else(|| model.origin.name.clone());
+    let data = args.cohort.as_deref().map(Dataset::open).transpose()?;
+    let wanted = DeltaWanted {
+        created_at: args.created_at.clone().unwrap_or_else(now),
+        parent: args.parent,
+        precisions: &args.precisions,
+        cohort: data.as_ref().map(|data| (data, args.cohort_persons)),
+        evaluation: evaluation(args, &model, &name)?,
+        provenance: provenance(&model)?,
+        name,
+    };
+    let record = delta(&args.out, model, pack, &wanted)?;
+    print(&format!(
+        "{}: a delta of {} that gives {}, {} bytes of tensors; `spotterd bundle sign` signs it and \
+         `spotterd bundle apply` installs it\n",
+        args.out.display(),
+        record.parent,
+        record.result,
+        record.tensors.bytes
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a delta says of the data it was trained on.
+fn provenance(model: &Model) -> Result<serde_json::Map<String, serde_json::Value>> {
+    let mut provenance = serde_json::Map::new();
+    if let Some(data) = model.data() {
+        let value = serde_json::to_value(data)
+            .map_err(|error| spotter_models::Error::internal("provenance", error))?;
+        provenance.insert("data".into(), value);
+    }
+    Ok(provenance)
 }
 
 /// Refuses a number format that is named twice: somebody meant another one.
