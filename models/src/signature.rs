@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ct_codecs::{Base64, Decoder};
+
 use crate::{Error, Result};
 
 /// What the name of a signature's file adds to that of the file it signs.
@@ -111,6 +113,10 @@ impl SecretKey {
             Some(password) => key.into_secret_key(Some(password.into())),
             None => key.into_unencrypted_secret_key(),
         });
+        let key = match key {
+            Err(error) if password.is_none() => without_checksum(text).ok_or(error),
+            other => other,
+        };
         match key {
             Ok(key) => Ok(Self(key)),
             // The library's word for a key with a password that is read without one.
@@ -152,6 +158,19 @@ impl SecretKey {
             .map(PublicKey)
             .map_err(|error| Error::internal("secret key", error))
     }
+}
+
+/// A key without a password as minisign 0.11 and later write it (`-G -W`): with zeros for a checksum, which
+/// the library takes for damage. That its halves belong together is seen at the first signature.
+fn without_checksum(text: &str) -> Option<minisign::SecretKey> {
+    /// Before the checksum: names of three algorithms, salt, two limits, number, secret and public key.
+    const HEAD: usize = 3 * 2 + 32 + 2 * 8 + 8 + 64;
+    let bytes = Base64::decode_to_vec(text.lines().nth(1)?.trim(), None).ok()?;
+    let (head, checksum) = bytes.split_at_checked(HEAD)?;
+    if !head.starts_with(b"Ed\0\0") || checksum != [0; 32] {
+        return None;
+    }
+    minisign::SecretKey::from_bytes(&bytes).ok()
 }
 
 /// The first line of a secret key's file without a password.

@@ -98,3 +98,26 @@ fn what_is_no_key_or_signature_is_refused() {
     let other = PUBLIC.replace("RWQf", "AWQf");
     assert!(PublicKey::parse(Path::new("p"), &other).is_err());
 }
+
+/// Of minisign 0.11, `-G -W`; made for this test and of no other use.
+const TOOLS_SECRET: &str = "untrusted comment: minisign encrypted secret key\n\
+    RWQAAEIyAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAfpDpzU/R3/dZDUevRDjKfPIcd7tg941FnWYAm8OhvNMzeHNpjrS7RFIYhjNAVysCrwuwF2CpzsyF5QtjqKMCHU/PNteunqSZAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+const TOOLS_PUBLIC: &str = "untrusted comment: minisign public key F7DFD14FCDE9907E\n\
+    RWR+kOnNT9Hf91IYhjNAVysCrwuwF2CpzsyF5QtjqKMCHU/PNteunqSZ\n";
+
+#[test]
+fn the_standard_tools_key_without_a_password_signs() {
+    let key = SecretKey::parse(Path::new("k"), TOOLS_SECRET, None).unwrap();
+    let public = PublicKey::parse(Path::new("p"), TOOLS_PUBLIC).unwrap();
+    assert_eq!(key.public().unwrap(), public);
+    let signed = signature(&sign(b"manifest", &key, "x").unwrap()).unwrap();
+    signed.verify(b"manifest", &public).unwrap();
+    // Without a checksum, damage shows when it signs: the halves no longer belong together.
+    let line = TOOLS_SECRET.lines().nth(1).unwrap();
+    let at = 90;
+    let other = if line.as_bytes()[at] == b'A' { "B" } else { "A" };
+    let damaged = format!("comment\n{}{other}{}\n", &line[..at], &line[at + 1..]);
+    let key = SecretKey::parse(Path::new("k"), &damaged, None).unwrap();
+    assert!(sign(b"manifest", &key, "x").is_err());
+    assert!(SecretKey::parse(Path::new("k"), &damaged[..damaged.len() - 9], None).is_err());
+}
