@@ -1,5 +1,6 @@
-//! Who vouches for a file: Ed25519 signatures in the format of [minisign](https://jedisct1.github.io/minisign/),
-//! so that they can be made and checked with the standard tool as well.
+//! Who vouches for a file: Ed25519 signatures in the format of
+//! [minisign](https://jedisct1.github.io/minisign/), so that they can be made and checked with the standard
+//! tool as well.
 //!
 //! Two kinds of keys are told apart. The vendor's vouch for whole bundles; a site's only for what was
 //! trained there. `bundle` decides what each may bring in, this module only who signed.

@@ -1,7 +1,8 @@
 //! Generations of a bundle side by side, one of them current.
 //!
 //! ```text
-//! ROOT/generations/<id>/   bundles, with their signature or the delta they were folded from; a name with a dot is unfinished or half removed
+//! ROOT/generations/<id>/   bundles, with their signature or the delta they were folded from; a name with
+//!                          a dot is unfinished or half removed
 //! ROOT/current             symbolic link to generations/<id>
 //! ROOT/history             ids in the order of their promotion, the last one current or about to be
 //! ```

@@ -4,7 +4,8 @@
 //! deltas only: a generation that was folded from one is accepted where `delta.json` is signed, says that
 //! this generation comes out, and its parent lies in the same store with the vendor's signature; and what a
 //! delta cannot change is as in the parent. So whoever holds a site's key cannot bring in another base,
-//! configuration or tokenizer.
+//! configuration or tokenizer through this program. Towers are not folded again when they are opened: who
+//! can also write into the store's folder is not kept out by this.
 
 use std::path::Path;
 
