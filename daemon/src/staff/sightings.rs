@@ -21,6 +21,7 @@ const ID_CHARS: usize = 26;
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Sighting {
+    id: String,
     event: String,
     alert: String,
     camera: String,
@@ -63,6 +64,10 @@ pub fn line(device: &str, payload: &[u8], now: &ZonedDateTime) -> String {
     }
     if sighting.event != "new" && sighting.first_seen.is_some() {
         line += &format!("  since {}", time(&sighting.first_seen));
+    }
+    if sighting.event == "new" && sighting.id.len() == ID_CHARS {
+        // As `--like` takes it.
+        line += &format!("  {device}/{}", name(&sighting.id));
     }
     if sighting.suppressed > 0 {
         line += &format!("  {} more held back", sighting.suppressed);

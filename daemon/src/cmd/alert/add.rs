@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Answers, Broker, answers, parse_id, print, print_json, read_one, tell};
 use crate::{
-    alert::{AlertId, schema::Message},
+    alert::{AlertId, Like, schema::Message},
     clock::{Clock, SystemClock},
     error::Error,
     staff::{Board, Draft, Fault, Session, hours, id_of, shown, times},
@@ -18,7 +18,13 @@ use crate::{
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// What the person looks like, in one sentence
-    text: String,
+    #[arg(required_unless_present = "like")]
+    text: Option<String>,
+    /// Somebody like a person who was seen, in place of a text: as a search names them, box-1/4711, or a
+    /// sighting, box-1/01JD8Z0V6N8Q2K4M5P7R9T1W3X. Only the device that keeps the person looks for them, on its own
+    /// cameras; the others say so
+    #[arg(long, value_name = "DEVICE/NUMBER|SIGHTING", conflicts_with_all = ["text", "without"])]
+    like: Option<Like>,
     /// A short name for the alert; made from the text where it is left out. Giving the name of an
     /// alert that exists replaces it: say again all that is to stay
     #[arg(long, value_name = "NAME")]
@@ -66,6 +72,7 @@ const EXAMPLES: &str = "\
 Examples:
   spotterd alert add \"woman in a red coat with a black backpack\" --for 2h --site harbour
   spotterd alert add \"boy in a yellow raincoat\" --id lost-boy --until 18:00 --by gate --site harbour
+  spotterd alert add --like gate-1/4711 --for 2h --site harbour
   spotterd alert add \"man in a dark hoodie\" --cameras 'dock-*' --schedule \"22:00-06:00\" --for 3d \
 --site harbour
 
@@ -91,6 +98,7 @@ fn draft(args: &Args, now: &ZonedDateTime) -> Result<Draft, Error> {
     }
     Ok(Draft {
         text: args.text.clone(),
+        like: args.like.clone(),
         without: args.without.clone(),
         expires_at,
         cameras: args.cameras.clone(),
@@ -106,9 +114,16 @@ fn draft(args: &Args, now: &ZonedDateTime) -> Result<Draft, Error> {
 fn id(args: &Args) -> Result<AlertId, Error> {
     match &args.id {
         Some(id) => parse_id(id),
-        None => id_of(&args.text).ok_or_else(|| {
-            Error::config("TEXT", "gives no short name for the alert: give it one with --id")
-        }),
+        None => {
+            let named = args
+                .like
+                .as_ref()
+                .map(|like| format!("like {}", like.to_string().replace('/', " ")));
+            let named = named.or_else(|| args.text.clone());
+            named.as_deref().and_then(id_of).ok_or_else(|| {
+                Error::config("TEXT", "gives no short name for the alert: give it one with --id")
+            })
+        }
     }
 }
 
@@ -166,8 +181,11 @@ fn is_done(stands: &[(&str, answers::Stand<'_>)]) -> bool {
         answers::Stand::Answered(answer) => answer.is_armed() || answer.state == "pending-approval",
         answers::Stand::Silent | answers::Stand::Away => false,
     };
-    let is_bad =
-        |stand: &answers::Stand<'_>| !good(stand) && !matches!(stand, answers::Stand::Away);
+    // Of somebody who was seen only one device knows.
+    let is_elsewhere = |stand: &answers::Stand<'_>| matches!(stand, answers::Stand::Answered(answer) if answer.knows_nobody());
+    let is_bad = |stand: &answers::Stand<'_>| {
+        !good(stand) && !is_elsewhere(stand) && !matches!(stand, answers::Stand::Away)
+    };
     stands.iter().any(|(_, stand)| good(stand)) && !stands.iter().any(|(_, stand)| is_bad(stand))
 }
 
@@ -211,6 +229,10 @@ mod tests {
         let pending = answered("pending-approval");
         assert!(is_done(&[("a", Answered(&armed)), ("b", Away)]));
         assert!(is_done(&[("a", Answered(&pending))]));
+        let mut elsewhere = rejected.clone();
+        elsewhere.whole = json!({"code": "elsewhere"});
+        assert!(is_done(&[("a", Answered(&armed)), ("b", Answered(&elsewhere))]));
+        assert!(!is_done(&[("b", Answered(&elsewhere))]), "nobody looks");
         assert!(!is_done(&[]));
         assert!(!is_done(&[("a", Away)]));
         assert!(!is_done(&[("a", Answered(&armed)), ("b", Silent)]));
