@@ -8,7 +8,11 @@
     reason = "a test that cannot go on says so"
 )]
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -100,6 +104,23 @@ fn who_was_seen_once_is_told_of_when_they_come_back_until_they_are_erased() {
     let would = preview["results"].as_array().unwrap();
     assert!(!would.is_empty() && would.iter().all(|hit| hit["id"] != track), "{preview}");
 
+    // As a guard says it.
+    let added = ["--like", &format!("box/{track}"), "--for", "1h", "--wait", "30"];
+    let added = site.done("alert add", &added);
+    assert_eq!(
+        (&added["done"], &added["devices"][0]["state"]["state"]),
+        (&json!(true), &json!("armed"))
+    );
+    let other = site.run("alert add", &["--like", "attic/7", "--wait", "30"]);
+    assert!(
+        other.code == 1 && other.out.contains("is on device attic"),
+        "{}{}",
+        other.out,
+        other.err
+    );
+    let listed = site.run("alert list", &[]);
+    assert!(listed.out.contains(&format!("somebody like box/{track}")), "{}", listed.out);
+
     // By a picture, which travels. That of a track is most like the track.
     let best = results[0]["id"].as_u64().unwrap();
     let picture = folder.path().join(format!("box-{best}.jpg")).display().to_string();
@@ -116,8 +137,16 @@ fn who_was_seen_once_is_told_of_when_they_come_back_until_they_are_erased() {
     // It outlives the track and a restart; another bundle reads the picture that was kept.
     stop(daemon);
     fs::remove_dir_all(plan.state().join("gallery")).unwrap();
+    // What is damaged grows old as everybody does.
+    let aside = ["alerts.db.damaged", "outbox/outbox.db.damaged-1795000000"];
+    let aside = aside.map(|name| plan.state().join(name));
+    for path in &aside {
+        let file = fs::File::create(path).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)).unwrap();
+    }
     let daemon = plan.start();
     comes_back(&watcher, "again");
+    within(WITHIN, || aside.iter().all(|path| !path.exists()).then_some(()));
     stop(daemon);
     let before = back["bundle"].as_str().unwrap();
     let bundle = folder.path().join("other-bundle").display().to_string();
@@ -134,7 +163,7 @@ fn who_was_seen_once_is_told_of_when_they_come_back_until_they_are_erased() {
 
     // Who is erased is not looked for any more, also after a restart.
     let done = site.done("erase", &["--sighting", id, "--yes"]);
-    assert_eq!(done["alerts"], 1, "{done}");
+    assert_eq!(done["alerts"], 2, "that of the guard too: {done}");
     let seen = watcher.seen.when("the withdrawal", are(&["again"], "withdrawn"));
     let reason = state_of("again", &seen)["reason"].as_str().unwrap().to_owned();
     assert!(reason.contains("was erased"), "{reason}");

@@ -138,6 +138,10 @@ mod tests {
             line,
             "17:04:12  SEEN    red  at dock-1 (gate-1)  score 0.412, needs 0.377  LATE"
         );
+        let id = "01JDZ6V3Q4M5N6P7R8S9T0V1W2";
+        let named = format!(r#"{{"event":"new","id":"{id}","alert":"red","camera":"dock-1"}}"#);
+        let line = super::line("gate-1", named.as_bytes(), &now());
+        assert!(line.ends_with(&format!("  gate-1/{id}")), "{line}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Answers, Broker, answers, parse_id, print, print_json, read_one, tell};
 use crate::{
-    alert::{AlertId, Like, schema::Message},
+    alert::{AlertId, DeviceName, Like, Who, schema::Message},
     clock::{Clock, SystemClock},
     error::Error,
     staff::{Board, Draft, Fault, Session, hours, id_of, shown, times},
@@ -115,15 +115,20 @@ fn id(args: &Args) -> Result<AlertId, Error> {
     match &args.id {
         Some(id) => parse_id(id),
         None => {
-            let named = args
-                .like
-                .as_ref()
-                .map(|like| format!("like {}", like.to_string().replace('/', " ")));
-            let named = named.or_else(|| args.text.clone());
+            let named = args.like.as_ref().map(like_in_words).or_else(|| args.text.clone());
             named.as_deref().and_then(id_of).ok_or_else(|| {
                 Error::config("TEXT", "gives no short name for the alert: give it one with --id")
             })
         }
+    }
+}
+
+/// What tells apart comes first: a name has room for so much.
+fn like_in_words(like: &Like) -> String {
+    let device = like.device.as_ref().map_or("", DeviceName::as_str);
+    match like.who {
+        Who::Sighting(id) => format!("like {id} {device}"),
+        Who::Track(id) => format!("like {id} {device}"),
     }
 }
 
@@ -220,6 +225,16 @@ mod tests {
 
     fn answered(state: &str) -> Answer {
         Answer { state: state.to_owned(), ..Answer::default() }
+    }
+
+    #[test]
+    fn alerts_that_are_like_two_persons_have_two_names() {
+        let name = |like: &str| id_of(&like_in_words(&like.parse().unwrap())).unwrap().to_string();
+        assert_eq!(name("gate-1/4711"), "like-4711-gate-1");
+        let long = "a-device-with-a-name-that-is-as-long-as-it-may-be-and-not-longer";
+        let [one, other] = ["01JD8Z0V6N8Q2K4M5P7R9T1W3X", "01JD8Z0V6N8Q2K4M5P7R9T1W3Y"]
+            .map(|id| name(&format!("{long}/{id}")));
+        assert!(one != other && one.contains("01jd8z0v6n8q2k4m5p7r9t1w3x"), "{one} {other}");
     }
 
     #[test]
