@@ -7,6 +7,7 @@
 //! [`pipeline`] runs it live, [`replay`] over recordings.
 
 pub mod alert;
+pub mod aside;
 pub mod bounded;
 pub mod clock;
 pub mod cmd;
@@ -25,6 +26,7 @@ pub mod health;
 pub mod hold;
 pub mod judge;
 pub mod keep;
+pub mod lens;
 pub mod mask;
 pub mod memory;
 pub mod metrics;

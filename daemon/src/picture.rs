@@ -12,6 +12,8 @@ use crate::{
 
 /// Largest side that is decoded; a larger one is a mistake or an attack.
 const MAX_SIDE: u32 = 16_384;
+/// Largest side of a picture that somebody sent.
+const MAX_SENT_SIDE: u32 = 4096;
 /// Largest file that is read, and most memory a decoder may take for itself.
 const MAX_BYTES: u64 = 256 << 20;
 
@@ -20,19 +22,30 @@ const MAX_BYTES: u64 = 256 << 20;
 /// # Errors
 /// [`Error::Io`] where it cannot be read; a model error of kind corrupt where it is no picture.
 pub fn read(path: &Path) -> Result<Rgb> {
+    decode_as(path, &bounded::read(path, MAX_BYTES)?, MAX_SIDE)
+}
+
+/// Decodes a JPEG or PNG picture that somebody else sent: of at most 4,096 pixels a side.
+///
+/// # Errors
+/// A model error of kind corrupt where it is no picture.
+pub fn decode(bytes: &[u8]) -> Result<Rgb> {
+    decode_as(Path::new("the picture"), bytes, MAX_SENT_SIDE)
+}
+
+fn decode_as(path: &Path, bytes: &[u8], max_side: u32) -> Result<Rgb> {
     let broken = |reason: &dyn std::fmt::Display| {
         spotter_models::Error::corrupt(path, format!("is no JPEG or PNG picture: {reason}"))
     };
-    let bytes = bounded::read(path, MAX_BYTES)?;
-    let mut reader = image::ImageReader::new(Cursor::new(&bytes))
+    let mut reader = image::ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(Error::io(path))?;
-    if reader.format() == Some(image::ImageFormat::Jpeg) && is_cut_short(&bytes) {
+    if reader.format() == Some(image::ImageFormat::Jpeg) && is_cut_short(bytes) {
         return Err(broken(&"it ends before the picture does; copy it again").into());
     }
     let mut limits = image::Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
+    limits.max_image_width = Some(max_side);
+    limits.max_image_height = Some(max_side);
     limits.max_alloc = Some(MAX_BYTES);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|error| broken(&error))?;
@@ -51,6 +64,24 @@ fn is_cut_short(jpeg: &[u8]) -> bool {
     const END_OF_IMAGE: [u8; 2] = [0xff, 0xd9];
     let last = |marker| jpeg.windows(2).rposition(|pair| pair == marker);
     last(END_OF_IMAGE) < last(START_OF_SCAN)
+}
+
+/// A picture whose longer side has at most so many pixels.
+///
+/// # Errors
+/// Only by a bug.
+pub fn shrunk(picture: Rgb, most: u32) -> Result<Rgb> {
+    let (width, height) = (picture.width(), picture.height());
+    let longer = width.max(height);
+    if longer <= most {
+        return Ok(picture);
+    }
+    let side = |side: u32| (u64::from(side) * u64::from(most) / u64::from(longer)).max(1) as u32;
+    let buffer = image::RgbImage::from_raw(width, height, picture.data().to_vec())
+        .ok_or_else(|| Error::internal("picture", "has other bytes than its size says"))?;
+    let filter = image::imageops::FilterType::Triangle;
+    let small = image::imageops::resize(&buffer, side(width), side(height), filter);
+    Ok(Rgb::new(small.width(), small.height(), small.into_raw())?)
 }
 
 /// Encodes a picture as JPEG.

@@ -4,10 +4,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
+use jiff::{SignedDuration, Timestamp};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rand::{SeedableRng, rngs::SmallRng};
 use sha2::{Digest, Sha256};
@@ -18,7 +19,8 @@ use spotter_models::{
 };
 
 use crate::{
-    alert::{Rules, Wall, place::Places, reader::TowerReader, rfc3339},
+    alert::{Rules, Wall, place::Places, reader::TowerReader, rfc3339, store},
+    aside,
     clock::{Clock, Mono, Stop},
     config::{Camera, Config},
     desk::{CameraState, Desk, Inbox, Setup as DeskSetup, Status as DeviceStatus, Truth},
@@ -31,6 +33,7 @@ use crate::{
     gallery::{self, Gallery},
     health::{self, Hearts, STALLED_AFTER},
     keep::{self, Keeper},
+    lens::ModelLens,
     mask::Mask,
     metrics,
     mqtt::{
@@ -78,6 +81,9 @@ fn keeper(
         .transpose()
 }
 
+/// How often damaged files that were put aside are looked at.
+const ASIDE_EVERY: Duration = Duration::from_secs(3600);
+
 /// How long tracks may be remembered for calibration: as long as they are kept on disk, and a day where
 /// none are.
 fn remembered(config: &Config) -> Duration {
@@ -104,6 +110,9 @@ pub struct Service {
     topics: Topics,
     outbox: Arc<Outbox>,
     history: Arc<History>,
+    gallery: Option<Arc<Gallery>>,
+    /// When damaged files are looked at next.
+    aside_at: Mono,
     cameras: BTreeMap<CameraId, Running>,
     /// Cameras that are gone and whose retained state is to be taken away.
     gone: BTreeSet<CameraId>,
@@ -180,6 +189,7 @@ impl Service {
         let board = Arc::new(Board::new());
         let (bundle, signed) = config.bundles.open(&config.bundle)?;
         tracing::info!(generation = %bundle.generation(), signed, "The bundle is open.");
+        let bundle = Arc::new(bundle);
         let engine = engine(&config)?;
         let outbox = Arc::new(Outbox::open(
             OutboxSettings {
@@ -208,6 +218,7 @@ impl Service {
         let eraser = Eraser::new(folder, gallery.clone(), outbox.clone(), clock.clone(), running);
         let vocabulary = Vocabulary::of(&bundle)?.map(Arc::new);
         let reader = TowerReader::new(embed::text_tower(&engine, &bundle)?)?;
+        let lens = ModelLens::new(engine.clone(), bundle.clone(), config.detector.model.clone());
         let desk = Desk::open(
             &folder.join("alerts.db"),
             DeskSetup {
@@ -219,6 +230,7 @@ impl Service {
                 eraser,
                 commands: config.mqtt.commands.clone(),
                 reader: Box::new(reader),
+                lens: Box::new(lens),
                 topics: topics.clone(),
                 outbox: outbox.clone(),
                 board: board.clone(),
@@ -274,6 +286,8 @@ impl Service {
             topics,
             outbox,
             history,
+            gallery,
+            aside_at: started,
             cameras: BTreeMap::new(),
             gone: BTreeSet::new(),
             pipeline,
@@ -352,6 +366,7 @@ impl Service {
         self.free_broker();
         let wall = Wall::new(self.clock.wall(), None);
         self.history.expire(wall, remembered(&self.config));
+        self.expire_aside(wall);
         self.tell_traffic(wall);
         let messages = self.news();
         self.show();
@@ -362,6 +377,37 @@ impl Service {
                 self.cameras.values_mut().for_each(|running| running.told = None);
             }
         }
+    }
+
+    /// Deletes damaged files of the outbox and of the alerts that are as old as a track may become; the gallery
+    /// sees to its own.
+    fn expire_aside(&mut self, wall: Wall) {
+        let now = self.clock.now();
+        if now < self.aside_at || !wall.believed() {
+            return;
+        }
+        self.aside_at = now + ASIDE_EVERY;
+        if let Err(error) = self.try_expire_aside(wall) {
+            tracing::error!(%error, "Damaged files that are too old are not deleted; tried again.");
+        }
+    }
+
+    fn try_expire_aside(&self, wall: Wall) -> Result<()> {
+        let folder = &self.config.storage.folder;
+        let is_held = match &self.gallery {
+            Some(gallery) => !gallery.holds().is_empty(),
+            None => gallery::is_held(&folder.join("gallery"))?,
+        };
+        if is_held {
+            return Ok(());
+        }
+        let span =
+            SignedDuration::try_from(remembered(&self.config)).unwrap_or(SignedDuration::MAX);
+        let oldest = wall.at.saturating_sub(span).unwrap_or(Timestamp::UNIX_EPOCH);
+        let oldest = SystemTime::try_from(oldest).unwrap_or(SystemTime::UNIX_EPOCH);
+        self.outbox.expire_damaged(oldest)?;
+        aside::expire(store::set_aside(&folder.join("alerts.db")), oldest)?;
+        Ok(())
     }
 
     /// Tells the other devices how busy this one is, where that has changed.

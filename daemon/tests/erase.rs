@@ -19,11 +19,14 @@ use std::{
 
 use folder::files;
 use spotterd::{
-    alert::AlertId,
+    alert::{
+        AlertId, Like, Policy, Rules, Store, Wall, Who,
+        store::{Inbound, Seed, Topic},
+    },
     clock::{Mono, Stop},
     erase::{Eraser, Fields, Report, Running, Trace, in_view},
     frame::CameraId,
-    gallery::{Release, Selection, Why},
+    gallery::{RecordId, Release, Selection, Why},
     mqtt::Topics,
     out::Outlet,
     outbox::{Broker, Class, Message, RowId},
@@ -192,6 +195,81 @@ fn a_look_changes_no_file_and_damaged_files_that_stay_are_named() {
     assert!(contents().iter().any(|(_, bytes)| *bytes == headless), "nobody can say who is in it");
     assert_eq!(state.erase(&at_gate()).damaged, 1);
     assert!(contents().iter().all(|(_, bytes)| bytes.len() < headless.len()));
+}
+
+/// Alerts that are like persons 1 and 3, and one that is a text.
+fn arm_likes(state: &State) {
+    let now = Wall { at: second(0), synced: Some(true) };
+    let path = state.folder.path().join("alerts.db");
+    let mut store = Store::open(&path, Rules::new(Policy::default()).unwrap(), now).unwrap();
+    for number in [1, 3] {
+        let id = AlertId::new(&format!("like-{number}")).unwrap();
+        let like = Like { device: None, who: Who::Sighting(sighting(number)) };
+        let payload = serde_json::json!({"schema": 1, "revision": 1, "like": like.to_json(),
+            "expires_at": "1970-01-01T10:00:00Z"});
+        let payload = payload.to_string().into_bytes();
+        let message = Inbound { topic: Topic::Alert, id: id.clone(), payload };
+        store.take(&[message], now).unwrap();
+        let record = record(number);
+        let seed = Seed {
+            record: RecordId(number + 1),
+            camera: record.camera,
+            track: record.track,
+            first: record.first,
+            last: record.last,
+            sightings: record.sightings,
+            picture: record.portrait,
+        };
+        store.keep_seed(&id, &like, (&seed, &record.pooled)).unwrap();
+    }
+}
+
+#[test]
+fn what_alerts_keep_of_whom_they_are_like_goes_too() {
+    let state = State::new();
+    arm_likes(&state);
+    let portraits = || [1, 3].map(|number| state.left(number) > 0);
+    assert_eq!(portraits(), [true, true]);
+    // By the gallery both are too old already: the alerts know them by themselves.
+    let by_number = Fields { id: Some(2), ..Fields::default() };
+    assert_eq!(state.erase(&Fields { dry_run: true, ..by_number.clone() }).alerts, 1);
+    assert_eq!(portraits(), [true, true], "nothing was done yet");
+    let done = state.erase(&by_number);
+    assert!(done.alerts == 1 && !done.is_empty() && !done.is_short(), "{done:?}");
+    assert_eq!(portraits(), [false, true]);
+    let by_sighting = Fields { sighting: Some(sighting(3).to_string()), ..Fields::default() };
+    let elsewhere = Fields { sighting: Some(sighting(4).to_string()), ..Fields::default() };
+    assert_eq!(state.erase(&elsewhere).alerts, 0);
+    assert_eq!((state.erase(&by_sighting).alerts, portraits()), (1, [false, false]));
+    assert!(state.erase(&by_sighting).is_empty(), "once");
+}
+
+#[test]
+fn whom_an_alert_is_like_stays_while_held_and_damaged_alerts_go_with_an_erasure() {
+    let state = State::new();
+    state.gallery().append(&record(0)).unwrap();
+    arm_likes(&state);
+    let why = Why { reason: "case 2031".into(), by: None, at: None };
+    let selection = Selection::Camera(camera(0));
+    let hold = state.gallery().hold(selection, why.clone(), None).unwrap().hold().id;
+    assert_eq!(state.erase(&at_gate()).alerts, 0, "person 3 is held");
+    state.gallery().release(hold, why).unwrap();
+    assert_eq!(state.erase(&at_gate()).alerts, 1);
+
+    let (path, aside) =
+        ["alerts.db", "alerts.db.damaged"].map(|name| state.folder.path().join(name)).into();
+    fs::write(&aside, record(3).portrait.unwrap()).unwrap();
+    let one = Fields { sighting: Some(sighting(4).to_string()), ..Fields::default() };
+    let report = state.erase(&one);
+    assert!(report.is_short() && report.unreadable == 1 && aside.exists(), "{report:?}");
+    assert_eq!(state.erase(&at_gate()).damaged, 1);
+    assert!(!aside.exists() && state.left(3) == 0);
+    // One that the daemon has not put aside yet.
+    fs::write(&path, noise(5, 9000)).unwrap();
+    let report = state.erase(&Fields { dry_run: true, ..at_gate() });
+    assert_eq!((report.damaged, fs::read(&path).unwrap()), (1, noise(5, 9000)));
+    assert_eq!(state.erase(&at_gate()).damaged, 1);
+    assert!(!aside.exists());
 }
 
 #[test]

@@ -740,6 +740,54 @@ fn damaged_parts_outlive_retention_as_long_as_anything_is_held() {
 }
 
 #[test]
+fn damaged_files_and_parts_grow_old_as_everybody_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits =
+        Settings { max_age: Duration::from_secs(60), file_records: 3, ..settings(folder.path()) };
+    drop({
+        let gallery = open(limits.clone());
+        fill(&gallery, 0..6);
+        gallery
+    });
+    let path = files(folder.path(), ".tracks").remove(0);
+    let mut bytes = fs::read(&path).unwrap();
+    let (at, _) = heads(&bytes)[0];
+    bytes[at + HEAD + 70] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let [old, new] = ["00000098.tracks.damaged", "00000099.tracks.damaged-64"]
+        .map(|name| folder.path().join(name));
+    for (path, number) in [(&old, 98), (&new, 99)] {
+        fs::write(path, record(number).portrait.unwrap()).unwrap();
+    }
+    let changed = |path: &Path, at: i64| {
+        let at = std::time::SystemTime::try_from(second(at)).unwrap();
+        fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+    };
+    changed(&old, 0);
+    changed(&new, 30);
+    let gallery = open(limits);
+    assert_eq!(gallery.counts().damaged, 1);
+    let part =
+        || fs::read(&path).unwrap()[at + HEAD..at + HEAD + 60] == bytes[at + HEAD..at + HEAD + 60];
+    let hold = held(&gallery, Selection::Record(RecordId(99)), "case 12");
+    gallery.upkeep(now(61)).unwrap();
+    assert!(old.exists() && part(), "somebody who is held may be in it");
+    assert!(is_released(&gallery, hold));
+    gallery.upkeep(Wall { synced: Some(false), ..now(61) }).unwrap();
+    assert!(old.exists(), "nothing is too old by a clock that is not believed");
+    gallery.upkeep(now(61)).unwrap();
+    assert!(!old.exists() && new.exists());
+    assert!(part(), "whoever stands behind it in the file is young enough yet");
+    gallery.upkeep(now(63)).unwrap();
+    assert!(path.exists() && !part(), "who came after it is too old by now");
+    gallery.upkeep(now(91)).unwrap();
+    assert!(!new.exists());
+    assert_eq!((gallery.counts().records, left_of(folder.path(), 0)), (0, 0));
+    drop(gallery);
+    assert_eq!(open(settings(folder.path())).counts().damaged, 0);
+}
+
+#[test]
 fn holds_that_cannot_be_read_stop_everything() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("holds.json"), "{").unwrap();

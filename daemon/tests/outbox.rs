@@ -229,6 +229,18 @@ fn set_aside(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+fn a_damaged_file_that_was_set_aside_grows_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = open(folder.path());
+    let aside = folder.path().join("outbox.db.damaged-1795000000");
+    fs::write(&aside, "somebody").unwrap();
+    let changed = fs::metadata(&aside).unwrap().modified().unwrap();
+    assert_eq!(outbox.expire_damaged(changed).unwrap(), 0);
+    assert_eq!(outbox.expire_damaged(changed + Duration::from_secs(1)).unwrap(), 1);
+    assert!(!aside.exists() && outbox.damaged() == 0);
+}
+
+#[test]
 fn a_damaged_file_is_set_aside_and_a_fresh_one_works() {
     let damages: [fn(&mut Vec<u8>); 5] = [
         |bytes| bytes[..100].fill(0xa5),

@@ -175,6 +175,11 @@ fn values() -> Vec<Value> {
         json!("x".repeat(201)),
         json!("x".repeat(1025)),
         json!("x".repeat(2001)),
+        json!({"sighting": "01JD8Z0V6N8Q2K4M5P7R9T1W3X"}),
+        json!({"sighting": "01JD8Z0V6N8Q2K4M5P7R9T1W3X", "device": null}),
+        json!({"sighting": "01JD", "device": "box-1"}),
+        json!({"device": "box-1", "id": 4711}),
+        json!({"id": 4711}),
         json!([]),
         json!(["dock-*"]),
         json!(["dock"]),
@@ -191,9 +196,10 @@ fn values() -> Vec<Value> {
     ]
 }
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 16] = [
     "schema",
     "text",
+    "like",
     "without",
     "revision",
     "enabled",

@@ -36,6 +36,8 @@ pub struct Plan {
     pub names: (&'static str, &'static str),
     /// The lines of `[mqtt]`.
     pub mqtt: String,
+    /// The bundle; `None` is the tiny one.
+    pub bundle: Option<String>,
     /// The policy of `[decision]`.
     pub policy: &'static str,
     /// More lines of `[storage]`.
@@ -51,6 +53,7 @@ impl Plan {
             folder: folder.to_path_buf(),
             names: ("hall", "box"),
             mqtt: format!("broker = \"mqtt://127.0.0.1:{broker}\""),
+            bundle: None,
             policy: "fixed=-1",
             storage: String::new(),
             rest: cameras.to_owned(),
@@ -73,7 +76,8 @@ impl Plan {
     /// Where it cannot be written.
     pub fn write(&self, metrics: u16) {
         let Self { names: (site, device), mqtt, policy, storage, rest, .. } = self;
-        let (bundle, state) = (tiny_bundle(), self.state());
+        let bundle = self.bundle.as_deref().unwrap_or_else(|| tiny_bundle());
+        let state = self.state();
         let text = format!(
             "bundle = {bundle:?}\nsite = \"{site}\"\ndevice = \"{device}\"\n\
              [metrics]\nlisten = \"127.0.0.1:{metrics}\"\n[mqtt]\n{mqtt}\n\

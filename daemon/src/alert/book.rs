@@ -257,9 +257,30 @@ impl Book {
         counts
     }
 
+    /// The person whom this alert is like was erased: nobody is looked for, until the alert changes.
+    pub fn erase(&mut self, id: &AlertId, now: Wall) {
+        let mut entry = self.entry(id);
+        if entry.top.is_some() {
+            entry.is_erased = true;
+            self.put(id, Some(entry), now);
+            self.forget();
+        }
+    }
+
     /// Another bundle runs: what the last one could not look for is tried again.
     pub fn try_again(&mut self, now: Wall) {
         self.each(now, |entry, _| entry.fault.take().is_some());
+    }
+
+    /// What these alerts could not be looked for by may be there now: they are tried again.
+    pub fn try_these(&mut self, ids: &[AlertId], now: Wall) {
+        for id in ids {
+            let mut entry = self.entry(id);
+            if entry.fault.take().is_some() {
+                self.put(id, Some(entry), now);
+            }
+        }
+        self.forget();
     }
 
     /// Decides over all alerts by other rules.

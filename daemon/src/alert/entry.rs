@@ -56,6 +56,8 @@ pub enum Withdrawal {
     Empty,
     /// The broker does not hold it any more.
     NotRetained,
+    /// The person whom it is like was erased.
+    Erased,
 }
 
 /// What became of an alert.
@@ -184,6 +186,8 @@ pub(super) struct Entry {
     findings: Vec<String>,
     /// Why the running bundle cannot look for it.
     pub(super) fault: Option<Refusal>,
+    /// The person whom it is like was erased.
+    pub(super) is_erased: bool,
 }
 
 impl Entry {
@@ -261,7 +265,7 @@ impl Entry {
     }
 
     fn replace(&mut self, new: Top) -> Outcome {
-        self.fault = None;
+        (self.fault, self.is_erased) = (None, false);
         self.top = Some(new);
         Outcome::Changed
     }
@@ -311,6 +315,7 @@ impl Entry {
         Some(match &top.content {
             Content::Withdrawn { by, .. } => Status::Withdrawn(*by),
             Content::Refused(refusal) => Status::Rejected(refusal.clone()),
+            Content::Wanted { .. } if self.is_erased => Status::Withdrawn(Withdrawal::Erased),
             Content::Wanted { spec, .. } => self.status_of(spec, top.received, rules, now),
         })
     }

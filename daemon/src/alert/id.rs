@@ -72,6 +72,11 @@ name!(
     "alert id"
 );
 name!(
+    /// A device's name, as in its topics: 1 to 64 of `a-z 0-9 _ -`.
+    DeviceName,
+    "device"
+);
+name!(
     /// The name of a zone, as the configuration defines it: 1 to 64 of `a-z 0-9 _ -`.
     ZoneName,
     "zone"

@@ -3,7 +3,7 @@
 //! [`schema`] reads one message, [`policy`] says what the site allows, [`lint`] reads its text,
 //! [`book`] holds what is
 //! wanted as a function of the messages, [`store`] keeps the book on disk, [`schedule`] and
-//! [`place`] say when and where an alert counts, [`ready`] embeds its texts by way of [`reader`],
+//! [`place`] say when and where an alert counts, [`like`] names somebody who was seen in place of a text, [`ready`] embeds its texts by way of [`reader`],
 //! [`state`] is what staff are told about it. Nothing here knows of MQTT or of threads: transport and
 //! matcher are the callers. [`file`] has texts for replays.
 
@@ -13,6 +13,7 @@ pub mod entry;
 mod fields;
 pub mod file;
 mod id;
+pub mod like;
 pub mod lint;
 pub mod phrases;
 pub mod place;
@@ -27,7 +28,8 @@ pub mod store;
 mod wall;
 
 pub use book::{Book, Snapshot, View};
-pub use id::{AlertId, NameError, ZoneName};
+pub use id::{AlertId, DeviceName, NameError, ZoneName};
+pub use like::{Like, Who};
 pub use policy::{Policy, Rules};
 pub use refusal::{Code, Refusal};
 pub use schema::Spec;

@@ -16,7 +16,7 @@ use super::{
     book::{Changes, Status},
     store::Text,
 };
-use crate::error::Result;
+use crate::{error::Result, score::Own};
 
 /// A bundle's tokenizer and text tower.
 pub trait TextReader {
@@ -49,7 +49,32 @@ pub struct Ready {
     pub text: Text,
     /// What the person should not have, in the order of the alert.
     pub without: Vec<Text>,
+    /// The track that it is like, where it is like one.
+    pub own: Option<Own>,
 }
+
+/// Somebody whom an alert is like, read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Person {
+    /// As which it is told, with the direction of the track.
+    pub text: Text,
+    /// The track.
+    pub own: Own,
+}
+
+/// Why somebody is not known whom an alert is like.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lost {
+    /// The alert cannot be armed.
+    Refused(Refusal),
+    /// The person was erased.
+    Erased,
+    /// Not now; to be tried again.
+    Failed(String),
+}
+
+/// Whom alerts are like, by alert.
+pub type Persons = BTreeMap<AlertId, Result<Person, Lost>>;
 
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -67,6 +92,8 @@ pub struct Batch {
 pub struct Reading {
     ready: Vec<Ready>,
     unreadable: Vec<(Arc<View>, Refusal)>,
+    /// Alerts whose person was erased.
+    erased: Vec<Arc<View>>,
     /// Texts that had to be computed; the others were known.
     fresh: BTreeMap<String, Text>,
     /// How many alerts were worked on, from the first one.
@@ -96,20 +123,24 @@ pub fn known(
     Ok(known)
 }
 
-/// Embeds the texts of armed alerts, those that are not `known`; alerts in any other state are passed
-/// over, and one that the tower fails over holds up no other. Ends before the next texts that have to
+/// Embeds the texts of armed alerts, those that are not `known`; `persons` has whom the others are like.
+/// Alerts in any other state are passed over, and one that the tower fails over holds up no other. Ends before the next texts that have to
 /// be computed once it is `enough`, but not before the first. Needs no store, so that messages come in
 /// meanwhile.
 pub fn read(
     reader: &mut dyn TextReader,
     views: &[Arc<View>],
-    mut known: BTreeMap<String, Text>,
+    (mut known, mut persons): (BTreeMap<String, Text>, Persons),
     mut enough: impl FnMut() -> bool,
 ) -> Reading {
     let mut reading = Reading::default();
     let mut faults: BTreeMap<String, Fault> = BTreeMap::new();
     for (index, view) in views.iter().enumerate() {
-        if let Some(spec) = armed(view) {
+        if let Some(spec) = armed(view)
+            && spec.like.is_some()
+        {
+            reading.meet(view, persons.remove(&view.id));
+        } else if let Some(spec) = armed(view) {
             let is_tried = |text: &str| known.contains_key(text) || faults.contains_key(text);
             if !texts(spec).all(|text| is_tried(text)) {
                 let has_tried = !reading.fresh.is_empty() || !faults.is_empty();
@@ -194,7 +225,25 @@ impl Reading {
         }
         let mut read = texts(spec).filter_map(|text| known.get(text).cloned());
         if let Some(text) = read.next() {
-            self.ready.push(Ready { view: view.clone(), text, without: read.collect() });
+            let without = read.collect();
+            self.ready.push(Ready { view: view.clone(), text, without, own: None });
+        }
+    }
+
+    /// Says what became of an alert that is like somebody.
+    fn meet(&mut self, view: &Arc<View>, person: Option<Result<Person, Lost>>) {
+        match person {
+            Some(Ok(Person { text, own })) => {
+                let (view, without) = (view.clone(), Vec::new());
+                self.ready.push(Ready { view, text, without, own: Some(own) });
+            }
+            Some(Err(Lost::Refused(why))) => self.unreadable.push((view.clone(), why)),
+            Some(Err(Lost::Erased)) => self.erased.push(view.clone()),
+            Some(Err(Lost::Failed(reason))) => {
+                self.failed.push(view.id.clone());
+                self.failure.get_or_insert(reason);
+            }
+            None => self.failed.push(view.id.clone()),
         }
     }
 }
@@ -251,10 +300,15 @@ pub fn keep(store: &mut Store, reading: Reading, now: Wall) -> Batch {
     {
         tracing::warn!(%error, "Texts that were read are not on disk: read again at the next start.");
     }
-    let Reading { ready, failed, .. } = reading;
+    let Reading { ready, failed, unreadable, erased, .. } = reading;
     let mut batch = Batch { ready, changes: Changes::default(), failed };
-    for (view, why) in reading.unreadable {
+    for (view, why) in unreadable {
         let changes = store.cannot_arm(&view, why, now);
+        batch.changes.views.extend(changes.views);
+        batch.changes.forgotten.extend(changes.forgotten);
+    }
+    for view in erased {
+        let changes = store.is_like_erased(&view, now);
         batch.changes.views.extend(changes.views);
         batch.changes.forgotten.extend(changes.forgotten);
     }
@@ -267,7 +321,8 @@ fn armed(view: &Arc<View>) -> Option<&Spec> {
 }
 
 fn texts(spec: &Spec) -> impl Iterator<Item = &String> {
-    std::iter::once(&spec.text).chain(&spec.without)
+    let text = spec.like.is_none().then_some(&spec.text);
+    text.into_iter().chain(&spec.without)
 }
 
 #[cfg(test)]
@@ -318,7 +373,7 @@ mod tests {
         views: &[Arc<View>],
     ) -> (Batch, usize, Option<String>) {
         let known = known(store, tower.generation(), views).unwrap();
-        let mut reading = read(tower, views, known, || false);
+        let mut reading = read(tower, views, (known, Persons::new()), || false);
         let (computed, failure) = (reading.fresh.len(), reading.failure.take());
         (keep(store, reading, now()), computed, failure)
     }
@@ -419,7 +474,7 @@ mod tests {
         while !views.is_empty() {
             let known = known(&store, tower.generation(), views).unwrap();
             // Enough from the beginning: one text is read all the same, or nothing ever were.
-            let reading = read(&mut tower, views, known, || true);
+            let reading = read(&mut tower, views, (known, Persons::new()), || true);
             let done = reading.done;
             views = &views[done..];
             rounds.push((done, keep(&mut store, reading, now()).ready.len()));

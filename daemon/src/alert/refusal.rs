@@ -42,6 +42,10 @@ pub enum Code {
     Unusable,
     /// Its false alarms cannot be kept within its budget, and the site refuses that.
     OverBudget,
+    /// The person whom the alert is like is kept by another device.
+    Elsewhere,
+    /// Nobody is kept here of whom the alert could be like.
+    NoPerson,
 }
 
 /// Why a message is refused.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    Code, Refusal, ZoneName,
+    Code, Like, Refusal, ZoneName,
     fields::{self, Fields, MAX_INTEGER, clean, missing, quoted, wrong},
     place::CameraGlob,
     schedule::Schedule,
@@ -31,8 +31,11 @@ pub const DEFAULT_COOLDOWN: Duration = Duration::from_secs(60);
 /// What an alert asks for, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
-    /// What the person should look like: NFC, clean, 1 to [`MAX_TEXT`] characters.
+    /// What the person should look like: NFC, clean, 1 to [`MAX_TEXT`] characters; empty where `like`
+    /// says it.
     pub text: String,
+    /// Whom the person should be like, in place of a text.
+    pub like: Option<Like>,
     /// What the person should not have.
     pub without: Vec<String>,
     /// Whether it is to be watched for.
@@ -62,6 +65,7 @@ impl Spec {
     pub fn of_text(text: impl Into<String>) -> Self {
         Self {
             text: text.into(),
+            like: None,
             without: Vec::new(),
             enabled: true,
             purpose: None,
@@ -73,6 +77,14 @@ impl Spec {
             budget_per_day: None,
             cooldown: DEFAULT_COOLDOWN,
             signature: None,
+        }
+    }
+
+    /// What is looked for, for a person to read.
+    pub fn wanted(&self) -> String {
+        match &self.like {
+            Some(like) => format!("somebody like {like}"),
+            None => self.text.clone(),
         }
     }
 }
@@ -167,11 +179,31 @@ fn read(mut fields: Fields) -> Result<Message, Refusal> {
 }
 
 fn spec(fields: &mut Fields) -> Result<Spec, Refusal> {
-    let what_for = "describe the person, for example \"woman in a red coat\"";
-    let text = fields.text("text", MAX_TEXT)?.ok_or_else(|| missing("text", what_for))?;
+    let like = fields.take("like").map(Like::parse).transpose()?;
+    let text = fields.text("text", MAX_TEXT)?;
     let without = fields.texts("without", 0, MAX_ITEMS)?.unwrap_or_default();
+    let text = match (text, &like) {
+        (Some(text), None) => text,
+        (None, Some(_)) if without.is_empty() => String::new(),
+        (None, Some(_)) => {
+            let reason = "without goes with a text only: how well words fit a person and how well two \
+                          pictures do are numbers on two scales";
+            return Err(Refusal::new(Code::BadField, reason));
+        }
+        (Some(_), Some(_)) => {
+            let reason = "text and like are both given: give one of them, since the scores of words and \
+                          of pictures have two scales and cannot be weighed against each other";
+            return Err(Refusal::new(Code::BadField, reason));
+        }
+        (None, None) => {
+            let what_for = "describe the person, for example \"woman in a red coat\", or name somebody \
+                            who was seen in like";
+            return Err(missing("text", what_for));
+        }
+    };
     Ok(Spec {
         text,
+        like,
         without: each(&without, |item| clean("without", item, MAX_REMARK))?,
         enabled: fields.switch("enabled")?.unwrap_or(true),
         purpose: fields.text("purpose", MAX_REMARK)?,
@@ -314,6 +346,8 @@ mod tests {
             ("cooldown_s", json!(1e9)),
             ("purpose", json!(1)),
             ("signature", json!({"key": "x"})),
+            ("like", json!({"id": 4711})),
+            ("like", json!("box-1/4711")),
         ] {
             let mut message = example();
             message[field] = value.clone();
@@ -322,6 +356,22 @@ mod tests {
             assert!(refusal.reason.contains(name), "{field} = {value}: {refusal}");
             assert!(refusal.reason.len() < 400 && !refusal.reason.contains('\u{202e}'));
         }
+    }
+
+    #[test]
+    fn a_text_or_somebody_who_was_seen_and_not_both() {
+        let like = json!({"device": "box-1", "id": 4711});
+        let mut message = example();
+        message["like"] = like.clone();
+        assert!(refusal(parse(message.clone())).reason.contains("give one of them"));
+        message.as_object_mut().unwrap().remove("text");
+        let Message::Alert { spec, warnings, .. } = parse(message.clone()) else {
+            panic!("refused")
+        };
+        assert_eq!((spec.wanted(), warnings), ("somebody like box-1/4711".into(), Vec::new()));
+        assert!(spec.text.is_empty());
+        message["without"] = json!(["hat"]);
+        assert!(refusal(parse(message)).reason.starts_with("without"));
     }
 
     #[test]

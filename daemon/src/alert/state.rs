@@ -99,7 +99,7 @@ impl AlertState {
                 warnings.push(warning.to_owned());
             }
         }
-        let written = view.spec.as_ref().map(|spec| spec.text.clone());
+        let written = view.spec.as_ref().map(|spec| spec.wanted());
         Some(Self {
             schema: 1,
             alert: view.id.to_string(),
@@ -178,6 +178,9 @@ fn reason(status: &Status) -> Option<String> {
         Status::Withdrawn(Withdrawal::Message) => "withdrawn by a message",
         Status::Withdrawn(Withdrawal::Empty) => "withdrawn by an empty message",
         Status::Withdrawn(Withdrawal::NotRetained) => "the broker does not hold it any more",
+        Status::Withdrawn(Withdrawal::Erased) => {
+            "the person whom it is like was erased from this device, so nobody is looked for; withdraw it"
+        }
         Status::Armed | Status::Rejected(_) => return None,
     };
     Some(reason.to_owned())

@@ -1,4 +1,4 @@
-//! The book on disk, and the embeddings of its texts.
+//! The book on disk, the embeddings of its texts, and whom its alerts are like.
 //!
 //! A message is on disk when [`Store::take`] returns; only then may it be acknowledged. Where it
 //! cannot be written nothing changes, also not for readers, and the broker sends it again. What is
@@ -8,6 +8,7 @@
 
 mod embeddings;
 mod row;
+mod seeds;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +20,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode};
 
 pub use embeddings::Text;
+pub use seeds::{Kept, Seed, delete_set_aside, seeds_of, set_aside};
 
 use super::{
     AlertId, Book, Refusal, Rules, View, Wall,
@@ -28,7 +30,7 @@ use super::{
 use crate::error::{Error, Result};
 
 /// The layout of the file, as its `user_version`.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
 
 /// How long another process is waited for that still has the file open: one that is being stopped.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -88,6 +90,8 @@ pub struct Store {
     db: Connection,
     path: PathBuf,
     book: Book,
+    /// Whether anybody may be kept whom an alert is like.
+    holds_seeds: bool,
     set_aside: Option<PathBuf>,
 }
 
@@ -118,7 +122,9 @@ impl Store {
             Err(fault) => return Err(fault.into_error(path)),
         };
         let book = Book::restore(rules, entries, now);
-        Ok(Self { db, path: path.to_path_buf(), book, set_aside })
+        let mut store = Self { db, path: path.to_path_buf(), book, holds_seeds: true, set_aside };
+        store.prune_seeds();
+        Ok(store)
     }
 
     /// The book; its readers see what is on disk and nothing else.
@@ -153,7 +159,11 @@ impl Store {
             let error = failed(&self.path, error);
             tracing::warn!(%error, "The time at which alerts came could not be written.");
         }
-        self.book.settle()
+        let changes = self.book.settle();
+        if changes != Changes::default() {
+            self.prune_seeds();
+        }
+        changes
     }
 
     /// Compares with the broker's retained set; see [`Book::reconcile`]. Gives the alerts that were
@@ -190,6 +200,12 @@ impl Store {
         self.book.settle()
     }
 
+    /// Some alerts may be looked for now; see [`Book::try_these`].
+    pub fn try_these(&mut self, ids: &[AlertId], now: Wall) -> Changes {
+        self.book.try_these(ids, now);
+        self.book.settle()
+    }
+
     /// Other rules hold; see [`Book::use_rules`].
     pub fn use_rules(&mut self, rules: Rules, now: Wall) -> Changes {
         self.book.use_rules(rules, now);
@@ -199,7 +215,11 @@ impl Store {
     fn commit(&mut self) -> Result<Changes> {
         let written = self.write();
         match written {
-            Ok(()) => Ok(self.book.settle()),
+            Ok(()) => {
+                let changes = self.book.settle();
+                self.prune_seeds();
+                Ok(changes)
+            }
             Err(error) => {
                 self.book.revert();
                 Err(failed(&self.path, error))
@@ -259,11 +279,20 @@ fn load(path: &Path) -> Result<(Connection, BTreeMap<AlertId, Entry>), Fault> {
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "journal_size_limit", 4 << 20)?;
+    // What alerts are like is of persons: what is deleted is overwritten.
+    db.pragma_update(None, "secure_delete", true)?;
     let layout: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match layout {
         0 => {
             let transaction = db.transaction()?;
             transaction.execute_batch(TABLES)?;
+            transaction.execute_batch(seeds::TABLES)?;
+            transaction.pragma_update(None, "user_version", LAYOUT)?;
+            transaction.commit()?;
+        }
+        1 => {
+            let transaction = db.transaction()?;
+            transaction.execute_batch(seeds::TABLES)?;
             transaction.pragma_update(None, "user_version", LAYOUT)?;
             transaction.commit()?;
         }
@@ -280,8 +309,22 @@ fn load(path: &Path) -> Result<(Connection, BTreeMap<AlertId, Entry>), Fault> {
     if check != "ok" {
         return Err(Fault::Damaged(check));
     }
-    let entries = row::read_all(&db)?;
+    let mut entries = row::read_all(&db)?;
+    for (id, person) in seeds::erased(&db)? {
+        let entry = AlertId::new(&id).ok().and_then(|id| entries.get_mut(&id));
+        if let Some(entry) = entry {
+            let like = entry.spec().and_then(|spec| spec.like.as_ref());
+            entry.is_erased = like.is_some_and(|like| like.key() == person);
+        }
+    }
     Ok((db, entries))
+}
+
+/// Where a damaged file is put.
+fn aside_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".damaged");
+    PathBuf::from(name)
 }
 
 /// Moves a damaged file and its log away. Only the newest damaged one is kept: they must not fill
@@ -292,7 +335,7 @@ fn put_aside(path: &Path) -> Result<PathBuf> {
         name.push(suffix);
         PathBuf::from(name)
     };
-    let aside = with(".damaged");
+    let aside = aside_of(path);
     std::fs::rename(path, &aside).map_err(Error::io(path))?;
     for suffix in ["-wal", "-shm"] {
         match std::fs::remove_file(with(suffix)) {

@@ -23,7 +23,7 @@ use crate::{
 ///
 /// Says first what would go, and asks. Erased are vectors and pictures of the gallery, what is remembered of
 /// those in view and of those whom descriptions are judged by, pictures and reports that wait for the broker,
-/// and what the page shows. What is held stays and is named. What the broker has taken already is not reached.
+/// what the page shows, and what alerts keep of whom they are like. What is held stays and is named. What the broker has taken already is not reached.
 ///
 /// While the daemon runs, it is asked over its broker, which its configuration has to allow:
 /// [mqtt] commands = ["erase"]. Otherwise its files are opened here.
@@ -124,6 +124,7 @@ fn lines(report: &Report) -> String {
         (report.messages, "reports that wait for the broker"),
         (report.waiting_pictures, "pictures that wait for the broker"),
         (report.shown, "sightings of the page"),
+        (report.alerts, "alerts that are like them, which are withdrawn"),
         (report.damaged, "damaged files or parts of files"),
     ];
     let mut text = match (report.is_empty(), report.unreadable) {

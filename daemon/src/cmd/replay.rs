@@ -29,7 +29,7 @@ use crate::{
     metrics::Stopwatch,
     replay::{Bill, Matching, Meter, Recording, Replay, Trace},
     report,
-    score::{Armed, ArmedAlert, Asked, Choice, Cutoff, Matcher, Study},
+    score::{Armed, ArmedAlert, Asked, Choice, Cutoff, Matcher, Sought, Study},
     sighting::{Event, Sighting},
     truth::{Agreement, Truth},
 };
@@ -188,6 +188,7 @@ fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matchi
         }
         let asked = Asked {
             text: &text.embedding,
+            sought: Sought::Words,
             budget_per_day: None,
             counts: &|_| true,
             is_watched: true,

@@ -7,13 +7,17 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use spotter_models::Rgb;
 
 use super::alert::{Broker, print, print_json};
 use crate::{
+    alert::{DeviceName, Like},
     clock::{Clock, SystemClock},
     error::Error,
+    picture,
     staff::{
         Fault, Session,
         ask::{Question, Replies},
@@ -21,7 +25,14 @@ use crate::{
     },
 };
 
-/// Show who was here that fits a description
+/// Longer side of a picture that is asked by, in pixels: enough to find a person in a camera's still.
+const PICTURE_SIDE: u32 = 1280;
+/// Quality of its JPEG file.
+const PICTURE_QUALITY: u8 = 90;
+/// Largest such file: in base64 with the rest of the question below what a device reads.
+const PICTURE_BYTES: usize = 360 * 1024;
+
+/// Show who was here that fits a description, or is like somebody
 ///
 /// Every device of the site looks through those who passed its cameras, as long as it keeps them, and
 /// answers with the best, their pictures, and how likely somebody else scores as much.
@@ -29,11 +40,18 @@ use crate::{
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// What the person looks like
-    #[arg(required_unless_present = "like")]
+    #[arg(required_unless_present_any = ["like", "picture"])]
     text: Option<String>,
-    /// More like somebody who was found: the device and the number that an answer named, as box-1/4711
-    #[arg(long, value_name = "DEVICE/NUMBER", conflicts_with = "text")]
-    like: Option<String>,
+    /// More like somebody who was seen: the device and the number that an answer named, as box-1/4711, or
+    /// the id of a sighting, as `alert watch` shows it
+    #[arg(long, value_name = "DEVICE/NUMBER|SIGHTING", conflicts_with_all = ["text", "picture"])]
+    like: Option<Like>,
+    /// More like the person of a picture, JPEG or PNG. It should show one person, whole and cut out, as
+    /// cameras here see people. In a larger picture each device looks for persons and compares the largest; where
+    /// it finds none it compares the whole picture, and its answer means little. The picture travels to the
+    /// devices, made small, and is not kept
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    picture: Option<PathBuf>,
     /// Only who was seen after: 18:00, "2026-11-25 06:00", or an age: 2h, 3d
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
@@ -65,6 +83,7 @@ const EXAMPLES: &str = "\
 Examples:
   spotterd search \"woman in a red coat\" --from 2h --pictures found --site harbour
   spotterd search --like box-1/4711 --site harbour
+  spotterd search --picture still.jpg --from 2h --pictures found --site harbour
 
 Exit status: 0 every device that is online answered; 1 some did not, or refused; 2 something was typed
 wrong; 3 the broker cannot be used.";
@@ -77,8 +96,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn search(args: &Args) -> Result<ExitCode, Fault> {
-    let mut session = Session::open(&args.broker.desk()?).await?;
     let question = question(args)?.to_string().into_bytes();
+    let mut session = Session::open(&args.broker.desk()?).await?;
     let wait = Duration::from_secs(args.wait);
     let (replies, silent) = session.ask(Question::Search, question, wait).await?;
     session.close().await;
@@ -87,14 +106,28 @@ async fn search(args: &Args) -> Result<ExitCode, Fault> {
     }
     let mut all_well = silent.is_empty();
     // Only one device knows who is like somebody.
-    let of = args.like.as_deref().and_then(|like| like.rsplit_once('/')).map(|(device, _)| device);
+    let of = args.like.as_ref().and_then(|like| like.device.as_ref()).map(DeviceName::as_str);
     if let Some(device) = of.filter(|of| !replies.contains_key(*of)) {
         eprintln!("{device}, which holds that person, is not online.");
         all_well = false;
     }
-    let asked = replies.iter().filter(|(device, _)| of.is_none_or(|of| of == *device));
-    let answers: Vec<(&String, &Value)> =
-        asked.map(|(device, reply)| (device, &reply.answer)).collect();
+    let is_asked = |device: &str, answer: &Value| match (&args.like, of) {
+        (None, _) => true,
+        (Some(_), Some(of)) => of == device,
+        (Some(_), None) => !answer["like"].is_null() || !answer["error"].is_null(),
+    };
+    let answers: Vec<(&String, &Value)> = replies
+        .iter()
+        .map(|(device, reply)| (device, &reply.answer))
+        .filter(|(device, answer)| is_asked(device, answer))
+        .collect();
+    if args.like.is_some() && of.is_none() && answers.is_empty() && !replies.is_empty() {
+        eprintln!(
+            "No device that answered keeps the person of that sighting: who is in view is kept once they have \
+             left, and nobody for ever."
+        );
+        all_well = false;
+    }
     all_well &= answers.iter().all(|(_, answer)| answer["error"].is_null());
     if args.json {
         let answers: Vec<&Value> = answers.iter().map(|(_, answer)| *answer).collect();
@@ -102,6 +135,7 @@ async fn search(args: &Args) -> Result<ExitCode, Fault> {
     } else {
         for (device, answer) in answers {
             print(&lines(device, answer))?;
+            print(&warnings(answer))?;
         }
         for device in &silent {
             eprintln!("{device} is online and did not answer within {} s.", args.wait);
@@ -121,10 +155,10 @@ fn question(args: &Args) -> Result<Value, Error> {
         "pictures": args.pictures.is_some(),
     });
     if let Some(like) = &args.like {
-        let wrong = || Error::config("--like", "write it as DEVICE/NUMBER, such as box-1/4711");
-        let (device, number) = like.rsplit_once('/').ok_or_else(wrong)?;
-        let id: u64 = number.parse().map_err(|_| wrong())?;
-        question["like"] = json!({"device": device, "id": id});
+        question["like"] = like.to_json();
+    }
+    if let Some(path) = &args.picture {
+        question["picture"] = json!(BASE64.encode(small(picture::read(path)?)?));
     }
     if let Some(text) = &args.text {
         question["text"] = json!(text);
@@ -144,6 +178,19 @@ fn question(args: &Args) -> Result<Value, Error> {
         }
     }
     Ok(question)
+}
+
+/// A picture as a JPEG file that fits into a question. Whatever the file says beside its pixels stays here.
+fn small(picture: Rgb) -> Result<Vec<u8>, Error> {
+    let mut picture = picture::shrunk(picture, PICTURE_SIDE)?;
+    loop {
+        let jpeg = picture::jpeg(&picture, PICTURE_QUALITY)?;
+        let longer = picture.width().max(picture.height());
+        if jpeg.len() <= PICTURE_BYTES || longer < 64 {
+            return Ok(jpeg);
+        }
+        picture = picture::shrunk(picture, longer * 3 / 4)?;
+    }
 }
 
 /// An age (`2h`), or a time of today or of a day.
@@ -188,6 +235,14 @@ pub(super) fn lines(device: &str, answer: &Value) -> String {
         );
     }
     text
+}
+
+/// What a person should know of an answer, as lines.
+pub(super) fn warnings(answer: &Value) -> String {
+    let all = answer["warnings"].as_array().into_iter().flatten();
+    let line =
+        |warning: &Value| format!("  note: {}\n", shown(warning.as_str().unwrap_or(""), 300));
+    all.map(line).collect()
 }
 
 /// How rare a score is among those who do not fit.

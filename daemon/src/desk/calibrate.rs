@@ -10,7 +10,7 @@ use crate::{
     error::Result,
     frame::CameraId,
     metrics,
-    score::{Asked, Cutoff, Promise, Study, Upper},
+    score::{Asked, Cutoff, Own, Promise, Sought, Study, Upper},
 };
 
 /// Tracks of the site from which on a promise needs no word of caution.
@@ -99,7 +99,7 @@ impl Clerk {
         }
         let refused = |id: &AlertId| {
             let watched = self.ready.get(id)?;
-            let why = over_budget(&watched.cutoff)?;
+            let why = over_budget(&watched.cutoff, watched.ready.own.is_some())?;
             Some((watched.ready.view.clone(), Refusal::new(Code::OverBudget, why)))
         };
         ids.iter().filter_map(refused).collect()
@@ -132,35 +132,44 @@ impl Clerk {
 
     pub(super) fn study(&self, ready: &Ready, now: Wall) -> Result<Study> {
         let spec = ready.view.spec.as_deref();
-        self.asking(&ready.text.embedding, spec, |asked| self.policy.study(asked, now.at))
+        let wanted = (&ready.text.embedding, ready.own.as_ref());
+        self.asking(wanted, spec, |asked| self.policy.study(asked, now.at))
     }
 
-    /// What the text of an alert scores on the cameras on which it counts.
-    pub(super) fn study_here(&self, text: &Embedding, spec: &Spec, now: Wall) -> Result<Study> {
-        self.asking(text, Some(spec), |asked| self.policy.study(asked, now.at))
+    /// What an alert's text, or the track that it is like, scores on the cameras on which it counts.
+    pub(super) fn study_here(
+        &self,
+        wanted: (&Embedding, Option<&Own>),
+        spec: &Spec,
+        now: Wall,
+    ) -> Result<Study> {
+        self.asking(wanted, Some(spec), |asked| self.policy.study(asked, now.at))
     }
 
     /// How those who passed since a text was studied score.
     fn upper(&self, ready: &Ready, before: &Study) -> Result<Vec<(CameraId, Upper)>> {
         let spec = ready.view.spec.as_deref();
-        self.asking(&ready.text.embedding, spec, |asked| self.policy.upper(asked, before))
+        let wanted = (&ready.text.embedding, ready.own.as_ref());
+        self.asking(wanted, spec, |asked| self.policy.upper(asked, before))
     }
 
     /// Asks the policy of a text on the cameras on which it counts.
     fn asking<T>(
         &self,
-        text: &Embedding,
+        (text, own): (&Embedding, Option<&Own>),
         spec: Option<&Spec>,
         ask: impl FnOnce(&Asked<'_>) -> Result<T>,
     ) -> Result<T> {
+        let sought = own.map_or(Sought::Words, Sought::Track);
         let Some(spec) = spec else {
             let counts = &|_: &CameraId| true;
-            return ask(&Asked { text, budget_per_day: None, counts, is_watched: true });
+            return ask(&Asked { text, sought, budget_per_day: None, counts, is_watched: true });
         };
         let places = self.places.load();
         let here: BTreeSet<&CameraId> = places.watching(spec).collect();
         ask(&Asked {
             text,
+            sought,
             budget_per_day: spec.budget_per_day,
             counts: &|camera| here.contains(camera),
             is_watched: !here.is_empty(),
@@ -193,9 +202,9 @@ impl Clerk {
     }
 }
 
-/// What staff should know of a text's threshold.
-pub(super) fn doubts(cutoff: &Cutoff) -> Vec<String> {
-    if let Some(doubt) = over_budget(cutoff) {
+/// What staff should know of the threshold of a text, or of an alert that `is_like` somebody.
+pub(super) fn doubts(cutoff: &Cutoff, is_like: bool) -> Vec<String> {
+    if let Some(doubt) = over_budget(cutoff, is_like) {
         return common(cutoff).into_iter().chain([doubt]).collect();
     }
     let is_a_guess =
@@ -210,21 +219,27 @@ pub(super) fn doubts(cutoff: &Cutoff) -> Vec<String> {
     common(cutoff).into_iter().chain(few).collect()
 }
 
-/// Why a text's false alarms cannot be kept within its budget, or it finds nobody.
-pub(super) fn over_budget(cutoff: &Cutoff) -> Option<String> {
+/// Why an alert's false alarms cannot be kept within its budget, or it finds nobody.
+pub(super) fn over_budget(cutoff: &Cutoff, is_like: bool) -> Option<String> {
     let tells_apart =
         cutoff.null.as_ref().map_or(cutoff.threshold < 1.0, |null| null.tells_apart());
     if !tells_apart {
-        let doubt = "this text scores much the same on everybody, so nobody can stand out: describe \
-                     what tells the person apart";
+        let doubt = match is_like {
+            true => "everybody here is much alike to this person, so nobody can stand out",
+            false => {
+                "this text scores much the same on everybody, so nobody can stand out: describe what \
+                 tells the person apart"
+            }
+        };
         return Some(doubt.to_owned());
     }
     let promise = cutoff.promise?;
     let (expected, share) = (promise.expected_per_day, promise.budget_share);
+    let more = if is_like { "" } else { ", or describe more of the person" };
     (expected > share * OVER_BUDGET).then(|| {
         format!(
             "{} persons passed so far, too few to promise as little as {} a day: expect up to {}; \
-             allow more, or describe more of the person",
+             allow more{more}",
             promise.tracks,
             per_day(share),
             per_day(expected)
@@ -297,16 +312,23 @@ mod tests {
     #[test]
     fn a_budget_too_small_to_promise_is_no_fault_of_the_text() {
         let spread = |n: u16| f32::from(n) / 2000.0;
-        let tiny = over_budget(&cutoff(spread, 1.0, [0.001, 0.05])).unwrap();
+        let tight = cutoff(spread, 1.0, [0.001, 0.05]);
+        let tiny = over_budget(&tight, false).unwrap();
+        assert!(tiny.contains("describe more"));
+        assert!(!over_budget(&tight, true).unwrap().contains("describe"), "there are no words");
         assert!(
             tiny.contains("1000 persons") && tiny.contains("as little as 0.001 a day"),
             "{tiny}"
         );
-        let same = over_budget(&cutoff(|_| 0.3, 1.0, [2.0, 0.0])).unwrap();
+        let same = over_budget(&cutoff(|_| 0.3, 1.0, [2.0, 0.0]), false).unwrap();
         assert!(same.contains("the same on everybody"), "{same}");
-        assert_eq!(over_budget(&cutoff(spread, 0.45, [2.0, 2.0])), None);
+        assert_eq!(over_budget(&cutoff(spread, 0.45, [2.0, 2.0]), false), None);
         let fixed = |threshold| Cutoff { threshold, null: None, promise: None };
-        assert!(over_budget(&fixed(1.0)).is_some() && over_budget(&fixed(0.3)).is_none());
-        assert!(doubts(&cutoff(spread, 0.45, [0.0, 0.0])).is_empty(), "watched for nowhere here");
+        let fits = |threshold| over_budget(&fixed(threshold), false).is_none();
+        assert!(!fits(1.0) && fits(0.3));
+        assert!(
+            doubts(&cutoff(spread, 0.45, [0.0, 0.0]), false).is_empty(),
+            "watched for nowhere here"
+        );
     }
 }

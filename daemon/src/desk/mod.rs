@@ -11,6 +11,7 @@ mod explain;
 mod inbox;
 mod neighbours;
 mod requests;
+mod seeds;
 mod status;
 mod work;
 
@@ -49,6 +50,7 @@ use crate::{
     erase::Eraser,
     error::{Error, Result},
     gallery::Gallery,
+    lens::Lens,
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
     page::{AlertShown, Board},
@@ -84,6 +86,8 @@ pub struct Setup {
     pub commands: Vec<CommandName>,
     /// Reads texts.
     pub reader: Box<dyn TextReader + Send>,
+    /// Reads pictures.
+    pub lens: Box<dyn Lens>,
     /// Names of this device.
     pub topics: Topics,
     /// Where states go.
@@ -199,14 +203,21 @@ impl Desk {
             clock: setup.clock,
             history: setup.history,
         });
+        let eraser = setup.eraser.with_alerts(Box::new(seeds::Kept {
+            shared: shared.clone(),
+            file: file.to_path_buf(),
+        }));
         let clerk = Clerk {
             shared: shared.clone(),
             places: setup.places,
             policy: setup.policy,
             gallery: setup.gallery,
-            eraser: setup.eraser,
+            eraser,
             commands: setup.commands,
             reader: setup.reader,
+            lens: setup.lens,
+            expected: BTreeSet::new(),
+            looked_for_at: Mono::default(),
             topics: setup.topics,
             outbox: setup.outbox,
             board: setup.board,
@@ -274,6 +285,10 @@ struct Clerk {
     eraser: Eraser,
     commands: Vec<CommandName>,
     reader: Box<dyn TextReader + Send>,
+    lens: Box<dyn Lens>,
+    /// Alerts whose person may still be in view, and when these were looked for last.
+    expected: BTreeSet<AlertId>,
+    looked_for_at: Mono,
     topics: Topics,
     outbox: Arc<Outbox>,
     board: Arc<Board>,
@@ -324,6 +339,7 @@ impl Clerk {
             let now = self.shared.now();
             let passed = self.shared.store().tick(now);
             self.shared.leave(passed);
+            self.look_again(now);
             let part = self.shared.work().take(BATCH);
             if let Some(request) = self.shared.next_request() {
                 self.answer(&request);
@@ -382,10 +398,12 @@ impl Clerk {
         for id in forgotten {
             self.forget(id);
         }
-        let known = ready::known(&self.shared.store(), self.reader.generation(), views)?;
         let until = self.shared.clock.now() + READING;
+        let (some, persons) = self.persons(views, until);
+        let views = views.get(..some).unwrap_or_default();
+        let known = ready::known(&self.shared.store(), self.reader.generation(), views)?;
         let enough = || self.shared.clock.now() >= until;
-        let mut reading = ready::read(self.reader.as_mut(), views, known, enough);
+        let mut reading = ready::read(self.reader.as_mut(), views, (known, persons), enough);
         let (done, failure) = (reading.done, reading.failure.take());
         for view in views.iter().take(done) {
             self.forget(&view.id);
@@ -446,12 +464,12 @@ impl Clerk {
             let (state, why) = state::name(&view.status);
             let ready = self.ready.get(&view.id);
             let read = ready.map(|watched| watched.ready.text.understood.clone());
-            let written = view.spec.as_ref().map(|spec| spec.text.clone());
+            let written = view.spec.as_ref().map(|spec| spec.wanted());
             let mut warnings = view.warnings.clone();
             if let (Some(Watched { ready, cutoff, .. }), Some(spec)) = (ready, &view.spec) {
                 warnings.extend(places.warnings(spec));
                 warnings.extend(ready.text.lost.as_deref().map(|words| lint::lost(words).message));
-                warnings.extend(doubts(cutoff));
+                warnings.extend(doubts(cutoff, ready.own.is_some()));
                 warnings.extend(duplicate(ready, &twins));
             }
             AlertShown {
@@ -478,7 +496,10 @@ impl Clerk {
                 expected_per_day: cutoff.promise.map(|promise| promise.expected_per_day),
                 matched_24h: cutoff.promise.map(|promise| promise.matched_24h),
                 bundle: ready.text.embedding.generation(),
-                warnings: doubts(cutoff).into_iter().chain(duplicate(ready, &twins)).collect(),
+                warnings: doubts(cutoff, ready.own.is_some())
+                    .into_iter()
+                    .chain(duplicate(ready, &twins))
+                    .collect(),
             });
             if view.status == AlertStatus::Armed && arming.is_none() {
                 continue;

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,21 +14,25 @@ use spotter_models::{Embedding, calibration::Null};
 use super::{Clerk, calibrate::doubts};
 use crate::{
     alert::{
-        Spec, Wall,
+        Like, Spec, Wall, Who,
         lint::{Finding, Severity},
+        ready::Person,
         rfc3339,
         schema::Message as AlertMessage,
     },
     error::{Error, Result},
     frame::CameraId,
-    gallery::{self, Filter, Gallery, Hit, RecordId},
+    gallery::{self, Filter, Gallery, Hit, RecordId, Selection},
+    lens::Portrayed,
     mqtt::ReplyTopic,
     outbox::{Class, Message},
-    score::{Asked, Cutoff, Look, Looks},
+    picture,
+    score::{Asked, Cutoff, Look, Looks, Sought},
 };
 
-/// Largest question that is read, in bytes.
+/// Largest question that is read, in bytes; a search may have a picture in it.
 const MAX_BYTES: usize = 8 * 1024;
+const MAX_SEARCH_BYTES: usize = 512 * 1024;
 /// Tracks of an answer where the question says nothing, and at most.
 const DEFAULT_LIMIT: usize = 20;
 const MAX_LIMIT: usize = 100;
@@ -59,8 +64,10 @@ pub(super) enum About {
 #[derive(Deserialize)]
 struct Search {
     text: Option<String>,
-    /// A track of this device: more like it.
-    like: Option<Like>,
+    /// Somebody who was seen: more like them.
+    like: Option<Value>,
+    /// A picture of a person, JPEG or PNG in base64.
+    picture: Option<String>,
     from: Option<String>,
     to: Option<String>,
     #[serde(default)]
@@ -68,12 +75,6 @@ struct Search {
     limit: Option<usize>,
     #[serde(default = "yes")]
     pictures: bool,
-}
-
-#[derive(Deserialize)]
-struct Like {
-    device: String,
-    id: u64,
 }
 
 fn yes() -> bool {
@@ -151,7 +152,7 @@ impl Clerk {
     }
 
     fn search(&mut self, payload: &[u8]) -> Result<Answer> {
-        let search: Search = read(payload)?;
+        let search: Search = read_up_to(payload, MAX_SEARCH_BYTES)?;
         let limit = search.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
         let cameras = search.cameras.iter().map(|name| CameraId::new(name));
         let filter = Filter {
@@ -162,18 +163,17 @@ impl Clerk {
         if filter.from.zip(filter.to).is_some_and(|(from, to)| from >= to) {
             return Err(Error::config("from", "is not before to"));
         }
-        if let Some(Like { device, id }) = search.like {
-            if device != self.topics.device() {
-                // Only the box that holds the track can say what is like it.
-                return self.results(json!({}), &[], false);
-            }
-            if self.gallery()?.record(RecordId(id))?.is_none() {
-                let reason = format!("has no {id}: nobody of that number is kept here any more");
-                return Err(Error::config("like", reason));
-            }
-            let hits = self.gallery()?.like(RecordId(id), &filter, limit)?;
-            let alike: Vec<Judged> = hits.into_iter().map(Judged::alike).collect();
-            return self.results(json!({}), &alike, search.pictures);
+        let asked = [search.text.is_some(), search.like.is_some(), search.picture.is_some()];
+        if asked.iter().filter(|is_asked| **is_asked).count() > 1 {
+            let reason = "text, like and picture are three ways to say whom: give one of them";
+            return Err(Error::config("the question", reason));
+        }
+        if let Some(like) = search.like {
+            let like = Like::parse(like).map_err(|why| Error::config("like", why.reason))?;
+            return self.like(&like, &filter, (limit, search.pictures));
+        }
+        if let Some(picture) = search.picture {
+            return self.like_picture(&picture, &filter, (limit, search.pictures));
         }
         let text = search.text.unwrap_or_default();
         if text.trim().is_empty() || text.chars().count() > MAX_TEXT {
@@ -186,12 +186,80 @@ impl Clerk {
         let counts =
             |camera: &CameraId| filter.cameras.is_empty() || filter.cameras.contains(camera);
         let text = &read.embedding;
-        let asked = Asked { text, budget_per_day: None, counts: &counts, is_watched: true };
+        let sought = Sought::Words;
+        let asked = Asked { text, sought, budget_per_day: None, counts: &counts, is_watched: true };
         let study = self.policy.study(&asked, self.shared.now().at)?;
         let hits = self.gallery()?.search(&read.embedding, &filter, limit)?;
         let judged = self.judged(hits, &read.embedding, study.null())?;
         let about = json!({"text": read.understood, "findings": findings});
         self.results(about, &judged, search.pictures)
+    }
+
+    /// Who is like somebody whom this device keeps; nobody where it does not: only the box that holds the track
+    /// can say what is like it.
+    fn like(
+        &mut self,
+        like: &Like,
+        filter: &Filter,
+        (limit, with_pictures): (usize, bool),
+    ) -> Result<Answer> {
+        if like.is_elsewhere(self.topics.device()) {
+            return self.results(json!({}), &[], false);
+        }
+        let id = match like.who {
+            Who::Track(id) => Some(RecordId(id)),
+            Who::Sighting(id) => {
+                let persons = self.gallery()?.persons(&Selection::Sighting(id), true)?;
+                persons.last().map(|person| person.id)
+            }
+        };
+        let kept = id.map(|id| self.gallery()?.record(id)).transpose()?.flatten();
+        let Some(id) = id.filter(|_| kept.is_some()) else {
+            if like.device.is_none() {
+                return self.results(json!({}), &[], false);
+            }
+            let reason = match like.who {
+                Who::Track(id) => {
+                    format!("has no {id}: nobody of that number is kept here any more")
+                }
+                Who::Sighting(_) => {
+                    "names a sighting of which nobody is kept here: who is in view is kept once they have \
+                     left, and nobody for ever"
+                        .to_owned()
+                }
+            };
+            return Err(Error::config("like", reason));
+        };
+        let hits = self.gallery()?.like(id, filter, limit)?;
+        let alike: Vec<Judged> = hits.into_iter().map(Judged::alike).collect();
+        let about = json!({"like": {"device": self.topics.device(), "id": id.0}});
+        self.results(about, &alike, with_pictures)
+    }
+
+    /// Who is like the person of a picture that somebody sent. It is forgotten after.
+    fn like_picture(
+        &mut self,
+        picture: &str,
+        filter: &Filter,
+        (limit, with_pictures): (usize, bool),
+    ) -> Result<Answer> {
+        let bytes = BASE64.decode(picture).map_err(|error| {
+            Error::config("picture", format!("is no JPEG or PNG file in base64: {error}"))
+        })?;
+        // Before a model is opened for nothing.
+        self.gallery()?;
+        let portrayed = self.lens.portray(&picture::decode(&bytes)?);
+        self.lens.close();
+        let Portrayed { embedding, persons } = portrayed?;
+        let counts =
+            |camera: &CameraId| filter.cameras.is_empty() || filter.cameras.contains(camera);
+        let (text, sought) = (&embedding, Sought::Picture);
+        let asked = Asked { text, sought, budget_per_day: None, counts: &counts, is_watched: true };
+        let study = self.policy.study(&asked, self.shared.now().at)?;
+        let hits = self.gallery()?.search(&embedding, filter, limit)?;
+        let judged = self.judged(hits, &embedding, study.null())?;
+        let warnings: Vec<String> = of_picture(persons).into_iter().collect();
+        self.results(json!({"persons": persons, "warnings": warnings}), &judged, with_pictures)
     }
 
     /// What there is to say of a text.
@@ -265,18 +333,25 @@ impl Clerk {
             }
         };
         let findings = self.findings(&spec)?;
-        let text = self.reader.read(&spec.text)?;
+        let (text, own, record) = match &spec.like {
+            Some(like) => {
+                let (Person { text, own }, record) = self.asked_about(like)?;
+                (text, Some(own), Some(record))
+            }
+            None => (self.reader.read(&spec.text)?, None, None),
+        };
         let here: BTreeSet<CameraId> = self.places.load().watching(&spec).cloned().collect();
         let counts = |camera: &CameraId| here.contains(camera);
         let now = self.shared.now();
-        let study = self.study_here(&text.embedding, &spec, now)?;
+        let study = self.study_here((&text.embedding, own.as_ref()), &spec, now)?;
         let cutoff = self.cutoff_beside(&study, now);
-        let hits = self.would_fire(&text.embedding, &cutoff, &counts, now)?;
+        let mut hits = self.would_fire(&text.embedding, &cutoff, &counts, now)?;
+        hits.retain(|judged| Some(judged.hit.id) != record);
         let promise = cutoff.promise;
         let about = json!({
             "text": text.understood,
             "findings": findings,
-            "warnings": doubts(&cutoff),
+            "warnings": doubts(&cutoff, own.is_some()),
             "threshold": cutoff.threshold,
             "budget_share": promise.map(|promise| promise.budget_share),
             "expected_per_day": promise.map(|promise| promise.expected_per_day),
@@ -322,10 +397,27 @@ fn time(name: &str, text: Option<String>) -> Result<Option<Timestamp>> {
     text.map(parse).transpose()
 }
 
+/// What a person should know of a picture in which so many persons were found.
+fn of_picture(persons: usize) -> Option<String> {
+    match persons {
+        0 => Some(
+            "nobody was found in the picture, so all of it was compared: cut the person out, and let the \
+             picture show little else"
+                .to_owned(),
+        ),
+        1 => None,
+        more => Some(format!("{more} persons are in the picture: the largest was compared")),
+    }
+}
+
 pub(super) fn read<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T> {
+    read_up_to(payload, MAX_BYTES)
+}
+
+fn read_up_to<'a, T: Deserialize<'a>>(payload: &'a [u8], most: usize) -> Result<T> {
     let refuse = |reason: String| Error::config("the question", reason);
-    if payload.len() > MAX_BYTES {
-        return Err(refuse(format!("has {} bytes; at most {MAX_BYTES} are read", payload.len())));
+    if payload.len() > most {
+        return Err(refuse(format!("has {} bytes; at most {most} are read", payload.len())));
     }
     serde_json::from_slice(payload)
         .map_err(|error| refuse(format!("is no JSON object that can be read: {error}")))

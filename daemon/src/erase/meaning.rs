@@ -75,7 +75,8 @@ impl Meaning {
         self.meant.mean(trace) && self.is_free(trace)
     }
 
-    fn is_free(&self, trace: &Trace) -> bool {
+    /// Whether no hold keeps somebody.
+    pub(super) fn is_free(&self, trace: &Trace) -> bool {
         !self.held.iter().any(|(_, parts)| parts.mean(trace))
     }
 

@@ -11,6 +11,7 @@ mod live;
 mod meaning;
 mod messages;
 mod report;
+mod seeds;
 mod wish;
 
 use std::{
@@ -23,14 +24,15 @@ use jiff::{SignedDuration, Timestamp};
 pub use live::{InView, Job, Jobs, in_view};
 pub use meaning::{Meaning, Trace};
 pub use report::{Held, Report};
+pub use seeds::Seeds;
 pub(crate) use wish::check_schema;
 pub use wish::{Fields, Whom, Wish};
 
 use crate::{
-    alert::Wall,
+    alert::{AlertId, Wall},
     clock::Clock,
     error::Result,
-    gallery::{Gallery, Settings, Survey},
+    gallery::{Gallery, Selection, Settings, Survey},
     keep::Flusher,
     out::Outlet,
     outbox::{Class, Kept, Outbox, RowId, Settings as OutboxSettings},
@@ -44,6 +46,8 @@ pub struct Eraser {
     settings: Settings,
     gallery: Option<Arc<Gallery>>,
     outbox: Arc<Outbox>,
+    /// What alerts keep of whom they are like.
+    alerts: Option<Box<dyn Seeds>>,
     clock: Arc<dyn Clock>,
     running: Option<Running>,
 }
@@ -75,7 +79,12 @@ impl Eraser {
             Some(gallery) => gallery.settings().clone(),
             None => Settings::new(folder.join("gallery")),
         };
-        Self { settings, gallery, outbox, clock, running: Some(running) }
+        Self { settings, gallery, outbox, alerts: None, clock, running: Some(running) }
+    }
+
+    /// With what alerts keep of persons.
+    pub fn with_alerts(self, alerts: Box<dyn Seeds>) -> Self {
+        Self { alerts: Some(alerts), ..self }
     }
 
     /// Of a state folder that no daemon has open; only to look, not even what a crash left half done in the
@@ -98,8 +107,11 @@ impl Eraser {
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
         let outbox = Outbox::open(OutboxSettings::new(folder.join("outbox")), clock.clone())?;
-        let mut eraser =
-            Self { settings, gallery: None, outbox: Arc::new(outbox), clock, running: None };
+        let now = Wall::new(clock.wall(), None);
+        let alerts: Box<dyn Seeds> =
+            Box::new(seeds::OfFile { path: folder.join("alerts.db"), now });
+        let (outbox, alerts) = (Arc::new(outbox), Some(alerts));
+        let mut eraser = Self { settings, gallery: None, outbox, alerts, clock, running: None };
         eraser.gallery = eraser.open_gallery(only_look)?;
         Ok(eraser)
     }
@@ -142,6 +154,7 @@ impl Eraser {
         report.keeps_told(&meaning, &told);
         self.of_memory(&meaning, &mut report);
         self.of_outbox(wish, &meaning, &mut report)?;
+        self.of_alerts(wish, &meaning, &mut report)?;
         if let Some(gallery) = gallery.filter(|_| !wish.dry_run) {
             let erased = gallery.erase(&wish.selection, false)?;
             (report.tracks, report.track_pictures) = (erased.records, erased.pictures);
@@ -217,12 +230,7 @@ impl Eraser {
         let doomed = messages::doomed(&kept, meaning);
         let count = |class| doomed.iter().filter(|kept| kept.class == class).count();
         (report.messages, report.waiting_pictures) = (count(Class::Event), count(Class::Picture));
-        // Who was in a damaged file nobody can say: the rule of the gallery.
-        let is_wide = !matches!(
-            wish.selection,
-            crate::gallery::Selection::Record(_) | crate::gallery::Selection::Sighting(_)
-        );
-        let with_damaged = is_wide && !meaning.holds();
+        let with_damaged = takes_damaged(wish, meaning);
         if !with_damaged {
             report.unreadable += self.outbox.damaged();
         }
@@ -236,6 +244,27 @@ impl Eraser {
         Ok(())
     }
 
+    /// Alerts that are like somebody who goes: in the gallery the person is still known by then.
+    fn of_alerts(&self, wish: &Wish, meaning: &Meaning, report: &mut Report) -> Result<()> {
+        let Some(alerts) = &self.alerts else { return Ok(()) };
+        let doomed = seeds::doomed(alerts.seeds()?, &wish.selection, meaning);
+        report.alerts = doomed.len();
+        match (takes_damaged(wish, meaning), wish.dry_run) {
+            (false, _) => report.unreadable += alerts.damaged(),
+            (true, true) => report.damaged += alerts.damaged(),
+            (true, false) => report.damaged += alerts.erase_damaged()?,
+        }
+        if !wish.dry_run && !doomed.is_empty() {
+            alerts.erase(&doomed)?;
+            let named: Vec<&str> = doomed.iter().map(AlertId::as_str).collect();
+            tracing::warn!(
+                alerts = named.join(", "),
+                "Alerts are withdrawn: whom they are like is erased."
+            );
+        }
+        Ok(())
+    }
+
     /// Sightings that a full disk has not taken.
     fn of_backlog(&self, meaning: &Meaning) {
         let Some(Running { outlet, .. }) = &self.running else { return };
@@ -246,6 +275,12 @@ impl Eraser {
             !messages::doomed(&kept, meaning).is_empty()
         });
     }
+}
+
+/// Whether damaged files go too: who was in them nobody can say. The rule of the gallery.
+fn takes_damaged(wish: &Wish, meaning: &Meaning) -> bool {
+    let is_narrow = matches!(wish.selection, Selection::Record(_) | Selection::Sighting(_));
+    !is_narrow && !meaning.holds()
 }
 
 /// A track that texts are calibrated on.

@@ -35,6 +35,9 @@ pub struct Report {
     pub waiting_pictures: usize,
     /// Sightings that the page showed.
     pub shown: usize,
+    /// Alerts that were like somebody who goes: they are withdrawn, with what they keep of the person.
+    #[serde(default)]
+    pub alerts: usize,
     /// Damaged files and parts of files, of which nobody can say who was in them.
     pub damaged: usize,
     /// What stays, since it is held.
@@ -118,6 +121,7 @@ impl Report {
             self.messages,
             self.waiting_pictures,
             self.shown,
+            self.alerts,
             self.damaged,
         ];
         counts.iter().all(|count| *count == 0)

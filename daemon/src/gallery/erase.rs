@@ -250,7 +250,16 @@ impl Gallery {
         if aside.is_empty() && damaged.is_empty() {
             return Ok(0);
         }
-        for (segment, from, to) in &damaged {
+        self.bury(&damaged)?;
+        for path in &aside {
+            fs::remove_file(path).map_err(Error::io(path))?;
+        }
+        Ok(damaged.len().max(aside.len()))
+    }
+
+    /// Overwrites damaged parts of files, and portraits that belong to nobody any more.
+    pub(super) fn bury(&self, damaged: &[(Arc<Segment>, u64, u64)]) -> Result<()> {
+        for (segment, from, to) in damaged {
             let buried = segment.bury(*from, *to).and_then(|()| segment.sync());
             buried.map_err(Error::io(&segment.path))?;
         }
@@ -263,11 +272,7 @@ impl Gallery {
                 kept.entry(row.picture).or_default().extend(place);
             }
         }
-        self.shared_mut().pictures.erase_others(kept)?;
-        for path in &aside {
-            fs::remove_file(path).map_err(Error::io(path))?;
-        }
-        Ok(damaged.len().max(aside.len()))
+        self.shared_mut().pictures.erase_others(kept)
     }
 
     pub(super) fn set_aside(&self) -> Result<Vec<PathBuf>> {

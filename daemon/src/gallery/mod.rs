@@ -524,6 +524,14 @@ impl Shared {
     }
 }
 
+/// Whether anything of a folder is held, of which no gallery is open.
+///
+/// # Errors
+/// As [`Gallery::open`], for its list of holds.
+pub fn is_held(folder: &Path) -> Result<bool> {
+    Ok(!Holds::open(folder.join("holds.json"))?.list.is_empty())
+}
+
 impl Drop for Gallery {
     fn drop(&mut self) {
         if let Err(error) = self.sync() {

@@ -1,6 +1,8 @@
 //! Retention: what is old goes, portraits before tracks, the oldest first, never what is held.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use jiff::Timestamp;
 
 use super::{
     Gallery, Writer,
@@ -8,7 +10,7 @@ use super::{
     hold::HoldId,
     segment::{Row, Segment, millis},
 };
-use crate::{alert::Wall, error::Result};
+use crate::{alert::Wall, aside, error::Result};
 
 /// Most records that one call deletes for their age or number: others wait to append meanwhile.
 const AT_ONCE: usize = 20_000;
@@ -35,8 +37,10 @@ impl Gallery {
         let mut writer = self.writer();
         let are_pictures_over = self.drop_pictures()?;
         let (mut by_age, mut by_number) = (Spared::new(), Spared::new());
+        let mut damaged = Ok(());
         if wall.believed() {
             let oldest = self.oldest(wall);
+            damaged = self.expire_damaged(&mut writer, oldest);
             let doomed = self.first_that(|row| row.last() < oldest, AT_ONCE, &mut by_age)?;
             self.expire(&mut writer, &doomed)?;
         }
@@ -53,6 +57,50 @@ impl Gallery {
         }
         self.tell_spared(&mut writer, spared, is_over);
         self.sync_files(&mut writer)?;
+        damaged
+    }
+
+    /// Deletes what is damaged and too old, unless anything is held: who is held may be in it. Nobody can say of
+    /// when a damaged part is, but what stands behind it in its file is of later; and nothing is of later than
+    /// the last change of its file.
+    fn expire_damaged(&self, writer: &mut Writer, oldest: i64) -> Result<()> {
+        if !self.holds().is_empty() {
+            return Ok(());
+        }
+        let before = Timestamp::from_millisecond(oldest).unwrap_or(Timestamp::MIN);
+        let before = SystemTime::try_from(before).unwrap_or(SystemTime::UNIX_EPOCH);
+        aside::expire(self.set_aside()?, before)?;
+        let is_old = |(segment, _, to): &(Arc<Segment>, u64, u64)| {
+            let rows = segment.rows();
+            let has_old_after = rows
+                .list
+                .iter()
+                .any(|row| row.is_live() && u64::from(row.offset) >= *to && row.last() < oldest);
+            let changed = segment.path.metadata().and_then(|file| file.modified());
+            // Everybody else of the file is gone.
+            let is_left = rows.live == 0 && !rows.list.is_empty();
+            has_old_after || is_left || changed.is_ok_and(|changed| changed < before)
+        };
+        let damaged = std::mem::take(&mut writer.damaged);
+        let (old, young): (Vec<_>, Vec<_>) = damaged.into_iter().partition(is_old);
+        writer.damaged = young;
+        if old.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.bury(&old) {
+            writer.damaged.extend(old);
+            return Err(error);
+        }
+        tracing::info!(parts = old.len(), "Damaged parts of files are deleted: they are too old.");
+        for (segment, ..) in old {
+            let is_active = writer.active.values().any(|(active, _)| Arc::ptr_eq(active, &segment));
+            let stays =
+                is_active || writer.damaged.iter().any(|(other, ..)| Arc::ptr_eq(other, &segment));
+            let is_there = self.shared().segments.iter().any(|other| Arc::ptr_eq(other, &segment));
+            if segment.rows().live == 0 && !stays && is_there {
+                self.drop_segment(writer, &segment)?;
+            }
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! Deleted rows are overwritten by SQLite (`secure_delete`, see `open`). The write-ahead log still has
 //! them, those of messages too that were sent long ago; it is folded and emptied.
 
-use std::fs;
+use std::{fs, time::SystemTime};
 
 use jiff::Timestamp;
 use rusqlite::Connection;
@@ -66,6 +66,14 @@ impl Outbox {
             fs::remove_file(path).map_err(Error::io(path))?;
         }
         Ok(damaged.iter().filter(|path| !path.to_string_lossy().ends_with("-wal")).count())
+    }
+
+    /// Deletes files that were set aside as damaged and last changed before; how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where one cannot be deleted.
+    pub fn expire_damaged(&self, oldest: SystemTime) -> Result<usize> {
+        crate::aside::expire(aside(&self.path), oldest)
     }
 
     /// How many files were set aside as damaged.

@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use spotter_models::{Generation, calibration::Null, cohort::Cohort};
 
 use super::{
-    Asked, Cutoff, History, Policy, Promise, Reference, Study, Upper,
+    Asked, Cutoff, History, Policy, Promise, Reference, Sought, Study, Upper,
+    reference::Scores,
     share::{Sharer, thresholds},
 };
 use crate::{error::Result, frame::CameraId};
@@ -61,6 +62,9 @@ pub struct Counted {
     is_watched: bool,
     /// False alarms a day that its author can bear on the whole site, where it says so.
     own_budget: Option<f64>,
+    /// Whether it is a picture of somebody whom others may be like. Its cosines lie higher than those of texts, so that no
+    /// score is one for both: it gets the even part that a text would have, for itself.
+    is_picture: bool,
     common: f64,
     /// Tracks of the site that this rests on.
     tracks: usize,
@@ -99,7 +103,8 @@ impl Budget {
 impl Policy for Budget {
     fn study(&self, asked: &Asked<'_>, now: Timestamp) -> Result<Study> {
         let Fitted { reference, .. } = &self.fitted;
-        let scores = reference.score(asked.text)?;
+        let scores = scores(reference, asked)?;
+        let is_picture = asked.sought != Sought::Words;
         let since = now.saturating_sub(SignedDuration::from_hours(24)).unwrap_or(Timestamp::MIN);
         let largest =
             reference.largest(&scores, since.as_second(), asked.counts, Promise::MOST_MATCHED);
@@ -109,7 +114,9 @@ impl Policy for Budget {
             tracks_per_day: self.history.per_day(now, asked.counts).max(MIN_PER_DAY),
             is_watched: asked.is_watched,
             own_budget: asked.budget_per_day,
-            common: reference.common(&scores).unwrap_or(0.0),
+            is_picture,
+            // Pictures of one site are alike by light and camera, which says nothing of the persons.
+            common: if is_picture { 0.0 } else { reference.common(&scores).unwrap_or(0.0) },
             tracks: reference.of_site(),
         })))
     }
@@ -147,7 +154,7 @@ impl Policy for Budget {
             return Ok(Vec::new());
         }
         let bar = before.null.threshold(Upper::PROMISED);
-        Ok(reference.upper(&reference.score(asked.text)?, bar, *new, asked.counts))
+        Ok(reference.upper(&scores(reference, asked)?, bar, *new, asked.counts))
     }
 
     fn follow(&mut self, now: Timestamp) -> Result<bool> {
@@ -163,10 +170,19 @@ impl Policy for Budget {
     }
 }
 
+/// What is asked for scores on the tracks.
+fn scores(reference: &Reference, asked: &Asked<'_>) -> Result<Scores> {
+    match asked.sought {
+        Sought::Words => reference.score(asked.text),
+        Sought::Picture => reference.score_others(asked.text, None),
+        Sought::Track(own) => reference.score_others(asked.text, Some(own)),
+    }
+}
+
 impl Counted {
     /// Whether it has a part in the common budget.
     fn shares(&self) -> bool {
-        self.is_watched && self.own_budget.is_none()
+        self.is_watched && self.own_budget.is_none() && !self.is_picture
     }
 
     fn sharer(&self, even: f64) -> Sharer<'_> {
@@ -199,14 +215,20 @@ mod tests {
     use super::*;
     use crate::{
         clock::Mono,
-        score::{Look, Passed},
+        score::{Look, Own, Passed},
         track::TrackId,
     };
 
     const A: Generation = Generation([1; 16]);
 
     fn asked(text: &Embedding) -> Asked<'_> {
-        Asked { text, budget_per_day: None, counts: &|_| true, is_watched: true }
+        Asked {
+            text,
+            sought: Sought::Words,
+            budget_per_day: None,
+            counts: &|_| true,
+            is_watched: true,
+        }
     }
 
     fn alone(policy: &Budget, asked: &Asked<'_>, now: Timestamp) -> Cutoff {
@@ -308,6 +330,7 @@ mod tests {
             let per_day = history.per_day(noon, counts);
             let asked = Asked {
                 text: &text,
+                sought: Sought::Words,
                 budget_per_day: Some(0.1 * per_day),
                 counts: &counts,
                 is_watched: true,
@@ -315,6 +338,53 @@ mod tests {
             alone(&policy, &asked, noon).threshold
         };
         assert!((of("gate") - 0.16 * ONCE).abs() < 0.01 && (of("dock") - 0.66 * ONCE).abs() < 0.01);
+    }
+
+    #[test]
+    fn somebody_who_was_seen_has_an_even_part_alone_and_says_nothing_of_itself() {
+        let history = Arc::new(History::default());
+        let mut policy = budget(&history);
+        policy.per_day = 0.01 * 2000.0;
+        let noon = Timestamp::UNIX_EPOCH;
+        (0..2000).for_each(|number| passes(&history, "gate", &[cosine(number)], noon));
+        // The track itself, which fits itself like nobody else.
+        let camera = CameraId::new("gate").unwrap();
+        let look = Look {
+            embedding: Embedding::new(person(1.0), A).unwrap(),
+            quality: 1.0,
+            at: Mono::default(),
+        };
+        let (track, looks) = (TrackId(77), vec![look]);
+        history.add(Passed { camera: camera.clone(), track, at: noon, looks });
+        policy.follow(noon).unwrap();
+        let seen = Embedding::new(person(1.0), A).unwrap();
+        let own = Own { camera, track: 77, last: noon };
+        let sought = Sought::Track(&own);
+        let alike = policy.study(&Asked { sought, ..asked(&seen) }, noon).unwrap();
+        let text = policy.study(&asked(&seen), noon).unwrap();
+        let cut = policy.cut(&[&alike, &text, &text], noon);
+        let promise = cut[0].promise.unwrap();
+        assert_eq!((promise.budget_share, promise.common), (policy.per_day, 0.0));
+        assert_eq!(promise.matched_24h, text_matches(&cut[0], &history), "without itself");
+        let alone = policy.cut(&[&text, &text], noon);
+        assert_eq!(cut[1..], alone, "it takes nothing from those that share");
+        // A track of the same number in another run is another one.
+        let later = Own { last: noon + SignedDuration::from_hours(1), ..own };
+        let sought = Sought::Track(&later);
+        let other = policy.study(&Asked { sought, ..asked(&seen) }, noon).unwrap();
+        let with_it = policy.cut(&[&other], noon)[0].promise.unwrap().matched_24h;
+        assert_eq!(with_it, promise.matched_24h + 1);
+    }
+
+    /// How many of those who pass at the gate reach a threshold, but for the one who is looked for.
+    fn text_matches(cutoff: &Cutoff, history: &History) -> u64 {
+        let text = Embedding::new(person(1.0), A).unwrap();
+        let others = history.tracks(A).into_iter().filter(|passed| passed.track != TrackId(77));
+        let best = |passed: Passed| {
+            let places = super::super::Looks::after_each(&passed.looks).unwrap();
+            places.iter().map(|place| place.score(&text).unwrap()).fold(-1.0, f32::max)
+        };
+        others.map(best).filter(|score| *score >= cutoff.threshold).count() as u64
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use spotter_models::{Embedding, Generation, bundle::Bundle, calibration::Null, cohort::Cohort};
 
@@ -28,10 +28,46 @@ const MAX_BUDGET: f64 = 1e6;
 /// Least spread that counts: a text that scores the same on everybody stands out on nobody by noise.
 const MIN_DEVIATION: f32 = 1e-4;
 
-/// What is asked for a text.
+/// The track that an alert is like: it says nothing of how others score on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Own {
+    /// Who saw it.
+    pub camera: CameraId,
+    /// Its number there, within one run of the daemon.
+    pub track: u64,
+    /// When it was last looked at.
+    pub last: Timestamp,
+}
+
+/// By how much the ends of one track may lie beside each other, in two places that know it.
+const SLACK: SignedDuration = SignedDuration::from_secs(60);
+
+impl Own {
+    /// Whether it is this track. Numbers begin again when the daemon is started: times tell runs apart.
+    pub fn is(&self, camera: &CameraId, track: u64, at: Timestamp) -> bool {
+        track == self.track && *camera == self.camera && at.duration_since(self.last).abs() <= SLACK
+    }
+}
+
+/// What a direction comes from: cosines of two pictures lie on another scale than those of words and a
+/// picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sought<'a> {
+    /// A text.
+    #[default]
+    Words,
+    /// A picture of somebody.
+    Picture,
+    /// A track of this device.
+    Track(&'a Own),
+}
+
+/// What is asked for a text, or for somebody whom others may be like.
 pub struct Asked<'a> {
     /// Its direction.
     pub text: &'a Embedding,
+    /// What it comes from.
+    pub sought: Sought<'a>,
     /// False alarms a day that its author can bear on the whole site, where it says so.
     pub budget_per_day: Option<f64>,
     /// Whether it is watched for on a camera.
@@ -304,7 +340,13 @@ mod tests {
     use super::*;
 
     fn asked(text: &Embedding) -> Asked<'_> {
-        Asked { text, budget_per_day: None, counts: &|_| true, is_watched: true }
+        Asked {
+            text,
+            sought: Sought::Words,
+            budget_per_day: None,
+            counts: &|_| true,
+            is_watched: true,
+        }
     }
 
     #[test]

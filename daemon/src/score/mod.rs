@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use spotter_models::{Embedding, Generation};
 
 pub use armed::{Armed, ArmedAlert};
-pub use decide::{Asked, Choice, Cutoff, Policy, Promise, Study, Upper};
+pub use decide::{Asked, Choice, Cutoff, Own, Policy, Promise, Sought, Study, Upper};
 pub use history::{History, Passed};
 pub use looks::{Look, Looks, Place};
 pub use reference::Reference;

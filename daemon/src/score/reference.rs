@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use spotter_models::{
     Embedding, Generation,
     calibration::{Null, Scored},
@@ -10,7 +11,7 @@ use spotter_models::{
     kernel::{Packed, Query},
 };
 
-use super::{Looks, Passed, Place, Upper};
+use super::{Looks, Own, Passed, Place, Upper};
 use crate::{
     error::{Error, Result},
     frame::CameraId,
@@ -60,6 +61,8 @@ pub struct Scores {
     weights: Vec<f32>,
     /// How many are of the site.
     of_site: usize,
+    /// The track that is asked for itself, which is left out.
+    own: Option<usize>,
 }
 
 impl Scores {
@@ -72,10 +75,18 @@ impl Scores {
     fn halves(&self) -> (&[f32], &[f32]) {
         self.largest.split_at(self.of_site.min(self.largest.len()))
     }
+
+    /// The scores of the site's tracks, without the one that is asked for itself.
+    fn others<'a>(&'a self, tracks: &'a [Track]) -> impl Iterator<Item = (&'a Track, f32)> {
+        let all = tracks.iter().zip(self.of_site()).enumerate();
+        all.filter(|(index, _)| self.own != Some(*index)).map(|(_, (track, score))| (track, *score))
+    }
 }
 
 struct Track {
     camera: Option<CameraId>,
+    /// Its number at that camera.
+    number: u64,
     /// Seconds since 1970.
     at: i64,
     /// Its rows, from the first to before the last.
@@ -111,7 +122,8 @@ impl Reference {
                 return Err(Error::internal("calibration", "a track comes from another bundle"));
             }
             let rows = after.iter().map(|place| (place.direction().values(), place.certainty()));
-            reference.push(rows, (Some(&passed.camera), passed.at.as_second()), 1.0)?;
+            let of = (Some(&passed.camera), passed.track.0, passed.at.as_second());
+            reference.push(rows, of, 1.0)?;
             reference.of_site += 1;
         }
         let missing = ENOUGH.saturating_sub(reference.of_site);
@@ -120,7 +132,7 @@ impl Reference {
             let weight = (missing as f32 / persons.len() as f32).min(1.0);
             for person in persons {
                 let row = (person.as_slice(), COHORT_CERTAINTY);
-                reference.push([row].into_iter(), (None, 0), weight)?;
+                reference.push([row].into_iter(), (None, 0, 0), weight)?;
             }
             for caption in cohort.captions() {
                 reference.captions.push(caption)?;
@@ -132,7 +144,7 @@ impl Reference {
     fn push<'a>(
         &mut self,
         rows: impl Iterator<Item = (&'a [f32], f32)>,
-        (camera, at): (Option<&CameraId>, i64),
+        (camera, number, at): (Option<&CameraId>, u64, i64),
         weight: f32,
     ) -> Result<()> {
         let first = self.rows.len();
@@ -145,7 +157,7 @@ impl Reference {
             self.rows.push(&scaled)?;
         }
         let rows = (first, self.rows.len());
-        self.tracks.push(Track { camera: camera.cloned(), at, rows, weight });
+        self.tracks.push(Track { camera: camera.cloned(), number, at, rows, weight });
         Ok(())
     }
 
@@ -179,7 +191,25 @@ impl Reference {
         for (weight, described) in cohort.zip(self.described(&query)) {
             *weight = if described { 0.0 } else { *weight };
         }
-        Ok(Scores { largest, weights, of_site: self.of_site })
+        Ok(Scores { largest, weights, of_site: self.of_site, own: None })
+    }
+
+    /// What a picture of somebody scores on all others: not on the track that it is of, which says nothing of
+    /// itself. Whoever of the cohort looks like it is a false alarm, whatever is said of either.
+    ///
+    /// # Errors
+    /// Where it comes from another bundle.
+    pub fn score_others(&self, direction: &Embedding, own: Option<&Own>) -> Result<Scores> {
+        let mut scores = self.score(direction)?;
+        let weights = self.tracks.iter().map(|track| track.weight);
+        scores.weights = weights.collect();
+        let is_own = |track: &Track| {
+            let at = Timestamp::from_second(track.at).unwrap_or_default();
+            own.zip(track.camera.as_ref())
+                .is_some_and(|(own, camera)| own.is(camera, track.number, at))
+        };
+        scores.own = self.tracks.iter().position(is_own);
+        Ok(scores)
     }
 
     /// Whether the text describes each person of the cohort; nobody where nothing is said of them.
@@ -203,7 +233,10 @@ impl Reference {
         let is_here = |track: &Track| track.camera.as_ref().is_some_and(&counts);
         let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
         let scored = scores.largest.iter().zip(&scores.weights);
-        for (track, (score, weight)) in self.tracks.iter().zip(scored) {
+        for (index, (track, (score, weight))) in self.tracks.iter().zip(scored).enumerate() {
+            if scores.own == Some(index) {
+                continue;
+            }
             let scored = Scored { score: *score, weight: *weight };
             if is_here(track) { here.push(scored) } else { elsewhere.push(scored) }
         }
@@ -234,8 +267,11 @@ impl Reference {
         counts: impl Fn(&CameraId) -> bool,
     ) -> Vec<(CameraId, Upper)> {
         let mut cameras: BTreeMap<&CameraId, Upper> = BTreeMap::new();
-        let site = self.tracks.iter().zip(scores.of_site());
-        for (track, score) in site.skip(self.of_site.saturating_sub(new)) {
+        let site = self.tracks.iter().zip(scores.of_site()).enumerate();
+        for (index, (track, score)) in site.skip(self.of_site.saturating_sub(new)) {
+            if scores.own == Some(index) {
+                continue;
+            }
             let Some(camera) = track.camera.as_ref().filter(|camera| counts(camera)) else {
                 continue;
             };
@@ -255,10 +291,10 @@ impl Reference {
         counts: impl Fn(&CameraId) -> bool,
         most: usize,
     ) -> Vec<f32> {
-        let site = self.tracks.iter().zip(scores.of_site());
-        let recent = site
+        let recent = scores
+            .others(&self.tracks)
             .filter(|(track, _)| track.at >= since && track.camera.as_ref().is_some_and(&counts));
-        let mut largest: Vec<f32> = recent.map(|(_, score)| *score).collect();
+        let mut largest: Vec<f32> = recent.map(|(_, score)| score).collect();
         largest.sort_by(|a, b| b.total_cmp(a));
         largest.truncate(most);
         largest

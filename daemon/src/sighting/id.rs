@@ -28,6 +28,12 @@ impl fmt::Display for SightingId {
 }
 
 impl SightingId {
+    /// When it was made, to the millisecond.
+    pub fn at(self) -> Timestamp {
+        let ms = i64::try_from(self.0 >> RANDOM_BITS).unwrap_or(i64::MAX);
+        Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX)
+    }
+
     /// The id as a number: its time above 80 random bits.
     pub fn to_bits(self) -> u128 {
         self.0

@@ -40,7 +40,7 @@ impl Wanted {
     /// The text, cleaned for a terminal.
     pub fn text(&self) -> String {
         match &self.message {
-            Message::Alert { spec, .. } | Message::Plain(spec) => super::shown(&spec.text, 200),
+            Message::Alert { spec, .. } | Message::Plain(spec) => super::shown(&spec.wanted(), 200),
             Message::Withdrawn { .. } | Message::Empty => "(withdrawn)".to_owned(),
             Message::Unreadable { .. } => "(cannot be read)".to_owned(),
         }
@@ -86,6 +86,17 @@ impl Answer {
             ..Self::default()
         });
         Self { whole, is_fresh, ..known }
+    }
+
+    /// Whether the alert is like somebody whom another device keeps: this one has nothing to do with it.
+    pub fn is_elsewhere(&self) -> bool {
+        self.state == "rejected" && self.whole["code"] == "elsewhere"
+    }
+
+    /// Whether it is rejected only since the person whom the alert is like is another device's, or not kept.
+    pub fn knows_nobody(&self) -> bool {
+        self.state == "rejected"
+            && ["elsewhere", "no-person"].contains(&self.whole["code"].as_str().unwrap_or_default())
     }
 
     /// Whether the alert is watched for.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    alert::schema::Message,
+    alert::{Like, schema::Message},
     error::{Error, Result},
 };
 
@@ -17,7 +17,11 @@ const SCHEMA: u32 = 1;
 #[derive(Clone, Debug, Serialize)]
 pub struct Draft {
     /// What the person looks like.
-    pub text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Whom the person is like, in place of a text.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "like")]
+    pub like: Option<Like>,
     /// What the person does not have.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub without: Vec<String>,
@@ -89,6 +93,10 @@ pub fn withdrawn(revision: u64) -> Result<Vec<u8>> {
     serde_json::to_vec(&message).map_err(|error| Error::internal("alert", error))
 }
 
+fn like<S: serde::Serializer>(like: &Option<Like>, serializer: S) -> Result<S::Ok, S::Error> {
+    like.as_ref().map(Like::to_json).serialize(serializer)
+}
+
 fn seconds<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{at:.0}"))
 }
@@ -99,7 +107,8 @@ mod tests {
 
     fn draft(text: &str) -> Draft {
         Draft {
-            text: text.into(),
+            text: Some(text.into()),
+            like: None,
             without: Vec::new(),
             expires_at: "2026-11-25T06:00:00.75Z".parse().unwrap(),
             cameras: Vec::new(),
@@ -118,6 +127,16 @@ mod tests {
         let expected =
             r#"{"schema":1,"revision":3,"text":"red coat","expires_at":"2026-11-25T06:00:00Z"}"#;
         assert_eq!(String::from_utf8(message).unwrap(), expected);
+    }
+
+    #[test]
+    fn somebody_who_was_seen_is_named_in_place_of_a_text() {
+        let like = Some("box-1/4711".parse().unwrap());
+        let message = Draft { text: None, like: like.clone(), ..draft("") }.message(3).unwrap();
+        let expected = r#"{"schema":1,"revision":3,"like":{"device":"box-1","id":4711},"expires_at":"2026-11-25T06:00:00Z"}"#;
+        assert_eq!(String::from_utf8(message).unwrap(), expected);
+        let both = Draft { like, ..draft("red coat") };
+        assert!(both.message(3).unwrap_err().to_string().contains("give one of them"));
     }
 
     #[test]

@@ -21,6 +21,7 @@ const ID_CHARS: usize = 26;
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Sighting {
+    id: String,
     event: String,
     alert: String,
     camera: String,
@@ -63,6 +64,10 @@ pub fn line(device: &str, payload: &[u8], now: &ZonedDateTime) -> String {
     }
     if sighting.event != "new" && sighting.first_seen.is_some() {
         line += &format!("  since {}", time(&sighting.first_seen));
+    }
+    if sighting.event == "new" && sighting.id.len() == ID_CHARS {
+        // As `--like` takes it.
+        line += &format!("  {device}/{}", name(&sighting.id));
     }
     if sighting.suppressed > 0 {
         line += &format!("  {} more held back", sighting.suppressed);
@@ -133,6 +138,10 @@ mod tests {
             line,
             "17:04:12  SEEN    red  at dock-1 (gate-1)  score 0.412, needs 0.377  LATE"
         );
+        let id = "01JDZ6V3Q4M5N6P7R8S9T0V1W2";
+        let named = format!(r#"{{"event":"new","id":"{id}","alert":"red","camera":"dock-1"}}"#);
+        let line = super::line("gate-1", named.as_bytes(), &now());
+        assert!(line.ends_with(&format!("  gate-1/{id}")), "{line}");
     }
 
     #[test]

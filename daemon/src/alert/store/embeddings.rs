@@ -27,6 +27,14 @@ fn key(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// A vector as it is kept; `None` for bytes that are none.
+pub(super) fn vector(bytes: &[u8], generation: Generation) -> Option<Embedding> {
+    let (values, rest) = bytes.as_chunks::<4>();
+    let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    let embedding = Embedding::new(values, generation).ok()?;
+    rest.is_empty().then_some(embedding)
+}
+
 impl Store {
     /// What a bundle made of a text, where it was computed before.
     ///
@@ -45,11 +53,9 @@ impl Store {
         });
         let found = found.map_err(|error| failed(&self.path, error))?;
         Ok(found.and_then(|(understood, lost, vector)| {
-            let (values, rest) = vector.as_chunks::<4>();
-            let values = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
             // A row that is damaged is as good as none: the text is computed again.
-            let embedding = Embedding::new(values, generation).ok()?;
-            rest.is_empty().then_some(Text { understood, lost, embedding })
+            let embedding = self::vector(&vector, generation)?;
+            Some(Text { understood, lost, embedding })
         }))
     }
 

@@ -20,7 +20,7 @@ const KINDS: [(&str, Kind); 4] = [
 ];
 
 /// SQLite's integers have a sign; revisions and counters stay below 2^53.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

@@ -218,7 +218,7 @@ fn a_newer_file_and_a_second_process_are_refused() {
     let store = open(&path);
     let error = Store::open(&path, rules(), now()).err().unwrap().to_string();
     assert!(error.contains("twice"), "{error}");
-    store.db.pragma_update(None, "user_version", 2).unwrap();
+    store.db.pragma_update(None, "user_version", 3).unwrap();
     drop(store);
     let error = Store::open(&path, rules(), now()).err().unwrap().to_string();
     assert!(error.contains("newer version"), "{error}");
@@ -303,4 +303,142 @@ fn what_is_given_back_makes_the_same_alerts_and_is_no_news() {
     // An alert that was withdrawn is not among them.
     let named = |name: &str| messages.iter().any(|message| message.id == id(name));
     assert!(named("armed") && named("nothing-yet") && !named("withdrawn") && !named("cleared"));
+}
+
+const SIGHTING: &str = "01JD8Z0V6N8Q2K4M5P7R9T1W3X";
+
+fn like_alert(revision: u64, like: &str) -> String {
+    let like = like.parse::<crate::alert::Like>().unwrap().to_json();
+    json!({"schema": 1, "like": like, "revision": revision, "expires_at": "2026-11-25T06:00:00Z"})
+        .to_string()
+}
+
+fn seed_of(record: u64) -> Seed {
+    let at = |second: i64| jiff::Timestamp::from_second(1_795_000_000 + second).unwrap();
+    Seed {
+        record: crate::gallery::RecordId(record),
+        camera: crate::frame::CameraId::new("gate").unwrap(),
+        track: 4,
+        first: at(0),
+        last: at(9),
+        sightings: vec![SIGHTING.parse().unwrap()],
+        picture: Some((0..9000u32).map(|n| (n * n % 251) as u8).collect()),
+    }
+}
+
+fn embedding_of(generation: Generation, x: f32) -> Embedding {
+    Embedding::new(vec![x, 0.5, -0.25, 0.75], generation).unwrap()
+}
+
+/// An alert that is like somebody, who is kept with it by two bundles.
+fn seeded(path: &Path) -> (Store, crate::alert::Like) {
+    let mut store = open(path);
+    store.take(&[inbound("again", like_alert(1, SIGHTING))], now()).unwrap();
+    let like = SIGHTING.parse().unwrap();
+    for generation in [A, B] {
+        let embedding = embedding_of(generation, 0.125);
+        store.keep_seed(&id("again"), &like, (&seed_of(7), &embedding)).unwrap();
+    }
+    (store, like)
+}
+
+/// Whether any file of the folder has a part of the picture or of the vector.
+fn is_left(path: &Path) -> bool {
+    let picture = seed_of(7).picture.unwrap();
+    let vector: Vec<u8> =
+        embedding_of(A, 0.125).values().iter().flat_map(|value| value.to_le_bytes()).collect();
+    let entries = std::fs::read_dir(path.parent().unwrap()).unwrap();
+    let has = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).any(|window| window == part);
+    entries.map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).any(|bytes| {
+        has(&bytes, &vector) || has(&bytes, &picture[4000..4100]) || has(&bytes, &picture[..100])
+    })
+}
+
+#[test]
+fn whom_an_alert_is_like_outlives_restarts_by_each_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let (store, like) = seeded(&path);
+    drop(store);
+    let store = open(&path);
+    for generation in [A, B] {
+        let known = Kept::Seed(Box::new(seed_of(7)), Some(embedding_of(generation, 0.125)));
+        assert_eq!(store.seed(&id("again"), &like, generation).unwrap(), Some(known));
+    }
+    let third = store.seed(&id("again"), &like, Generation([3; 16])).unwrap();
+    assert_eq!(third, Some(Kept::Seed(Box::new(seed_of(7)), None)), "its picture is there");
+    let other = "box/7".parse().unwrap();
+    assert_eq!(store.seed(&id("again"), &other, A).unwrap(), None, "somebody else");
+    assert_eq!(store.seeds().unwrap(), [(id("again"), seed_of(7))]);
+}
+
+#[test]
+fn whom_an_alert_was_like_is_in_no_file_once_it_is_over_or_like_somebody_else() {
+    type End = fn(&mut Store);
+    let ends: [(&str, End); 4] = [
+        ("withdrawn", |store| {
+            let gone = r#"{"schema": 1, "revision": 2, "withdrawn": true}"#;
+            store.take(&[inbound("again", gone)], now()).unwrap();
+        }),
+        ("not retained", |store| drop(store.reconcile(&Retained::default(), now()).unwrap())),
+        ("another", |store| {
+            store.take(&[inbound("again", like_alert(2, "box/9"))], now()).unwrap();
+        }),
+        ("expired", |store| {
+            let late = Wall { at: "2026-11-25T06:00:00Z".parse().unwrap(), synced: Some(true) };
+            assert_eq!(store.tick(late).views[0].status, Status::Expired);
+        }),
+    ];
+    for (name, end) in ends {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("alerts.db");
+        let (mut store, _) = seeded(&path);
+        assert!(is_left(&path), "the test looks at nothing");
+        end(&mut store);
+        assert_eq!((store.seeds().unwrap(), is_left(&path)), (Vec::new(), false), "{name}");
+    }
+    // Also where it ended while nothing ran.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    drop(seeded(&path));
+    let late = Wall { at: "2026-11-26T06:00:00Z".parse().unwrap(), synced: Some(true) };
+    drop(Store::open(&path, rules(), late).unwrap());
+    assert!(!is_left(&path));
+}
+
+#[test]
+fn an_alert_like_somebody_who_was_erased_is_withdrawn_and_stays_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let (mut store, like) = seeded(&path);
+    let changes = store.erase_seeds(&[id("again")], now()).unwrap();
+    let erased = Status::Withdrawn(Withdrawal::Erased);
+    assert_eq!(changes.views[0].status, erased);
+    assert!(!is_left(&path) && store.seeds().unwrap().is_empty());
+    drop(store);
+    let mut store = open(&path);
+    assert_eq!(views(&store)[0].status, erased, "after a restart");
+    store.take(&[inbound("again", like_alert(1, SIGHTING))], now()).unwrap();
+    assert_eq!(views(&store)[0].status, erased, "the broker says it again");
+    // Who says it anew is told so by the desk, which asks first.
+    store.take(&[inbound("again", like_alert(2, SIGHTING))], now()).unwrap();
+    assert_eq!(store.seed(&id("again"), &like, A).unwrap(), Some(Kept::Erased));
+    let view = views(&store).remove(0);
+    assert_eq!(store.is_like_erased(&view, now()).views[0].status, erased);
+    store.take(&[inbound("again", alert(3, "red coat"))], now()).unwrap();
+    assert_eq!(views(&store)[0].status, Status::Armed, "a text is another alert");
+}
+
+#[test]
+fn a_file_of_the_layout_before_gets_the_new_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let mut store = open(&path);
+    store.take(&[inbound("armed", alert(1, "red coat"))], now()).unwrap();
+    store.db.execute_batch("DROP TABLE seed; DROP TABLE seed_vector;").unwrap();
+    store.db.pragma_update(None, "user_version", 1).unwrap();
+    drop(store);
+    assert_eq!(seeds_of(&path).unwrap(), Some(Vec::new()), "looked at, not changed");
+    let store = open(&path);
+    assert_eq!((views(&store).len(), store.seeds().unwrap()), (1, Vec::new()));
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Answers, Broker, answers, parse_id, print, print_json, read_one, tell};
 use crate::{
-    alert::{AlertId, schema::Message},
+    alert::{AlertId, DeviceName, Like, Who, schema::Message},
     clock::{Clock, SystemClock},
     error::Error,
     staff::{Board, Draft, Fault, Session, hours, id_of, shown, times},
@@ -18,7 +18,13 @@ use crate::{
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// What the person looks like, in one sentence
-    text: String,
+    #[arg(required_unless_present = "like")]
+    text: Option<String>,
+    /// Somebody like a person who was seen, in place of a text: as a search names them, box-1/4711, or a
+    /// sighting, box-1/01JD8Z0V6N8Q2K4M5P7R9T1W3X. Only the device that keeps the person looks for them, on its own
+    /// cameras; the others say so
+    #[arg(long, value_name = "DEVICE/NUMBER|SIGHTING", conflicts_with_all = ["text", "without"])]
+    like: Option<Like>,
     /// A short name for the alert; made from the text where it is left out. Giving the name of an
     /// alert that exists replaces it: say again all that is to stay
     #[arg(long, value_name = "NAME")]
@@ -66,6 +72,7 @@ const EXAMPLES: &str = "\
 Examples:
   spotterd alert add \"woman in a red coat with a black backpack\" --for 2h --site harbour
   spotterd alert add \"boy in a yellow raincoat\" --id lost-boy --until 18:00 --by gate --site harbour
+  spotterd alert add --like gate-1/4711 --for 2h --site harbour
   spotterd alert add \"man in a dark hoodie\" --cameras 'dock-*' --schedule \"22:00-06:00\" --for 3d \
 --site harbour
 
@@ -91,6 +98,7 @@ fn draft(args: &Args, now: &ZonedDateTime) -> Result<Draft, Error> {
     }
     Ok(Draft {
         text: args.text.clone(),
+        like: args.like.clone(),
         without: args.without.clone(),
         expires_at,
         cameras: args.cameras.clone(),
@@ -106,9 +114,21 @@ fn draft(args: &Args, now: &ZonedDateTime) -> Result<Draft, Error> {
 fn id(args: &Args) -> Result<AlertId, Error> {
     match &args.id {
         Some(id) => parse_id(id),
-        None => id_of(&args.text).ok_or_else(|| {
-            Error::config("TEXT", "gives no short name for the alert: give it one with --id")
-        }),
+        None => {
+            let named = args.like.as_ref().map(like_in_words).or_else(|| args.text.clone());
+            named.as_deref().and_then(id_of).ok_or_else(|| {
+                Error::config("TEXT", "gives no short name for the alert: give it one with --id")
+            })
+        }
+    }
+}
+
+/// What tells apart comes first: a name has room for so much.
+fn like_in_words(like: &Like) -> String {
+    let device = like.device.as_ref().map_or("", DeviceName::as_str);
+    match like.who {
+        Who::Sighting(id) => format!("like {id} {device}"),
+        Who::Track(id) => format!("like {id} {device}"),
     }
 }
 
@@ -166,8 +186,11 @@ fn is_done(stands: &[(&str, answers::Stand<'_>)]) -> bool {
         answers::Stand::Answered(answer) => answer.is_armed() || answer.state == "pending-approval",
         answers::Stand::Silent | answers::Stand::Away => false,
     };
-    let is_bad =
-        |stand: &answers::Stand<'_>| !good(stand) && !matches!(stand, answers::Stand::Away);
+    // Of somebody who was seen only one device knows.
+    let is_elsewhere = |stand: &answers::Stand<'_>| matches!(stand, answers::Stand::Answered(answer) if answer.knows_nobody());
+    let is_bad = |stand: &answers::Stand<'_>| {
+        !good(stand) && !is_elsewhere(stand) && !matches!(stand, answers::Stand::Away)
+    };
     stands.iter().any(|(_, stand)| good(stand)) && !stands.iter().any(|(_, stand)| is_bad(stand))
 }
 
@@ -205,12 +228,26 @@ mod tests {
     }
 
     #[test]
+    fn alerts_that_are_like_two_persons_have_two_names() {
+        let name = |like: &str| id_of(&like_in_words(&like.parse().unwrap())).unwrap().to_string();
+        assert_eq!(name("gate-1/4711"), "like-4711-gate-1");
+        let long = "a-device-with-a-name-that-is-as-long-as-it-may-be-and-not-longer";
+        let [one, other] = ["01JD8Z0V6N8Q2K4M5P7R9T1W3X", "01JD8Z0V6N8Q2K4M5P7R9T1W3Y"]
+            .map(|id| name(&format!("{long}/{id}")));
+        assert!(one != other && one.contains("01jd8z0v6n8q2k4m5p7r9t1w3x"), "{one} {other}");
+    }
+
+    #[test]
     fn done_is_when_all_that_are_there_look_and_there_is_one() {
         use answers::Stand::{Answered, Away, Silent};
         let (armed, rejected) = (answered("armed"), answered("rejected"));
         let pending = answered("pending-approval");
         assert!(is_done(&[("a", Answered(&armed)), ("b", Away)]));
         assert!(is_done(&[("a", Answered(&pending))]));
+        let mut elsewhere = rejected.clone();
+        elsewhere.whole = json!({"code": "elsewhere"});
+        assert!(is_done(&[("a", Answered(&armed)), ("b", Answered(&elsewhere))]));
+        assert!(!is_done(&[("b", Answered(&elsewhere))]), "nobody looks");
         assert!(!is_done(&[]));
         assert!(!is_done(&[("a", Away)]));
         assert!(!is_done(&[("a", Answered(&armed)), ("b", Silent)]));

@@ -144,6 +144,12 @@ fn summary(id: &AlertId, wanted: &Wanted, board: &Board, now: &ZonedDateTime) ->
         return if is_expired { "expired" } else { "withdrawn" }.to_owned();
     }
     let devices = board.concerned(id);
+    let knows = |name: &&&str| {
+        !board
+            .answer(id, name)
+            .is_some_and(|answer| answer.is_elsewhere() && current(wanted, answer))
+    };
+    let devices: Vec<_> = devices.iter().filter(knows).copied().collect();
     let is_armed = |name: &&&str| {
         board.answer(id, name).is_some_and(|answer| answer.is_armed() && current(wanted, answer))
     };
@@ -162,6 +168,9 @@ fn troubles(id: &AlertId, wanted: &Wanted, board: &Board) -> String {
     for name in board.concerned(id) {
         let is_online = board.devices.get(name).is_some_and(|device| device.is_online());
         let answer = board.answer(id, name).filter(|answer| current(wanted, answer));
+        if answer.is_some_and(Answer::is_elsewhere) {
+            continue;
+        }
         let mut lines = Vec::new();
         match answer {
             Some(answer) if answer.is_armed() => {

@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 
 use super::{Broker, print, print_json};
 use crate::{
+    alert::Like,
     clock::{Clock, SystemClock},
-    cmd::search::{lines, save},
+    cmd::search::{lines, save, warnings},
     staff::{
         Draft, Fault, Session,
-        ask::{Question, Replies},
-        shown, times,
+        ask::{Question, Replies, Reply},
+        times,
     },
 };
 
@@ -23,7 +24,12 @@ use crate::{
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// What the person looks like, in one sentence
-    text: String,
+    #[arg(required_unless_present = "like")]
+    text: Option<String>,
+    /// Somebody like a person who was seen, in place of a text: as a search names them, box-1/4711, or the id
+    /// of a sighting
+    #[arg(long, value_name = "DEVICE/NUMBER|SIGHTING", conflicts_with_all = ["text", "without"])]
+    like: Option<Like>,
     /// What the person does not have: --without hat
     #[arg(long, value_name = "THING")]
     without: Vec<String>,
@@ -58,6 +64,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Fault> {
     let now = times::now(&SystemClock::new() as &dyn Clock);
     let draft = Draft {
         text: args.text.clone(),
+        like: args.like.clone(),
         without: args.without.clone(),
         expires_at: times::after(times::DEFAULT_SPAN, &now)?,
         cameras: args.cameras.clone(),
@@ -79,7 +86,12 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode, Fault> {
     for device in &silent {
         eprintln!("{device} is online and did not answer within {} s.", args.wait);
     }
-    let all_well = replies.values().all(|reply| reply.answer["error"].is_null());
+    // Only one device knows who is like somebody, and that is enough.
+    let is_well = |reply: &Reply| reply.answer["error"].is_null();
+    let all_well = match args.like {
+        Some(_) => replies.values().any(is_well),
+        None => replies.values().all(is_well),
+    };
     let any = !replies.is_empty() && silent.is_empty();
     Ok(if all_well && any { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -92,9 +104,7 @@ fn tell(args: &Args, replies: &Replies) -> Result<(), Fault> {
     for (device, reply) in replies {
         let answer = &reply.answer;
         print(&lines(device, answer))?;
-        for warning in answer["warnings"].as_array().into_iter().flatten() {
-            print(&format!("  note: {}\n", shown(warning.as_str().unwrap_or_default(), 300)))?;
-        }
+        print(&warnings(answer))?;
         if let Some(expected) = answer["expected_per_day"].as_f64() {
             print(&format!(
                 "  would have been reported in the last 24 hours: {}; false alarms to expect: {expected:.2} \

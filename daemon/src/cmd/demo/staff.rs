@@ -123,7 +123,8 @@ async fn arm(desk: &Desk) -> Result<(), Fault> {
         let id = AlertId::new(name)
             .map_err(|error| crate::Error::internal("alert of the demo", error))?;
         let draft = Draft {
-            text: text.to_owned(),
+            text: Some(text.to_owned()),
+            like: None,
             without: Vec::new(),
             expires_at: times::after(SPAN, &now)?,
             cameras: Vec::new(),
