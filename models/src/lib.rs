@@ -12,6 +12,7 @@ pub mod cohort;
 pub mod digest;
 pub mod embedding;
 pub mod error;
+pub mod feedback;
 pub mod kernel;
 pub mod manifest;
 pub mod page;

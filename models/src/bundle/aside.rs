@@ -11,7 +11,7 @@ use rustix::{fs::FlockOperation, io::Errno};
 use crate::{Error, Result};
 
 /// A folder in the making. Removed when it is dropped unfinished.
-pub(super) struct Aside {
+pub(crate) struct Aside {
     path: PathBuf,
     /// Locked, so that another process does not take it for a leftover of a crash.
     folder: File,
@@ -23,7 +23,7 @@ impl Aside {
     ///
     /// # Errors
     /// [`Error::Unavailable`] where another process is writing it or the place is read-only.
-    pub(super) fn create(path: PathBuf) -> Result<Self> {
+    pub(crate) fn create(path: PathBuf) -> Result<Self> {
         let busy = || Error::Unavailable {
             what: format!("{}", path.display()),
             reason: "another process is writing it; try again when that has ended".into(),
@@ -40,12 +40,12 @@ impl Aside {
     }
 
     /// Where it is made.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Makes a file, lets `fill` write it, and waits until it is on disk.
-    pub(super) fn file(
+    pub(crate) fn file(
         &self,
         name: &str,
         fill: impl FnOnce(&mut File) -> Result<()>,
@@ -57,12 +57,12 @@ impl Aside {
     }
 
     /// [`Aside::file`] with its whole content.
-    pub(super) fn bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
         self.file(name, |file| file.write_all(bytes).map_err(Error::io(self.path.join(name))))
     }
 
     /// Gives the folder its name. A damaged folder of that name is replaced in one step.
-    pub(super) fn finish(mut self, target: &Path) -> Result<()> {
+    pub(crate) fn finish(mut self, target: &Path) -> Result<()> {
         self.folder.sync_all().map_err(Error::io(&self.path))?;
         if target.symlink_metadata().is_ok() {
             // Swapped, not removed first: there is no moment without a folder of this name.
@@ -90,7 +90,7 @@ impl Drop for Aside {
 }
 
 /// Takes the lock of an open folder; `false` where another holds it.
-pub(super) fn lock(folder: &File, path: &Path) -> Result<bool> {
+pub(crate) fn lock(folder: &File, path: &Path) -> Result<bool> {
     match rustix::fs::flock(folder, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(true),
         Err(Errno::WOULDBLOCK) => Ok(false),
@@ -99,7 +99,7 @@ pub(super) fn lock(folder: &File, path: &Path) -> Result<bool> {
 }
 
 /// Replaces a small file in one step.
-pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(crate) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
     let aside = beside(path)?;
     remove(&aside)?;
     let mut file = File::create_new(&aside).map_err(writing(&aside))?;
@@ -109,7 +109,7 @@ pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Points a symbolic link elsewhere in one step.
-pub(super) fn replace_link(path: &Path, target: &Path) -> Result<()> {
+pub(crate) fn replace_link(path: &Path, target: &Path) -> Result<()> {
     let aside = beside(path)?;
     remove(&aside)?;
     std::os::unix::fs::symlink(target, &aside).map_err(writing(&aside))?;
@@ -118,7 +118,7 @@ pub(super) fn replace_link(path: &Path, target: &Path) -> Result<()> {
 }
 
 /// The hidden name next to `path` under which its successor is made.
-pub(super) fn beside(path: &Path) -> Result<PathBuf> {
+pub(crate) fn beside(path: &Path) -> Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
         Error::invalid("path", format!("`{}` does not end in a name", path.display()))
     })?;
@@ -129,7 +129,7 @@ pub(super) fn beside(path: &Path) -> Result<PathBuf> {
 }
 
 /// Removes a file, link or folder, if it is there.
-pub(super) fn remove(path: &Path) -> Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<()> {
     let removed = match path.symlink_metadata() {
         Ok(status) if status.is_dir() => std::fs::remove_dir_all(path),
         Ok(_) => std::fs::remove_file(path),
@@ -142,7 +142,7 @@ pub(super) fn remove(path: &Path) -> Result<()> {
 }
 
 /// Waits until the entries of the folder that holds `path` are on disk.
-pub(super) fn sync_parent(path: &Path) -> Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> Result<()> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -151,7 +151,7 @@ pub(super) fn sync_parent(path: &Path) -> Result<()> {
 }
 
 /// For `map_err` where something is made or removed: a place that cannot be written to is said so.
-pub(super) fn writing(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+pub(crate) fn writing(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
     let path = path.to_path_buf();
     move |error| match error.kind() {
         std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied => {

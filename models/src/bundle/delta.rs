@@ -344,7 +344,11 @@ impl Delta {
         Ok(generation)
     }
 
-    fn tensors(&self) -> Result<Weights> {
+    /// Its tensors.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] where the file holds anything else than tensors in half precision.
+    pub fn tensors(&self) -> Result<Weights> {
         let path = self.path.join(TENSORS_FILE);
         let bytes = self.file(TENSORS_FILE);
         let weights = Weights::from_bytes(&path, bytes)?;

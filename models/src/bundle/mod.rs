@@ -4,7 +4,7 @@
 //! size, `delta` what a site trained; `Store` keeps several bundles and says which is current. Nothing
 //! here runs a model.
 
-mod aside;
+pub(crate) mod aside;
 pub mod delta;
 mod folder;
 mod pack;
@@ -14,6 +14,7 @@ mod write;
 
 use std::path::{Path, PathBuf};
 
+pub use delta::Delta;
 pub use pack::{Changed, Pack, fold, is_pack, pack, pack_with_vocabulary};
 pub use store::{Installed, Store};
 pub use trust::{SIGNATURE_FILE, Signer, sign};

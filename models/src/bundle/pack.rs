@@ -225,6 +225,11 @@ impl Pack {
         &self.weights
     }
 
+    /// Persons whom no alert means, where it has them.
+    pub fn cohort(&self) -> Option<&Cohort> {
+        self.cohort.as_ref()
+    }
+
     /// How its crops become inputs.
     pub fn preprocess(&self) -> Preprocess {
         self.said.preprocess
