@@ -155,58 +155,72 @@ impl Model {
         Ok(NetEmbedder::new(net, Device::Cpu, record))
     }
 
-    /// Golden inputs with this model's embeddings, as libtorch computes them: exported towers that
-    /// agree are proved by an implementation that shares no code with them.
+    /// As [`probe`].
     ///
     /// # Errors
-    /// Where the model is broken or memory runs out.
+    /// As [`probe`].
     pub fn probe(&self) -> Result<Probe> {
-        let mut embedder = self.embedder("probe")?;
-        let inputs = Inputs::standard()?;
-        let mut pictures = inputs.pictures.iter().cloned().map(Ok);
-        let pictures = images(&mut embedder, &mut pictures)?.into_iter().collect::<Result<_>>()?;
-        let captions: Vec<&str> = inputs.texts.iter().map(String::as_str).collect();
-        let captions = texts(&mut embedder, &captions)?.into_iter().collect::<Result<_>>()?;
-        Ok(Probe::new(inputs, pictures, captions)?)
+        probe(&mut self.embedder("probe")?)
     }
 
-    /// Persons whom no alert means: one picture and one caption of each training person of `data`, as
-    /// many as `most`.
+    /// As [`cohort`].
     ///
     /// # Errors
-    /// Where too few can be read.
+    /// As [`cohort`].
     pub fn cohort(&self, data: &Dataset, most: usize) -> Result<Cohort> {
-        let mut persons = BTreeSet::new();
-        let described = data.split(Some(Split::Train)).into_iter().filter_map(|record| {
-            let known = data.records().get(record)?;
-            Some((record, known.person, known.captions.first()?.as_str()))
-        });
-        let chosen: Vec<(usize, &str)> = described
-            .filter(|(_, person, _)| persons.insert(*person))
-            .map(|(record, _, caption)| (record, caption))
-            .take(most.min(MAX_PERSONS))
-            .collect();
-        let mut embedder = self.embedder("cohort")?;
-        let mut pictures = chosen.iter().map(|(record, _)| data.picture(*record));
-        let pictures = images(&mut embedder, &mut pictures)?;
-        let captions: Vec<&str> = chosen.iter().map(|(_, caption)| *caption).collect();
-        let captions = texts(&mut embedder, &captions)?;
-        // A person of whom either cannot be read has no place in a cohort; too few are refused.
-        let pairs = pictures.into_iter().zip(captions);
-        let (pictures, captions): (Vec<_>, Vec<_>) =
-            pairs.filter_map(|(picture, caption)| picture.ok().zip(caption.ok())).unzip();
-        let fewest = pictures.len();
-        if fewest < MIN_PERSONS {
-            let reason = format!(
-                "{} has {fewest} persons of the split `train` with a picture and a caption that can be \
-                 read, and a cohort needs {MIN_PERSONS} at least: with fewer, the spread of a text's \
-                 scores is a guess. Name a data set with more persons, or leave --cohort out",
-                data.root().display()
-            );
-            return Err(Error::invalid("--cohort", reason));
-        }
-        Ok(Cohort::new(pictures)?.with_captions(captions)?)
+        cohort(&mut self.embedder("cohort")?, data, most)
     }
+}
+
+/// Golden inputs with a model's embeddings, as libtorch computes them: exported towers that
+/// agree are proved by an implementation that shares no code with them.
+///
+/// # Errors
+/// Where the model is broken or memory runs out.
+pub fn probe(embedder: &mut dyn Embedder) -> Result<Probe> {
+    let inputs = Inputs::standard()?;
+    let mut pictures = inputs.pictures.iter().cloned().map(Ok);
+    let pictures = images(embedder, &mut pictures)?.into_iter().collect::<Result<_>>()?;
+    let captions: Vec<&str> = inputs.texts.iter().map(String::as_str).collect();
+    let captions = texts(embedder, &captions)?.into_iter().collect::<Result<_>>()?;
+    Ok(Probe::new(inputs, pictures, captions)?)
+}
+
+/// Persons whom no alert means: one picture and one caption of each training person of `data`, as
+/// many as `most`.
+///
+/// # Errors
+/// Where too few can be read.
+pub fn cohort(embedder: &mut dyn Embedder, data: &Dataset, most: usize) -> Result<Cohort> {
+    let mut persons = BTreeSet::new();
+    let described = data.split(Some(Split::Train)).into_iter().filter_map(|record| {
+        let known = data.records().get(record)?;
+        Some((record, known.person, known.captions.first()?.as_str()))
+    });
+    let chosen: Vec<(usize, &str)> = described
+        .filter(|(_, person, _)| persons.insert(*person))
+        .map(|(record, _, caption)| (record, caption))
+        .take(most.min(MAX_PERSONS))
+        .collect();
+    let mut pictures = chosen.iter().map(|(record, _)| data.picture(*record));
+    let pictures = images(embedder, &mut pictures)?;
+    let captions: Vec<&str> = chosen.iter().map(|(_, caption)| *caption).collect();
+    let captions = texts(embedder, &captions)?;
+    // A person of whom either cannot be read has no place in a cohort; too few are refused.
+    let pairs = pictures.into_iter().zip(captions);
+    let (pictures, captions): (Vec<_>, Vec<_>) =
+        pairs.filter_map(|(picture, caption)| picture.ok().zip(caption.ok())).unzip();
+    let fewest = pictures.len();
+    if fewest < MIN_PERSONS {
+        let reason = format!(
+            "{} has {fewest} persons of the split `train` with a picture and a caption that can be \
+             read, and a cohort needs {MIN_PERSONS} at least: with fewer, the spread of a text's \
+             scores is a guess. Name a data set with more persons, or leave --cohort out",
+            data.root().display()
+        );
+        return Err(Error::invalid("--cohort", reason));
+    }
+    Ok(Cohort::new(pictures)?.with_captions(captions)?)
 }
 
 /// Writes what was trained since a pack into the new folder `out`: the trained tensors that differ from

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use spotter_models::towers::{Config, Coupling, PromptPlace};
+use spotter_models::towers::{Config, Coupling, PromptPlace, layout::is_coupling};
 use tch::Tensor;
 
 use crate::{
@@ -69,11 +69,22 @@ pub struct Prompts {
     /// Words whose embeddings the first block's text prompts start from, such as "a photo of a".
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<String>,
+    /// Holds the couplings between the towers fixed, for a model that is trained further: they are four of
+    /// five trained numbers, and what changes stays small enough to be sent.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hold_couplings: bool,
 }
 
 impl Default for Prompts {
     fn default() -> Self {
-        Self { total: 8, coupling: Coupling::Both, depth: None, place: None, words: None }
+        Self {
+            total: 8,
+            coupling: Coupling::Both,
+            depth: None,
+            place: None,
+            words: None,
+            hold_couplings: false,
+        }
     }
 }
 
@@ -391,6 +402,12 @@ impl Recipe {
             Some((name, _, meant)) => Err(Error::invalid(name, format!("must be {meant}"))),
             None => Ok(()),
         }
+    }
+
+    /// Whether a step may change the tensor of this name.
+    pub fn trains(&self, name: &str) -> bool {
+        let is_held = self.prompts.hold_couplings && is_coupling(name);
+        self.method.learns() && self.method.trains(name) && !is_held
     }
 
     /// The shapes of the model that this recipe makes of a base model.

@@ -191,7 +191,8 @@ fn batch(config: &Config, size: usize) -> Result<Batch> {
     let values: Vec<f32> =
         (0..shape.iter().product()).map(|_| source.random_range(-1.7..1.7)).collect();
     let pixels = Tensor::f_from_slice(&values)?.f_reshape(shape)?;
-    Ok(Batch { pixels, words, persons: (0..size as i64).collect(), pairs: Vec::new() })
+    let persons: Vec<i64> = (0..size as i64).collect();
+    Ok(Batch { pixels, words, meant: persons.clone(), persons, pairs: Vec::new() })
 }
 
 /// On the clock, and of all this process's threads.

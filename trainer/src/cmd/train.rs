@@ -59,13 +59,13 @@ pub struct Args {
     json: bool,
 }
 
-fn above_zero(text: &str) -> std::result::Result<f64, String> {
+pub(super) fn above_zero(text: &str) -> std::result::Result<f64, String> {
     let number: Option<f64> = text.parse().ok();
     number.filter(|number| *number > 0.0).ok_or_else(|| "it must be a number above 0".into())
 }
 
 /// A time that an option gives in minutes.
-fn time(option: &str, minutes: Option<f64>) -> Result<Option<Duration>> {
+pub(super) fn time(option: &str, minutes: Option<f64>) -> Result<Option<Duration>> {
     let time = |minutes: f64| {
         Duration::try_from_secs_f64(60.0 * minutes)
             .map_err(|_| Error::invalid(option, format!("{minutes} is no number of minutes")))
@@ -89,6 +89,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let job = Job {
         recipe: Recipe::read(&args.recipe)?,
         base: args.base.clone(),
+        start: None,
         data: args.data.clone(),
         out: args.out.clone(),
         device: device(&args.device)?,
@@ -99,14 +100,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         budget: time("--minutes", args.minutes)?,
     };
     let (stop, by) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        // The second one ends it at once, for whoever does not want to wait for the step.
-        signal_hook::flag::register_conditional_default(signal, Arc::clone(&stop))
-            .context("signals")?;
-        let number = usize::try_from(signal).unwrap_or(0);
-        signal_hook::flag::register_usize(signal, Arc::clone(&by), number).context("signals")?;
-        signal_hook::flag::register(signal, Arc::clone(&stop)).context("signals")?;
-    }
+    stop_at_signals(&stop, &by).context("signals")?;
     let outcome = train(&job, &stop, &mut Progress::new(args.json))?;
     let status = match outcome {
         Outcome::Finished(_) => ExitCode::SUCCESS,
@@ -116,6 +110,21 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     };
     say(args, &outcome)?;
     Ok(status)
+}
+
+/// Asks to stop at Ctrl-C and SIGTERM, and keeps which it was.
+pub(super) fn stop_at_signals(
+    stop: &Arc<AtomicBool>,
+    by: &Arc<AtomicUsize>,
+) -> std::io::Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // The second one ends it at once, for whoever does not want to wait for the step.
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(stop))?;
+        let number = usize::try_from(signal).unwrap_or(0);
+        signal_hook::flag::register_usize(signal, Arc::clone(by), number)?;
+        signal_hook::flag::register(signal, Arc::clone(stop))?;
+    }
+    Ok(())
 }
 
 fn say(args: &Args, outcome: &Outcome) -> Result<()> {

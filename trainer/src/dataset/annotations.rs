@@ -209,7 +209,7 @@ fn check(number: usize, entry: Lenient<Entry>, problems: &mut Problems) -> Optio
         problems.note(Cause::NoCaption, || file);
         return None;
     }
-    Some(Record { person, file, split, captions })
+    Some(Record { person, file, split, captions, meant: None })
 }
 
 /// What is in a text that no text may have.

@@ -38,6 +38,8 @@ pub struct Batch {
     pub words: Vec<Vec<u32>>,
     /// Whom each picture shows.
     pub persons: Vec<i64>,
+    /// Whom each caption means; another than its picture shows where staff rejected the pair.
+    pub meant: Vec<i64>,
     /// What was taken. Pairs whose picture could not be read are left out.
     pub pairs: Vec<Pair>,
 }
@@ -351,32 +353,34 @@ impl<'a> Maker<'a> {
         let Preprocess { height, width, .. } = self.shared.definition;
         let one = self.shared.definition.len();
         let mut values = vec![0f32; pairs.len() * one];
-        let (mut words, mut persons, mut used) = (vec![], vec![], vec![]);
+        let (mut words, mut persons, mut meant, mut used) = (vec![], vec![], vec![], vec![]);
         for (offset, pair) in pairs.iter().enumerate() {
             let number = (first + offset) as u64;
             let start = used.len() * one;
             let Some(slot) = values.get_mut(start..start + one) else { break };
-            let Some((said, person)) = self.words(epoch, number, pair) else { continue };
+            let Some((said, [shown, about])) = self.words(epoch, number, pair) else { continue };
             if !self.picture(epoch, number, pair.record, slot)? {
                 continue;
             }
             words.push(said);
-            persons.push(person);
+            persons.push(shown);
+            meant.push(about);
             used.push(*pair);
         }
         values.truncate(used.len() * one);
         let shape = [used.len() as i64, 3, height as i64, width as i64];
         let pixels = Tensor::f_from_slice(&values)?.f_reshape(shape)?;
-        Ok(Batch { pixels, words, persons, pairs: used })
+        Ok(Batch { pixels, words, persons, meant, pairs: used })
     }
 
-    /// A pair's changed caption, and whom it is about; `None` where the caption has no words.
-    fn words(&self, epoch: u64, number: u64, pair: &Pair) -> Option<(Vec<u32>, i64)> {
+    /// A pair's changed caption, whom its picture shows and whom it means; `None` where the caption has no words.
+    fn words(&self, epoch: u64, number: u64, pair: &Pair) -> Option<(Vec<u32>, [i64; 2])> {
         let Shared { settings, words, vocabulary, unknown, dataset, .. } = self.shared;
         let words = words.get(pair.record)?.get(pair.caption).filter(|words| !words.is_empty())?;
         let mut random = Draws::Text.generator(settings.seed, epoch, number);
         let words = settings.text.apply(words, *unknown, vocabulary, &mut random);
-        Some((words, dataset.records().get(pair.record)?.person))
+        let record = dataset.records().get(pair.record)?;
+        Some((words, [record.person, record.about()]))
     }
 
     /// Writes a record's changed picture; false where it cannot be read.

@@ -32,7 +32,7 @@ pub(super) fn read(folder: &Path, problems: &mut Problems) -> Result<Vec<Record>
                 problems.note(Cause::NoAttributes, || path);
                 continue;
             }
-            records.push(Record { person, file: path, split, captions });
+            records.push(Record { person, file: path, split, captions, meant: None });
         }
     }
     Ok(records)

@@ -65,6 +65,15 @@ pub struct Record {
     pub split: Split,
     /// At least one, none of them empty.
     pub captions: Vec<String>,
+    /// Whom the captions mean, where that is somebody else: a pair that staff rejected.
+    pub meant: Option<i64>,
+}
+
+impl Record {
+    /// Whom the captions mean.
+    pub fn about(&self) -> i64 {
+        self.meant.unwrap_or(self.person)
+    }
 }
 
 /// Pictures that are there.
@@ -119,6 +128,27 @@ impl Dataset {
             }
         }
         Ok(Self { name, root: path.to_owned(), records, pictures, problems })
+    }
+
+    /// A set of these records, whose paths are below `root`.
+    pub(crate) fn of_records(root: &Path, name: String, records: Vec<Record>) -> Result<Self> {
+        let mut problems = Problems::default();
+        let pictures = Pictures::index(root, &mut problems)?;
+        Ok(Self { name, root: root.to_owned(), records, pictures, problems })
+    }
+
+    /// One set of several, whose persons must be others already. Its folder is called that of the first.
+    pub(crate) fn join(name: String, parts: Vec<Self>) -> Self {
+        let root = parts.first().map(|part| part.root.clone()).unwrap_or_default();
+        let (mut records, mut pictures, mut problems) = (vec![], vec![], Problems::default());
+        for (number, part) in parts.into_iter().enumerate() {
+            let named =
+                |record: Record| Record { file: pictures::in_part(number, &record.file), ..record };
+            records.extend(part.records.into_iter().map(named));
+            pictures.push(part.pictures);
+            problems.add(&part.problems);
+        }
+        Self { name, root, records, pictures: Pictures::join(pictures), problems }
     }
 
     /// What people call it: the published name, or the folder's.
@@ -177,6 +207,10 @@ impl Dataset {
             part(record.file.as_bytes());
             part(&(record.captions.len() as u64).to_le_bytes());
             record.captions.iter().for_each(|caption| part(caption.as_bytes()));
+            // Where nothing was rejected the hash is that of before there was such a field.
+            if let Some(meant) = record.meant {
+                part(&meant.to_le_bytes());
+            }
         }
         // The digest's own type can be made from bytes only by hashing them.
         Digest::of(&all.finalize())

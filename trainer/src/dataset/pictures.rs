@@ -44,9 +44,28 @@ pub(super) struct Pictures {
     /// Each with its length.
     shards: Vec<(PathBuf, File, u64)>,
     members: HashMap<String, Member>,
+    /// Those of a set that was joined of several.
+    parts: Vec<Pictures>,
+}
+
+/// A picture's path in a set that was joined of several.
+pub(super) fn in_part(number: usize, file: &str) -> String {
+    format!("{number}/{file}")
 }
 
 impl Pictures {
+    /// Those of several sets, by [`in_part`]'s paths.
+    pub(super) fn join(parts: Vec<Self>) -> Self {
+        let root = parts.first().map(|part| part.root.clone()).unwrap_or_default();
+        Self { root, shards: vec![], members: HashMap::new(), parts }
+    }
+
+    /// The part that a path is in, and the path there.
+    fn part<'a>(&self, file: &'a str) -> Option<(&Self, &'a str)> {
+        let (number, file) = file.split_once('/')?;
+        Some((self.parts.get(number.parse::<usize>().ok()?)?, file))
+    }
+
     /// Looks for `shard-*.tar` and indexes their members. A tar file that ends too early is a problem
     /// and gives what comes before. Only headers are read, and lengths compared.
     pub(super) fn index(root: &Path, problems: &mut Problems) -> Result<Self> {
@@ -72,12 +91,15 @@ impl Pictures {
             }
             shards.push((path, file, length));
         }
-        Ok(Self { root: root.to_owned(), shards, members })
+        Ok(Self { root: root.to_owned(), shards, members, parts: vec![] })
     }
 
     /// Bytes of a picture's file; the cause where nothing of it can be read, as it is nowhere, cut off in a
     /// tar file, or no regular file. It is not opened.
     pub(super) fn length(&self, file: &str) -> Result<u64, Cause> {
+        if let Some((part, file)) = self.part(file) {
+            return part.length(file);
+        }
         let [bare, below] = names(file);
         if let Some(member) = self.members.get(&bare).or_else(|| self.members.get(&below)) {
             let length = self.shards.get(member.shard).map_or(0, |(_, _, length)| *length);
@@ -94,6 +116,9 @@ impl Pictures {
 
     /// Reads and decodes a picture by its path in the annotations.
     pub(super) fn read(&self, file: &str) -> Result<Rgb> {
+        if let Some((part, file)) = self.part(file) {
+            return part.read(file);
+        }
         let (path, bytes) = self.bytes(file)?;
         decode(&bytes).map_err(|reason| {
             spotter_models::Error::corrupt(path, format!("{reason}; get the picture again")).into()

@@ -111,6 +111,16 @@ impl Problems {
         }
     }
 
+    /// Counts what another set found as well.
+    pub(super) fn add(&mut self, more: &Self) {
+        for (cause, other) in &more.found {
+            let found = self.found.entry(*cause).or_default();
+            found.count += other.count;
+            let room = EXAMPLES.saturating_sub(found.examples.len());
+            found.examples.extend(other.examples.iter().take(room).cloned());
+        }
+    }
+
     /// How many of one cause.
     pub fn count(&self, cause: Cause) -> usize {
         self.found.get(&cause).map_or(0, |found| found.count)

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{cosines, even};
+use super::{Matches, cosines};
 use crate::error::Result;
 
 /// The mean cross-entropy of each row's softmax against an even distribution over the same person, the
@@ -12,11 +12,13 @@ use crate::error::Result;
 /// [`crate::Error::Torch`] where shapes do not fit or memory runs out.
 pub fn itc(images: &Tensor, texts: &Tensor, persons: &Tensor, temperature: f64) -> Result<Tensor> {
     let scores = cosines(images, texts)?.f_div_scalar(temperature)?;
-    let wanted = even(persons)?;
-    let direction = |scores: &Tensor| -> Result<Tensor> {
-        let rows = scores.f_log_softmax(1, Kind::Float)?.f_mul(&wanted)?;
-        Ok(rows.f_sum_dim_intlist([1].as_slice(), false, Kind::Float)?.f_mean(Kind::Float)?)
+    let direction = |scores: &Tensor, matches: &Matches| -> Result<Tensor> {
+        let rows = scores.f_log_softmax(1, Kind::Float)?.f_mul(&matches.even()?)?;
+        matches.mean(&rows.f_sum_dim_intlist([1].as_slice(), false, Kind::Float)?)
     };
-    let both = direction(&scores)?.f_add(&direction(&scores.f_transpose(0, 1)?)?)?;
+    let by_text = Matches::of(persons)?;
+    let by_image = by_text.transposed()?;
+    let both =
+        direction(&scores, &by_text)?.f_add(&direction(&scores.f_transpose(0, 1)?, &by_image)?)?;
     Ok(both.f_mul_scalar(-0.5)?)
 }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use spotter_models::towers::{Config, Tensor as Stored, Weights};
+use spotter_models::towers::{Config, Tensor as Stored, Weights, layout::is_trained};
 use tch::{Device, Kind, Tensor};
 
 use super::norms;
@@ -100,7 +100,9 @@ impl Parameters {
         self.kind = kind;
         for (name, tensor) in &mut self.tensors {
             let is_table = name.ends_with("embedding.weight") || name.ends_with("_embedding");
-            if !tensor.requires_grad() && tensor.dim() > 1 && !is_table {
+            // Also of what can be trained and is held fixed: prompts flow through the couplings as they are.
+            let is_held = is_trained(name) && !tensor.requires_grad();
+            if !tensor.requires_grad() && tensor.dim() > 1 && !is_table && !is_held {
                 *tensor = tensor.f_to_kind(kind)?;
             }
         }

@@ -32,7 +32,11 @@ use std::{
     time::Duration,
 };
 
-use spotter_models::{Digest, towers::Weights};
+use sha2::Digest as _;
+use spotter_models::{
+    Digest,
+    towers::{Config, Weights},
+};
 use tch::Device;
 
 use crate::{
@@ -60,6 +64,8 @@ pub struct Job {
     pub recipe: Recipe,
     /// The folder of the base model; `None` for a backbone from nothing.
     pub base: Option<PathBuf>,
+    /// A whole model to go on from, in the place of a base and the recipe's initialisation.
+    pub start: Option<Start>,
     /// The folder of the pictures.
     pub data: PathBuf,
     /// Where the run is kept; goes on where one is there already.
@@ -76,6 +82,26 @@ pub struct Job {
     pub sitting: Option<Duration>,
     /// End after this much work over all sittings, though there were more epochs to come.
     pub budget: Option<Duration>,
+}
+
+/// A model that was trained before.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Start {
+    /// All of its tensors.
+    pub weights: Weights,
+    /// Its shapes, which the recipe's say nothing of.
+    pub config: Config,
+}
+
+/// What tells a model from others: a hash of its tensors and shapes.
+pub fn sha256_of(weights: &Weights, config: &Config) -> Digest {
+    let mut all = sha2::Sha256::new();
+    for (name, tensor) in weights.iter() {
+        all.update(name.as_bytes());
+        tensor.values().iter().for_each(|value| all.update(value.to_le_bytes()));
+    }
+    all.update(format!("{config:?}").as_bytes());
+    Digest::of(&all.finalize())
 }
 
 /// How a sitting ended.
@@ -100,9 +126,23 @@ pub enum Outcome {
 pub fn train(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Outcome> {
     job.recipe.validate()?;
     place::check(job)?;
+    train_on(job, inputs::data(job)?, stop, progress)
+}
+
+/// As [`train`], on pictures that were read already; [`Job::data`] is only what the run's origin calls them.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_on(
+    job: &Job,
+    data: Dataset,
+    stop: &AtomicBool,
+    progress: &mut Progress,
+) -> Result<Outcome> {
+    job.recipe.validate()?;
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(i32::MAX));
     let base = job.base.as_deref().map(inputs::base).transpose()?;
-    let data = Arc::new(inputs::data(job)?);
+    let data = Arc::new(data);
     if !data.problems().is_empty() {
         progress.say(&format!(
             "Wrong in the data, and left out unless it says kept: {}",
@@ -146,7 +186,7 @@ impl<'a> Run<'a> {
         let order = Order::new(&data, train, recipe.data.sampler, recipe.seed);
         let per_epoch = (order.len() as u64).div_ceil(recipe.batch.size as u64);
         let steps = ((recipe.schedule.epochs * per_epoch as f64).round() as u64).max(1);
-        let (config, trainee) = model::make(recipe, base, &data, train, job.device)?;
+        let (config, trainee) = model::make(job, base, &data, train)?;
         let settings = LoaderSettings {
             batch: recipe.batch.size,
             workers: job.workers,
@@ -175,6 +215,9 @@ impl<'a> Run<'a> {
         };
         let recipe_text = recipe.to_text()?;
         let mut identity = format!("{recipe_text}{:?}{}", origin.base_sha256, origin.data_sha256);
+        if let Some(start) = &job.start {
+            identity += &format!(" from {}", sha256_of(&start.weights, &start.config));
+        }
         if there.lost > 0 {
             // Earlier versions drew lost pictures too: their epochs have other steps.
             identity += " without lost pictures";
@@ -527,6 +570,7 @@ impl<'a> Run<'a> {
     /// What is to be kept of the present state.
     fn kept(&self) -> Result<Weights> {
         let trained = self.job.recipe.method;
+        // Also what was held fixed: the result is whole without the tensors that it began from.
         let weights = self.trainee.parameters.to_weights(|name| trained.trains(name))?;
         crate::net::merged(&weights)
     }

@@ -6,9 +6,9 @@ use spotter_models::{
     tokenize::Tokenizer,
     towers::{Config, Tensor, Weights},
 };
-use tch::{Device, Kind};
+use tch::Kind;
 
-use super::step::Trainee;
+use super::{Job, step::Trainee};
 use crate::{
     adam::Adam,
     base::{Base, Origin},
@@ -21,12 +21,12 @@ use crate::{
 
 /// The shapes and tensors of the model, frozen and trained.
 pub(super) fn make(
-    recipe: &Recipe,
+    job: &Job,
     base: Option<&Base>,
     data: &Dataset,
     train: &[usize],
-    device: Device,
 ) -> Result<(Config, Trainee)> {
+    let (recipe, device) = (&job.recipe, job.device);
     let (config, weights) = match (recipe.method, base) {
         (Method::Scratch, None) => from_nothing(recipe, data, train)?,
         (Method::Scratch, Some(_)) => {
@@ -35,6 +35,7 @@ pub(super) fn make(
                 "the method `scratch` starts from nothing; leave it out",
             ));
         }
+        (_, None) if let Some(start) = &job.start => (start.config.clone(), start.weights.clone()),
         (_, None) => {
             return Err(Error::invalid(
                 "base",
@@ -44,8 +45,7 @@ pub(super) fn make(
         (_, Some(base)) => on_base(recipe, base)?,
     };
     let method = recipe.method;
-    let mut parameters =
-        Parameters::new(&weights, &config, device, |name| method.learns() && method.trains(name))?;
+    let mut parameters = Parameters::new(&weights, &config, device, |name| recipe.trains(name))?;
     if method == Method::Scratch {
         parameters.add_norms(&weights)?;
     }

@@ -22,10 +22,14 @@ pub struct Now {
     pub speed: f64,
 }
 
+/// Is told of each step.
+type Watcher = Box<dyn FnMut(&Now)>;
+
 /// A bar on a terminal, lines elsewhere.
 pub struct Progress {
     bar: ProgressBar,
     told: Option<Instant>,
+    watcher: Option<Watcher>,
 }
 
 impl Progress {
@@ -40,7 +44,12 @@ impl Progress {
             bar.set_style(style);
         }
         let told = (!quiet && bar.is_hidden()).then(stopwatch::now);
-        Self { bar, told }
+        Self { bar, told, watcher: None }
+    }
+
+    /// Calls this after each step as well.
+    pub fn watch(&mut self, watcher: impl FnMut(&Now) + 'static) {
+        self.watcher = Some(Box::new(watcher));
     }
 
     /// The run goes on from this step.
@@ -52,6 +61,9 @@ impl Progress {
     /// A step was made.
     pub fn now(&mut self, now: &Now) {
         let [done, all] = now.steps;
+        if let Some(watcher) = &mut self.watcher {
+            watcher(now);
+        }
         let said =
             format!("epoch {:.2}, loss {:.3}, {:.0} pairs/s", now.epoch, now.loss, now.speed);
         self.bar.set_length(all);

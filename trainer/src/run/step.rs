@@ -39,7 +39,12 @@ impl Trainee {
         let device = self.parameters.device();
         let pixels = batch.pixels.f_to_device(device)?;
         let captions = Captions::new(&batch.words, self.net.config(), device)?;
-        let persons = Tensor::f_from_slice(&batch.persons)?.f_to_device(device)?;
+        let persons = match batch.meant == batch.persons {
+            true => Tensor::f_from_slice(&batch.persons)?,
+            false => Tensor::f_from_slice(&[batch.persons.as_slice(), &batch.meant].concat())?
+                .f_reshape([2, -1])?,
+        };
+        let persons = persons.f_to_device(device)?;
         let inputs = Inputs { pixels: &pixels, captions: &captions, persons: &persons };
         let loss = gradients(&self.net, self.parameters.scale(), recipe, &inputs)?;
         let gradient = self.adam.clip(&self.parameters)?;
@@ -57,7 +62,7 @@ pub struct Inputs<'a> {
     pub pixels: &'a Tensor,
     /// As many captions.
     pub captions: &'a Captions,
-    /// `[N]`: whom each pair shows.
+    /// `[N]`: whom each pair shows; or `[2, N]`, as [`crate::loss::LossKind::of`] says.
     pub persons: &'a Tensor,
 }
 
@@ -74,7 +79,7 @@ pub fn gradients(
 ) -> Result<f64> {
     let Inputs { pixels, captions, persons } = *inputs;
     let loss = |images: &Tensor, texts: &Tensor| recipe.loss.of(images, texts, persons, scale);
-    let size = persons.size1()?;
+    let size = pixels.size().first().copied().unwrap_or(0);
     let part = match recipe.batch.part {
         0 => size,
         part => (part as i64).min(size),

@@ -126,6 +126,7 @@ impl Room {
 
     pub fn job(&self, recipe: &str, base: Option<&Path>, out: &str) -> Job {
         Job {
+            start: None,
             recipe: Recipe::parse(recipe).unwrap(),
             base: base.map(Path::to_owned),
             data: self.path("data"),
