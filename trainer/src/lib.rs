@@ -5,6 +5,7 @@
 
 pub mod ablate;
 pub mod adam;
+pub mod adapt;
 pub mod augment;
 pub mod base;
 pub mod bench;

@@ -12,6 +12,7 @@ use clap::Subcommand;
 use crate::tell;
 
 mod ablate;
+mod adapt;
 mod bases;
 mod bench;
 mod evaluate;
@@ -40,6 +41,12 @@ pub enum Command {
     Train(train::Args),
     /// Train the same with something changed each time, and compare
     Ablate(ablate::Args),
+    /// Learn from the verdicts of a site's staff, and say whether the result may serve
+    ///
+    /// Trains the bundle's prompts and adapters on confirmed and rejected sightings, mixed with pictures
+    /// that the bundle knows, and judges the candidate on persons that it did not learn from. Status 0:
+    /// OUT/delta may serve; 1: refused, and the reasons are told; OUT/report.html has the figures.
+    Adapt(Box<adapt::Args>),
     /// Measure what a training step takes, against the same step written plainly
     ///
     /// Random weights and inputs. Both are measured in turn, because other work on the machine comes and
@@ -59,6 +66,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
     crate::ablate::end_with_parent()?;
     match command {
         Command::Ablate(args) => ablate::run(&args),
+        Command::Adapt(args) => adapt::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Base(args) => bases::run(&args),
         Command::Import(args) => import::run(args),
