@@ -28,6 +28,7 @@ use spotter_trainer::{
 /// Settings for pictures that are drawn here.
 const SETTINGS: &str = r#"
 texts = 8
+blend = 0.9
 [limits]
 min_height = 32
 held_out = 0.3

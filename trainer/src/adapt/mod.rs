@@ -39,7 +39,7 @@ use spotter_models::{
     embedding::dot,
     manifest::Precision,
     signature::SecretKey,
-    towers::{Config, Weights},
+    towers::{Config, Tensor, Weights},
 };
 use tch::Device;
 
@@ -368,7 +368,7 @@ impl<'a> Adaptation<'a> {
     fn judge(&self, doubt: Doubt, ended: &run::Ended) -> Result<Report> {
         let path = self.job.out.join(RUN).join(run::ADAPTERS);
         let trained = Weights::read(&[path])?;
-        let changed = self.pack.clone().change(&trained)?;
+        let changed = self.pack.clone().change(&self.blended(&trained)?)?;
         let config = self.pack.config();
         let marks = |weights: &Weights, data: &Dataset| {
             Marks::of(&mut embedder(weights, config, self.job.device)?, data, &mut || {})
@@ -407,6 +407,19 @@ impl<'a> Adaptation<'a> {
             sign(&folder, key)?;
         }
         self.finish(report)
+    }
+
+    /// Part of the way from the vendor's tensors to the trained ones: most of what was gained, and less of what was
+    /// forgotten (WiSE-FT, arXiv 2109.01903).
+    fn blended(&self, trained: &Weights) -> Result<Weights> {
+        let part = self.job.settings.blend;
+        let mut blended = Weights::default();
+        for (name, new) in trained.iter() {
+            let old = self.pack.weights().get(name, new.shape())?;
+            let between = old.iter().zip(new.values()).map(|(old, new)| old + part * (new - old));
+            blended.insert(name, Tensor::new(new.shape(), between.collect())?);
+        }
+        Ok(blended)
     }
 
     /// The reference set's persons to judge by; evenly chosen where there are very many.

@@ -21,6 +21,8 @@ const USUAL: &str = include_str!("../../../configs/trainer/adapt.toml");
 pub struct Settings {
     /// Fewest descriptions with a confirmed sighting to learn from.
     pub texts: usize,
+    /// How far the candidate goes from the vendor's tensors to the trained ones, above 0 up to 1.
+    pub blend: f32,
     /// Which verdicts and pictures are used.
     #[serde(default)]
     pub limits: Limits,
@@ -86,6 +88,7 @@ impl Settings {
         self.recipe.validate()?;
         let Self { limits, replay, gate, recipe, .. } = self;
         let checks = [
+            ("blend", self.blend > 0.0 && self.blend <= 1.0, "above 0, up to 1"),
             ("limits.min_quality", (0.0..=1.0).contains(&limits.min_quality), "0 to 1"),
             ("limits.held_out", (0.05..=0.5).contains(&limits.held_out), "0.05 to 0.5"),
             ("limits.per_track", limits.per_track > 0, "1 or more"),
@@ -128,7 +131,8 @@ mod tests {
             ("hold_couplings = true", "hold_couplings = false", "hold_couplings"),
             ("keep = \"last\"", "keep = \"best\"", "keep"),
             ("held_out = 0.2", "held_out = 0.9", "held_out"),
-            ("ratio = 1.0", "ratio = -1.0", "ratio"),
+            ("ratio = 6.0", "ratio = -1.0", "ratio"),
+            ("blend = 0.7", "blend = 0.0", "blend"),
             ("texts = ", "words = ", "words"),
         ] {
             assert!(USUAL.contains(from), "{from}");
