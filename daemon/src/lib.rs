@@ -19,6 +19,7 @@ pub mod embed;
 pub mod engine;
 pub mod erase;
 pub mod error;
+pub mod feedback;
 pub mod frame;
 pub mod gallery;
 pub mod geometry;

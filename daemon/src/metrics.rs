@@ -194,6 +194,16 @@ fn describe_outbox() {
     describe_gauge!("spotter_gallery_tracks", "Tracks that are kept.");
     describe_gauge!("spotter_gallery_bytes", "Their bytes.");
     describe_counter!("spotter_requests_dropped_total", "Questions of staff turned away.");
+    describe_feedback();
+}
+
+fn describe_feedback() {
+    describe_counter!("spotter_feedback_total", "What staff said of sightings, by result.");
+    describe_counter!("spotter_feedback_left_out_total", "Views in no verdict, by reason.");
+    describe_counter!("spotter_feedback_dropped_total", "Verdicts and crops too old or too many.");
+    describe_gauge!("spotter_feedback_verdicts", "Verdicts that are kept.");
+    describe_gauge!("spotter_feedback_pending", "Sightings whose crops wait for a verdict.");
+    describe_gauge!("spotter_feedback_bytes", "Bytes of verdicts' pictures and waiting crops.");
 }
 
 /// Starts collecting. Once a process.

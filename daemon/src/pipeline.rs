@@ -29,6 +29,7 @@ use crate::{
     embed::{Embedder, Item, Queue},
     erase::{Job, Jobs, Trace},
     error::{Error, Result},
+    feedback::Gatherer,
     frame::{CameraId, Frame, Pts},
     health::{Heart, Hearts},
     keep::{Keeper, Past},
@@ -242,6 +243,8 @@ pub struct Embedding {
     pub history: Arc<History>,
     /// Keeps who passed; `None` where nobody is to be kept.
     pub keeper: Option<Keeper>,
+    /// Collects crops for verdicts of staff; `None` where there is no disk for them.
+    pub feedback: Option<Gatherer>,
     /// Who is to be erased.
     pub erasing: Jobs,
     /// The texts that are watched for now.
@@ -414,6 +417,9 @@ impl Embedding {
             Ok::<_, Error>(scored.into_iter().flat_map(|s| self.ledger.see(s, now)).collect())
         })?;
         metrics::left(Stage::Score, &seen.camera, sightings.len() as u64);
+        if let Some(feedback) = &mut self.feedback {
+            feedback.see(&seen.camera, &view);
+        }
         self.tell(&sightings, Some(&view));
         self.portraits.keep(&seen.camera, view);
         Ok(())
@@ -441,6 +447,7 @@ impl Embedding {
                 for (camera, track) in meant.drain(..) {
                     self.matcher.forget(&camera, track);
                     drop(self.portraits.end(&camera, track));
+                    self.forget_crops(&camera, track);
                     let over = self.ledger.cut(&camera, track.0, now);
                     self.tell(&over, None);
                 }
@@ -458,6 +465,9 @@ impl Embedding {
         }
         self.portraits.end_camera(camera);
         self.tell(&sightings, None);
+        if let Some(feedback) = &mut self.feedback {
+            feedback.end_camera(camera);
+        }
     }
 
     fn end(&mut self, camera: &CameraId, track: TrackId, now: Moment) {
@@ -467,6 +477,13 @@ impl Embedding {
             None => drop(self.portraits.end(camera, track)),
         }
         self.tell(&sightings, None);
+        self.forget_crops(camera, track);
+    }
+
+    fn forget_crops(&mut self, camera: &CameraId, track: TrackId) {
+        if let Some(feedback) = &mut self.feedback {
+            feedback.end(camera, track);
+        }
     }
 
     /// A track is over: from now on texts are judged by it too, and it can be searched for.
@@ -516,12 +533,21 @@ impl Embedding {
         let sightings: Vec<Sighting> = self.ledger.see(scored, now).into_iter().collect();
         if !sightings.is_empty() {
             (self.sink)(&sightings, self.portraits.of(&camera, track));
+            self.gather(&sightings);
         }
     }
 
     fn tell(&mut self, sightings: &[Sighting], view: Option<&View>) {
         if !sightings.is_empty() {
             (self.sink)(sightings, view);
+            self.gather(sightings);
+        }
+    }
+
+    /// Has the best crops of told tracks wait for a verdict.
+    fn gather(&mut self, sightings: &[Sighting]) {
+        if let Some(feedback) = &mut self.feedback {
+            feedback.told(sightings, self.matcher.armed());
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     engine::Engine,
     erase::{self, Eraser},
     error::{Error, Result},
+    feedback::{self, Collector, Gatherer, Intake, Shelf},
     frame::{CameraId, Frame},
     gallery::{self, Gallery},
     health::{self, Hearts, STALLED_AFTER},
@@ -83,6 +84,19 @@ fn keeper(
 
 /// How often damaged files that were put aside are looked at.
 const ASIDE_EVERY: Duration = Duration::from_secs(3600);
+/// What staff say of sightings, and the thread that brings crops there.
+fn verdicts(
+    config: &Config,
+    gallery: Option<Arc<Gallery>>,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Arc<Shelf>, Collector)> {
+    let folder = config.storage.folder.join(feedback::FOLDER);
+    let limits = feedback::Limits::of(&config.feedback);
+    let now = Wall::new(clock.wall(), None).at;
+    let shelf = Arc::new(Shelf::open(folder, limits, false, now)?);
+    let collector = Collector::start(shelf.clone(), gallery, clock.clone())?;
+    Ok((shelf, collector))
+}
 
 /// How long tracks may be remembered for calibration: as long as they are kept on disk, and a day where
 /// none are.
@@ -215,7 +229,11 @@ impl Service {
             in_view,
             flusher: keeper.as_ref().map(Keeper::flusher),
         };
-        let eraser = Eraser::new(folder, gallery.clone(), outbox.clone(), clock.clone(), running);
+        let (shelf, collector) = verdicts(&config, gallery.clone(), &clock)?;
+        let crops = collector.flusher();
+        let eraser = Eraser::new(folder, gallery.clone(), outbox.clone(), clock.clone(), running)
+            .with_feedback(shelf.clone(), crops.clone())
+            .with_bundles(config.bundle.clone());
         let vocabulary = Vocabulary::of(&bundle)?.map(Arc::new);
         let reader = TowerReader::new(embed::text_tower(&engine, &bundle)?)?;
         let lens = ModelLens::new(engine.clone(), bundle.clone(), config.detector.model.clone());
@@ -228,6 +246,13 @@ impl Service {
                 gallery: gallery.clone(),
                 history: history.clone(),
                 eraser,
+                intake: Intake {
+                    shelf,
+                    flusher: Some(crops),
+                    gallery: gallery.clone(),
+                    board: board.clone(),
+                    clock: clock.clone(),
+                },
                 commands: config.mqtt.commands.clone(),
                 reader: Box::new(reader),
                 lens: Box::new(lens),
@@ -246,6 +271,7 @@ impl Service {
             portraits: Portraits::default(),
             history: history.clone(),
             keeper,
+            feedback: Some(Gatherer::new(collector, config.feedback.keep)),
             erasing,
             armed: Box::new(desk.armed_reader()),
             sink: Box::new(move |sightings, view| {

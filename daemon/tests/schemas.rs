@@ -27,6 +27,7 @@ use spotterd::{
     },
     clock::Mono,
     erase::Fields,
+    feedback::Wish,
     frame::CameraId,
     hold::{self, ReleaseFields},
     sighting::{Event, Ledger, Limits, Moment, Phrase, Scored},
@@ -136,6 +137,7 @@ fn the_code_reads_the_examples_as_the_schema_does() {
             let taken = match name.as_str() {
                 "alert" => is_taken(&Message::parse(&bytes)),
                 "approval" => Approval::parse(&bytes).is_ok(),
+                "feedback" => Wish::parse(&bytes).is_ok(),
                 "command" if example["command"] == "erase" => {
                     Fields::parse(&bytes).is_ok_and(|fields| fields.wish().is_ok())
                 }

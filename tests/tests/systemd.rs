@@ -294,6 +294,7 @@ fn embedding() -> Embedding {
         portraits: Portraits::default(),
         history: Arc::default(),
         keeper: None,
+        feedback: None,
         erasing: in_view().1,
         armed: Box::new(Arc::default),
         sink: Box::new(|_, _| {}),

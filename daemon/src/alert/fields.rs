@@ -12,21 +12,21 @@ use unicode_normalization::UnicodeNormalization;
 use super::{Code, Refusal};
 
 /// Largest payload that is looked at, in bytes.
-pub(super) const MAX_BYTES: usize = 8 * 1024;
+pub(crate) const MAX_BYTES: usize = 8 * 1024;
 /// Deepest nesting; an alert's schedule needs four.
 const MAX_DEPTH: usize = 8;
 /// Largest whole number that every JSON reader keeps exactly.
-pub(super) const MAX_INTEGER: u64 = (1 << 53) - 1;
+pub(crate) const MAX_INTEGER: u64 = (1 << 53) - 1;
 /// Unknown fields that are named in a warning.
 const MAX_NAMED: usize = 5;
 /// Characters of a foreign name or value that are repeated in a reason.
 const MAX_QUOTED: usize = 40;
 
 /// The version of the contract that this program speaks.
-pub(super) const SCHEMA: u64 = 1;
+pub(crate) const SCHEMA: u64 = 1;
 
 /// Checks size and encoding, before anything is parsed.
-pub(super) fn utf8(payload: &[u8]) -> Result<&str, Refusal> {
+pub(crate) fn utf8(payload: &[u8]) -> Result<&str, Refusal> {
     if payload.len() > MAX_BYTES {
         let reason = format!(
             "the message has {} bytes; at most {MAX_BYTES} are read, an alert needs a few hundred",
@@ -42,7 +42,7 @@ pub(super) fn utf8(payload: &[u8]) -> Result<&str, Refusal> {
 }
 
 /// Cuts what somebody else wrote to a length that fits a reason, escaped.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut short: String = text.chars().take(MAX_QUOTED).collect();
     if short.len() < text.len() {
         short.push('…');
@@ -51,11 +51,11 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// The fields of an object that are not read yet.
-pub(super) struct Fields(Map<String, Value>);
+pub(crate) struct Fields(Map<String, Value>);
 
 impl Fields {
     /// Reads an object.
-    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
+    pub(crate) fn parse(text: &str) -> Result<Self, Refusal> {
         if depth(text) > MAX_DEPTH {
             let reason = format!("the JSON is nested more than {MAX_DEPTH} levels deep");
             return Err(Refusal::new(Code::TooDeep, reason));
@@ -70,7 +70,7 @@ impl Fields {
     }
 
     /// The fields of an object inside a message.
-    pub(super) fn nested(name: &str, value: Value) -> Result<Self, Refusal> {
+    pub(crate) fn nested(name: &str, value: Value) -> Result<Self, Refusal> {
         match value {
             Value::Object(map) => Ok(Self(map)),
             other => Err(wrong(name, &other, "an object")),
@@ -78,12 +78,12 @@ impl Fields {
     }
 
     /// The revision, where the object has a valid one; it stays to be read.
-    pub(super) fn peek_revision(&self) -> Option<u64> {
+    pub(crate) fn peek_revision(&self) -> Option<u64> {
         self.0.get("revision").and_then(whole)
     }
 
     /// Checks `schema`; says whether it was there.
-    pub(super) fn schema(&mut self) -> Result<bool, Refusal> {
+    pub(crate) fn schema(&mut self) -> Result<bool, Refusal> {
         match self.0.remove("schema") {
             None => Ok(false),
             Some(number) if whole(&number) == Some(SCHEMA) => Ok(true),
@@ -99,12 +99,12 @@ impl Fields {
     }
 
     /// A field that is there and not null.
-    pub(super) fn take(&mut self, name: &str) -> Option<Value> {
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }
 
     /// A text: NFC, trimmed, clean, not empty, of at most `max` characters.
-    pub(super) fn text(&mut self, name: &str, max: usize) -> Result<Option<String>, Refusal> {
+    pub(crate) fn text(&mut self, name: &str, max: usize) -> Result<Option<String>, Refusal> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => clean(name, &text, max).map(Some),
@@ -113,7 +113,7 @@ impl Fields {
     }
 
     /// A list of `min` to `max` texts.
-    pub(super) fn texts(
+    pub(crate) fn texts(
         &mut self,
         name: &str,
         min: usize,
@@ -133,7 +133,7 @@ impl Fields {
     }
 
     /// A whole number that every JSON reader keeps exactly.
-    pub(super) fn integer(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
+    pub(crate) fn integer(&mut self, name: &str) -> Result<Option<u64>, Refusal> {
         let Some(value) = self.take(name) else { return Ok(None) };
         match whole(&value) {
             Some(number) => Ok(Some(number)),
@@ -142,7 +142,7 @@ impl Fields {
     }
 
     /// A number within bounds, both included.
-    pub(super) fn number(
+    pub(crate) fn number(
         &mut self,
         name: &str,
         (low, high): (f64, f64),
@@ -155,7 +155,7 @@ impl Fields {
     }
 
     /// `true` or `false`.
-    pub(super) fn switch(&mut self, name: &str) -> Result<Option<bool>, Refusal> {
+    pub(crate) fn switch(&mut self, name: &str) -> Result<Option<bool>, Refusal> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Bool(on)) => Ok(Some(on)),
@@ -164,7 +164,7 @@ impl Fields {
     }
 
     /// What is left over, as a warning: a misspelt field must not be lost in silence.
-    pub(super) fn unknown(self) -> Option<String> {
+    pub(crate) fn unknown(self) -> Option<String> {
         if self.0.is_empty() {
             return None;
         }
@@ -186,19 +186,19 @@ fn whole(value: &Value) -> Option<u64> {
 }
 
 /// A field that is not there.
-pub(super) fn missing(name: &str, what_for: &str) -> Refusal {
+pub(crate) fn missing(name: &str, what_for: &str) -> Refusal {
     Refusal::new(Code::MissingField, format!("{name} is missing; {what_for}"))
 }
 
 /// A field that has another type or range.
-pub(super) fn wrong(name: &str, found: &Value, right: &str) -> Refusal {
+pub(crate) fn wrong(name: &str, found: &Value, right: &str) -> Refusal {
     let found = quoted(&found.to_string());
     Refusal::new(Code::BadField, format!("{name} is {found} but must be {right}"))
 }
 
 /// A text as it is kept: NFC, without white space around it; refused where a character could make
 /// it look like something else, on a screen, in a log or in a topic.
-pub(super) fn clean(name: &str, text: &str, max: usize) -> Result<String, Refusal> {
+pub(crate) fn clean(name: &str, text: &str, max: usize) -> Result<String, Refusal> {
     let text: String = text.trim().nfc().collect();
     if let Some(bad) = text.chars().find(|&c| is_deceptive(c)) {
         let reason = format!(

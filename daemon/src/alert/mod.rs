@@ -10,7 +10,7 @@
 pub mod approval;
 pub mod book;
 pub mod entry;
-mod fields;
+pub(crate) mod fields;
 pub mod file;
 mod id;
 pub mod like;

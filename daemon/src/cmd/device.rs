@@ -109,7 +109,7 @@ pub(super) struct Reach {
 /// Who does it.
 pub(super) enum Device<'a> {
     /// We do, on the files of this state folder.
-    Files { folder: PathBuf, settings: Box<Settings> },
+    Files { folder: PathBuf, settings: Box<Settings>, bundle: Option<PathBuf> },
     /// The daemon does.
     Daemon { reach: &'a Reach, folder: PathBuf, config: Box<Config> },
 }
@@ -137,7 +137,10 @@ impl<'a> Device<'a> {
             return Err(Error::config(folder.display().to_string(), reason));
         }
         match Eraser::open_as(&folder, settings.clone(), true, Arc::new(SystemClock::new())) {
-            Ok(_) => Ok(Device::Files { folder, settings: Box::new(settings) }),
+            Ok(_) => {
+                let bundle = config.map(|config| config.bundle);
+                Ok(Device::Files { folder, settings: Box::new(settings), bundle })
+            }
             // The one who has it open is the daemon, or somebody who works on it right now.
             Err(error) if error.is_in_use() => by_daemon(reach, config, folder, command),
             Err(error) => Err(error),
@@ -155,10 +158,14 @@ impl<'a> Device<'a> {
         own: impl FnOnce(&Eraser) -> Result<R, Error>,
     ) -> Result<R> {
         let (reach, folder, config) = match self {
-            Device::Files { folder, settings } => {
+            Device::Files { folder, settings, bundle } => {
                 let clock = Arc::new(SystemClock::new());
                 let settings = settings.as_ref().clone();
-                return Ok(own(&Eraser::open_as(folder, settings, only_look, clock)?)?);
+                let mut eraser = Eraser::open_as(folder, settings, only_look, clock)?;
+                if let Some(bundle) = bundle {
+                    eraser = eraser.with_bundles(bundle.clone());
+                }
+                return Ok(own(&eraser)?);
             }
             Device::Daemon { reach, folder, config } => (reach, folder, config),
         };

@@ -23,7 +23,8 @@ use crate::{
 ///
 /// Says first what would go, and asks. Erased are vectors and pictures of the gallery, what is remembered of
 /// those in view and of those whom descriptions are judged by, pictures and reports that wait for the broker,
-/// what the page shows, and what alerts keep of whom they are like. What is held stays and is named. What the broker has taken already is not reached.
+/// what the page shows, what alerts keep of whom they are like, and what staff said of sightings with the crops. Bundles that
+/// were trained on them are named. What is held stays and is named. What the broker has taken already is not reached.
 ///
 /// While the daemon runs, it is asked over its broker, which its configuration has to allow:
 /// [mqtt] commands = ["erase"]. Otherwise its files are opened here.
@@ -125,6 +126,9 @@ fn lines(report: &Report) -> String {
         (report.waiting_pictures, "pictures that wait for the broker"),
         (report.shown, "sightings of the page"),
         (report.alerts, "alerts that are like them, which are withdrawn"),
+        (report.verdicts, "verdicts of staff"),
+        (report.verdict_pictures, "pictures of them"),
+        (report.waiting_crops, "crops that wait for a verdict"),
         (report.damaged, "damaged files or parts of files"),
     ];
     let mut text = match (report.is_empty(), report.unreadable) {
@@ -154,6 +158,16 @@ fn lines(report: &Report) -> String {
     }
     if let Some((first, last)) = report.first_seen.as_ref().zip(report.last_seen.as_ref()) {
         text += &format!("  seen from {first} to {last}\n");
+    }
+    for trained in &report.bundles {
+        let used = if trained.current { ", which is used now," } else { "" };
+        text += &format!(
+            "  bundle {} ({}){used} was trained on {} sightings of them, and what it learnt stays in it: go back \
+             to an older one (spotterd bundle rollback) or adapt anew without them, then remove it\n",
+            trained.bundle,
+            shown(&trained.name, 128),
+            trained.sightings.len()
+        );
     }
     for held in &report.held {
         let kept = [(held.tracks, "tracks"), (held.told, "sightings")];

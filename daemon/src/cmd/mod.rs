@@ -18,6 +18,7 @@ mod check;
 mod demo;
 mod device;
 mod erase;
+mod feedback;
 mod hold;
 mod matching;
 mod model;
@@ -64,6 +65,9 @@ pub enum Command {
     /// Say whom the cameras look for, see what became of it, see who is found
     #[command(subcommand)]
     Alert(alert::Command),
+    /// Say what became of a sighting; the devices learn from it
+    #[command(subcommand)]
+    Feedback(feedback::Command),
     /// Measure this machine
     #[command(subcommand)]
     Bench(bench::Command),
@@ -96,6 +100,7 @@ pub fn run(command: Command) -> Result<ExitCode> {
         Command::Erase(args) => erase::run(&args),
         Command::Hold(args) => hold::run(&args),
         Command::Alert(command) => alert::run(&command),
+        Command::Feedback(command) => feedback::run(&command),
         Command::Bench(command) => bench::run(&command),
         Command::Broker(args) => broker::run(&args),
     }

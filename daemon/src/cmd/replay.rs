@@ -197,8 +197,9 @@ fn open_matching(args: &Args, engine: &Engine, bundle: &Bundle) -> Result<Matchi
         // A phrase that cannot be read explains nothing; the text itself was read.
         let read = |phrase: String| reader.read(&phrase).ok().map(|text| (phrase, text.embedding));
         let phrases = phrases(&wanted).into_iter().filter_map(read).collect();
-        let (text, without, cutoff) = (text.embedding, Vec::new(), Cutoff::never());
-        let alert = ArmedAlert { id, revision: None, spec: None, text, without, phrases, cutoff };
+        let (understood, text) = (text.understood, text.embedding);
+        let (revision, spec, without, cutoff) = (None, None, Vec::new(), Cutoff::never());
+        let alert = ArmedAlert { id, revision, spec, understood, text, without, phrases, cutoff };
         Ok((alert, study))
     };
     let mut read = wanted.into_iter().map(read).collect::<Result<Vec<_>>>()?;

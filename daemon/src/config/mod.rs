@@ -6,6 +6,7 @@
 mod broker;
 mod bundles;
 mod camera;
+mod feedback;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -20,6 +21,7 @@ use toml::Spanned;
 pub use broker::{CommandName, Mqtt};
 pub use bundles::{Bundles, Signatures};
 pub use camera::{Address, Camera};
+pub use feedback::Feedback;
 
 use crate::{
     alert::{
@@ -67,6 +69,9 @@ pub struct Config {
     /// Who passed.
     #[serde(default)]
     pub gallery: Gallery,
+    /// What staff say of sightings.
+    #[serde(default)]
+    pub feedback: Feedback,
     /// ONNX Runtime.
     #[serde(default)]
     pub inference: Inference,

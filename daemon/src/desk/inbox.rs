@@ -189,6 +189,7 @@ fn refusals(messages: &[Stored], outcomes: Vec<Outcome>) -> BTreeMap<AlertId, Re
 impl Handler for Inbox {
     fn receive(&mut self, received: &[&Received]) -> Result<()> {
         self.meet(received);
+        self.shared.hear(received);
         received.iter().filter_map(|each| question(each)).for_each(|asked| self.shared.ask(asked));
         let messages: Vec<Stored> = received.iter().filter_map(|each| stored(each)).collect();
         let now = self.shared.now();

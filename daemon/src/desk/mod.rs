@@ -8,6 +8,7 @@ mod calibrate;
 mod commands;
 mod drift;
 mod explain;
+mod feedback;
 mod inbox;
 mod neighbours;
 mod requests;
@@ -49,6 +50,7 @@ use crate::{
     config::CommandName,
     erase::Eraser,
     error::{Error, Result},
+    feedback::Intake,
     gallery::Gallery,
     lens::Lens,
     mqtt::Topics,
@@ -82,6 +84,8 @@ pub struct Setup {
     pub history: Arc<History>,
     /// Erases persons.
     pub eraser: Eraser,
+    /// Keeps what staff say of sightings.
+    pub intake: Intake,
     /// Commands that are taken from the broker.
     pub commands: Vec<CommandName>,
     /// Reads texts.
@@ -120,6 +124,9 @@ struct Shared {
     armed: ArcSwap<Armed>,
     clock: Arc<dyn Clock>,
     history: Arc<History>,
+    intake: Intake,
+    outbox: Arc<Outbox>,
+    device: String,
 }
 
 impl Shared {
@@ -202,6 +209,9 @@ impl Desk {
             armed: ArcSwap::default(),
             clock: setup.clock,
             history: setup.history,
+            intake: setup.intake,
+            outbox: setup.outbox.clone(),
+            device: setup.topics.device().to_owned(),
         });
         let eraser = setup.eraser.with_alerts(Box::new(seeds::Kept {
             shared: shared.clone(),
@@ -439,6 +449,7 @@ impl Clerk {
             id: ready.view.id.clone(),
             revision: ready.view.revision,
             spec: ready.view.spec.clone(),
+            understood: ready.text.understood.clone(),
             text: ready.text.embedding.clone(),
             without: ready.without.iter().map(|text| text.embedding.clone()).collect(),
             phrases: self.phrases.get(&ready.view.id).cloned().unwrap_or_default(),

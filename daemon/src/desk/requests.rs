@@ -129,7 +129,7 @@ impl Clerk {
             fields.insert("pictures".into(), json!(pictures.len()));
         }
         let Some(topic) = &request.reply else { return };
-        let reply = |class, payload| reply(topic, request, class, payload);
+        let reply = |class, payload| reply(topic, &request.correlation, class, payload);
         let mut messages = vec![reply(Class::Event, answer.to_string().into_bytes())];
         for (id, jpeg) in pictures {
             let mut picture = reply(Class::Picture, jpeg);
@@ -381,11 +381,16 @@ impl Clerk {
     }
 }
 
-fn reply(topic: &ReplyTopic, request: &Request, class: Class, payload: Vec<u8>) -> Message {
+pub(super) fn reply(
+    topic: &ReplyTopic,
+    correlation: &Option<Vec<u8>>,
+    class: Class,
+    payload: Vec<u8>,
+) -> Message {
     let mut message = Message::new(class, topic.as_str(), payload);
     message.expires_after = Some(EXPIRY);
     message.header.content_type = Some("application/json".into());
-    message.header.correlation = request.correlation.clone();
+    message.header.correlation = correlation.clone();
     message
 }
 

@@ -60,8 +60,17 @@ impl Meaning {
     /// # Errors
     /// Where the gallery cannot be read.
     pub fn of(selection: &Selection, gallery: Option<&Gallery>, told: &[Trace]) -> Result<Self> {
-        let mut meaning = Self::default();
+        let mut meaning = Self::held(gallery, told)?;
         meaning.meant.add(selection, gallery, told)?;
+        Ok(meaning)
+    }
+
+    /// Nobody is meant; only who is held is known.
+    ///
+    /// # Errors
+    /// As [`Meaning::of`].
+    pub fn held(gallery: Option<&Gallery>, told: &[Trace]) -> Result<Self> {
+        let mut meaning = Self::default();
         for hold in gallery.map(Gallery::holds).unwrap_or_default() {
             let mut parts = Parts::default();
             parts.add(&hold.selection, gallery, told)?;
@@ -70,13 +79,27 @@ impl Meaning {
         Ok(meaning)
     }
 
+    /// Whether a sighting of which only the id is known is meant: it was told of somebody who is, or was named
+    /// in a time in which everybody is.
+    pub fn names(&self, id: SightingId) -> bool {
+        let named = i64::try_from(id.to_bits() >> 80).ok();
+        let Some(named) = named.and_then(|ms| Timestamp::from_millisecond(ms).ok()) else {
+            return false;
+        };
+        self.meant.sightings.contains(&id)
+            || self.meant.list.iter().any(|part| match part {
+                Part::Span { from, to, camera: None } => *from <= named && named < *to,
+                _ => false,
+            })
+    }
+
     /// Whether somebody is to be erased.
     pub fn means(&self, trace: &Trace) -> bool {
         self.meant.mean(trace) && self.is_free(trace)
     }
 
     /// Whether no hold keeps somebody.
-    pub(super) fn is_free(&self, trace: &Trace) -> bool {
+    pub fn is_free(&self, trace: &Trace) -> bool {
         !self.held.iter().any(|(_, parts)| parts.mean(trace))
     }
 

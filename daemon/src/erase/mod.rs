@@ -1,12 +1,14 @@
 //! ERASE: persons out of everything that this device keeps of them.
 //!
 //! The gallery's vectors and portraits; the tracks that texts are calibrated on; who is in view, as far as
-//! seen; messages and pictures that wait for the broker; what the page shows. When [`Eraser::erase`]
+//! seen; messages and pictures that wait for the broker; verdicts of staff and crops that wait for one; what the
+//! page shows. When [`Eraser::erase`]
 //! returns, no file below the state folder has a byte of the vectors or pictures. What the broker has taken
 //! already is in other hands. A hold of the gallery wins everywhere, and is named.
 //!
 //! The same code serves the running daemon and, on the files alone, a command while none runs.
 
+mod bundles;
 mod live;
 mod meaning;
 mod messages;
@@ -15,12 +17,13 @@ mod seeds;
 mod wish;
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use bundles::Trained;
 pub use live::{InView, Job, Jobs, in_view};
 pub use meaning::{Meaning, Trace};
 pub use report::{Held, Report};
@@ -31,7 +34,9 @@ pub use wish::{Fields, Whom, Wish};
 use crate::{
     alert::{AlertId, Wall},
     clock::Clock,
+    config,
     error::Result,
+    feedback::{self, Shelf},
     gallery::{Gallery, Selection, Settings, Survey},
     keep::Flusher,
     out::Outlet,
@@ -50,6 +55,11 @@ pub struct Eraser {
     alerts: Option<Box<dyn Seeds>>,
     clock: Arc<dyn Clock>,
     running: Option<Running>,
+    /// What staff said of sightings, and crops on their way there.
+    shelf: Option<Arc<Shelf>>,
+    crops: Option<feedback::Flusher>,
+    /// The store of bundles, by which it is known what was trained on whom.
+    bundles: Option<PathBuf>,
 }
 
 /// What only a running daemon has.
@@ -79,12 +89,29 @@ impl Eraser {
             Some(gallery) => gallery.settings().clone(),
             None => Settings::new(folder.join("gallery")),
         };
-        Self { settings, gallery, outbox, alerts: None, clock, running: Some(running) }
+        let running = Some(running);
+        let (alerts, shelf, crops, bundles) = (None, None, None, None);
+        Self { settings, gallery, outbox, alerts, clock, running, shelf, crops, bundles }
     }
 
     /// With what alerts keep of persons.
+    #[must_use]
     pub fn with_alerts(self, alerts: Box<dyn Seeds>) -> Self {
         Self { alerts: Some(alerts), ..self }
+    }
+
+    /// With what staff said of sightings, which a daemon has open.
+    #[must_use]
+    pub fn with_feedback(mut self, shelf: Arc<Shelf>, crops: feedback::Flusher) -> Self {
+        (self.shelf, self.crops) = (Some(shelf), Some(crops));
+        self
+    }
+
+    /// With a store of bundles, of which those are named that were trained on whoever is erased.
+    #[must_use]
+    pub fn with_bundles(mut self, store: PathBuf) -> Self {
+        self.bundles = Some(store);
+        self
     }
 
     /// Of a state folder that no daemon has open; only to look, not even what a crash left half done in the
@@ -111,8 +138,13 @@ impl Eraser {
         let alerts: Box<dyn Seeds> =
             Box::new(seeds::OfFile { path: folder.join("alerts.db"), now });
         let (outbox, alerts) = (Arc::new(outbox), Some(alerts));
-        let mut eraser = Self { settings, gallery: None, outbox, alerts, clock, running: None };
+        let (gallery, running, shelf, crops, bundles) = (None, None, None, None, None);
+        let mut eraser =
+            Self { settings, gallery, outbox, alerts, clock, running, shelf, crops, bundles };
         eraser.gallery = eraser.open_gallery(only_look)?;
+        let limits = feedback::Limits::of(&config::Feedback::default());
+        let folder = folder.join(feedback::FOLDER);
+        eraser.shelf = Some(Arc::new(Shelf::open(folder, limits, only_look, eraser.now())?));
         Ok(eraser)
     }
 
@@ -155,6 +187,7 @@ impl Eraser {
         self.of_memory(&meaning, &mut report);
         self.of_outbox(wish, &meaning, &mut report)?;
         self.of_alerts(wish, &meaning, &mut report)?;
+        self.of_feedback(wish, &meaning, &mut report)?;
         if let Some(gallery) = gallery.filter(|_| !wish.dry_run) {
             let erased = gallery.erase(&wish.selection, false)?;
             (report.tracks, report.track_pictures) = (erased.records, erased.pictures);
@@ -166,6 +199,8 @@ impl Eraser {
                 in_view,
                 messages = report.messages,
                 waiting_pictures = report.waiting_pictures,
+                verdicts = report.verdicts,
+                crops = report.waiting_crops,
                 held = report.held.iter().map(|held| held.tracks).sum::<usize>(),
                 "Persons were erased on request."
             );
@@ -197,6 +232,7 @@ impl Eraser {
     }
 
     fn flush(&self) -> Result<()> {
+        self.crops.as_ref().map_or(Ok(()), feedback::Flusher::flush)?;
         let flusher = self.running.as_ref().and_then(|running| running.flusher.as_ref());
         flusher.map_or(Ok(()), Flusher::flush)
     }
@@ -208,6 +244,7 @@ impl Eraser {
             let shown = running.board.snapshot().sightings;
             told.extend(shown.iter().map(|shown| messages::of_sighting(&shown.sighting)));
         }
+        told.extend(self.shelf.iter().flat_map(|shelf| shelf.traces()));
         Ok(told)
     }
 
@@ -261,6 +298,26 @@ impl Eraser {
                 alerts = named.join(", "),
                 "Alerts are withdrawn: whom they are like is erased."
             );
+        }
+        Ok(())
+    }
+
+    /// What staff said of sightings, and what was learnt from it.
+    fn of_feedback(&self, wish: &Wish, meaning: &Meaning, report: &mut Report) -> Result<()> {
+        let with_damaged = takes_damaged(wish, meaning);
+        let is_meant = |trace: &Trace| meaning.means(trace);
+        let erased =
+            self.shelf.as_ref().map(|shelf| shelf.erase(is_meant, with_damaged, wish.dry_run));
+        let erased = erased.transpose()?.unwrap_or_default();
+        (report.verdicts, report.verdict_pictures) = (erased.verdicts, erased.pictures);
+        report.waiting_crops = erased.waiting;
+        report.damaged += erased.damaged;
+        report.unreadable += erased.unreadable;
+        if let Some(store) = &self.bundles {
+            report.bundles = bundles::trained(store, &erased.sightings, meaning)?;
+        }
+        for Trained { bundle, current, .. } in report.bundles.iter().filter(|_| !wish.dry_run) {
+            tracing::warn!(bundle, current, "A bundle was trained on persons who are erased.");
         }
         Ok(())
     }

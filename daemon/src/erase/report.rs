@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Meaning, Trace};
+use super::{Meaning, Trace, Trained};
 use crate::{
     alert::rfc3339,
     frame::CameraId,
@@ -38,6 +38,18 @@ pub struct Report {
     /// Alerts that were like somebody who goes: they are withdrawn, with what they keep of the person.
     #[serde(default)]
     pub alerts: usize,
+    /// Verdicts of staff.
+    #[serde(default)]
+    pub verdicts: usize,
+    /// Their pictures.
+    #[serde(default)]
+    pub verdict_pictures: usize,
+    /// Crops that wait for a verdict.
+    #[serde(default)]
+    pub waiting_crops: usize,
+    /// Bundles that were trained on whoever goes: what they learnt stays in them.
+    #[serde(default)]
+    pub bundles: Vec<Trained>,
     /// Damaged files and parts of files, of which nobody can say who was in them.
     pub damaged: usize,
     /// What stays, since it is held.
@@ -122,6 +134,8 @@ impl Report {
             self.waiting_pictures,
             self.shown,
             self.alerts,
+            self.verdicts,
+            self.waiting_crops,
             self.damaged,
         ];
         counts.iter().all(|count| *count == 0)

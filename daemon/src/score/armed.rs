@@ -26,6 +26,8 @@ pub struct ArmedAlert {
     pub revision: Option<u64>,
     /// What its author said of it; `None` for a text from a file, which counts always and everywhere.
     pub spec: Option<Arc<Spec>>,
+    /// The text as understood.
+    pub understood: String,
     /// The text's direction.
     pub text: Embedding,
     /// Directions of what must not be there.
@@ -171,7 +173,8 @@ mod tests {
         let id = AlertId::new(id).unwrap();
         let cutoff = Cutoff { threshold, null: None, promise: None };
         let phrases = Arc::default();
-        ArmedAlert { id, revision: Some(1), spec: None, text, without, phrases, cutoff }
+        let understood = String::new();
+        ArmedAlert { id, revision: Some(1), spec: None, understood, text, without, phrases, cutoff }
     }
 
     #[test]

@@ -45,6 +45,8 @@ pub enum Question<'a> {
     Preview,
     /// Who was here that fits.
     Search,
+    /// What became of a sighting: only the device whose it is answers, unless it cannot be read.
+    Feedback,
     /// That one device does something.
     Command(&'a str),
 }
@@ -54,6 +56,7 @@ impl Question<'_> {
         match self {
             Question::Preview => site.preview(),
             Question::Search => site.search(),
+            Question::Feedback => site.feedback(),
             Question::Command(device) => site.command(device),
         }
     }
@@ -111,6 +114,9 @@ impl Session {
                 None => return Err(self.fault("the connection ended")),
             }
             silent.retain(|device| !replies.get(device).is_some_and(Reply::is_whole));
+            if question == Question::Feedback && !replies.is_empty() {
+                break;
+            }
         }
         Ok((replies, silent))
     }

@@ -104,6 +104,11 @@ impl Site {
         self.below("search")
     }
 
+    /// Where what became of a sighting is said.
+    pub fn feedback(&self) -> String {
+        self.below("feedback")
+    }
+
     /// Where one device is told to do something.
     pub fn command(&self, device: &str) -> String {
         self.below(&format!("{device}/command"))

@@ -384,6 +384,31 @@ impl Store {
         Ok(bundle)
     }
 
+    /// The records of the deltas that generations were folded from, sorted by generation; one that cannot be
+    /// read is an entry, not an error. A folder that is no store has none.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn deltas(&self) -> Result<Vec<(Generation, Result<delta::Record>)>> {
+        if !self.root.join(GENERATIONS).is_dir() {
+            return Ok(Vec::new());
+        }
+        let mut ids = self.ids()?;
+        ids.sort_unstable();
+        let mut deltas = Vec::new();
+        for generation in ids {
+            let path = self.folder_of(generation).join(delta::FILE);
+            if path.symlink_metadata().is_err() {
+                continue;
+            }
+            let record = Folder::open(&self.folder_of(generation))
+                .and_then(|folder| folder.read(delta::FILE, manifest::MAX_BYTES))
+                .and_then(|bytes| delta::Record::parse(&path, &bytes));
+            deltas.push((generation, record));
+        }
+        Ok(deltas)
+    }
+
     /// The parent of a generation that was folded from a delta.
     fn parent_by_delta(&self, generation: Generation) -> Option<Generation> {
         let folder = self.folder(generation).ok()??;
