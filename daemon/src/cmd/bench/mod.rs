@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
+mod arming;
 mod calibration;
 mod embed;
 mod embeddings;
@@ -27,6 +28,8 @@ pub enum Command {
     Match(pairs::Args),
     /// Time a search over many tracks, beside indexes of other libraries
     Retro(retro::Args),
+    /// Time until many alerts are armed: texts read, calibrated on a site's tracks, and cut together
+    Arm(arming::Args),
     /// Compare promised with observed false alarms on fresh persons
     Calibration(calibration::Args),
 }
@@ -38,6 +41,7 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
         Command::Embeddings(args) => embeddings::run(args),
         Command::Match(args) => pairs::run(args),
         Command::Retro(args) => retro::run(args),
+        Command::Arm(args) => arming::run(args),
         Command::Calibration(args) => calibration::run(args),
     }
 }
