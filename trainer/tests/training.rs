@@ -15,6 +15,7 @@ use common::{CSKT, Room, SCRATCH, change_records, losses, program, said};
 use spotter_models::towers::layout::is_trained;
 use spotter_trainer::{
     ablate::Plan,
+    adapt::Settings,
     base::Base,
     dataset::Dataset,
     export::Model,
@@ -341,7 +342,11 @@ fn the_recipes_in_configs_are_possible_and_the_papers_is_as_published() {
     let mut read = 0;
     for file in fs::read_dir(&folder).unwrap() {
         let path = file.unwrap().path();
-        if path.extension().is_some_and(|end| end == "toml") {
+        if path.ends_with("adapt.toml") {
+            // The one file there that holds more than a recipe.
+            let usual = Settings::usual().unwrap();
+            assert_eq!(Settings::read(&path).unwrap_or_else(|error| panic!("{error}")), usual);
+        } else if path.extension().is_some_and(|end| end == "toml") {
             Recipe::read(&path).unwrap_or_else(|error| panic!("{error}"));
             read += 1;
         }
