@@ -315,6 +315,16 @@ fn what_cannot_be_done_is_said_with_what_to_do() {
     };
     let text = refused(&nowhere("--feedback", room.path("data")));
     assert!(text.contains("holds no verdicts of staff"), "{text}");
+    // A second one keeps its hands off, and one that cannot begin says so to who reads its status.
+    fs::create_dir(room.path("busy")).unwrap();
+    let lock = fs::File::create(room.path("busy/lock")).unwrap();
+    lock.try_lock().unwrap();
+    let text = refused(&nowhere("--out", room.path("busy")));
+    assert!(text.contains("another training works in this folder"), "{text}");
+    drop(lock);
+    refused(&nowhere("--pack", room.path("nowhere")));
+    let status = fs::read_to_string(room.path("refused/status.json")).unwrap();
+    assert!(status.contains("\"failed\""), "{status}");
     let text = refused(&nowhere("--out", room.path("data")));
     assert!(text.contains("no adaptation") && text.contains("new or an empty folder"), "{text}");
     fs::write(room.path("other.toml"), SETTINGS.replace("hold_couplings = true", "")).unwrap();

@@ -35,8 +35,8 @@ pub enum Command {
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Say {
-    /// The sighting's id, as `spotterd alert watch --json` and the names of its saved pictures have it
-    #[arg(value_name = "SIGHTING")]
+    /// The sighting, as `spotterd alert watch` names it at the end of a line, with or without its device
+    #[arg(value_name = "SIGHTING", value_parser = sighting)]
     sighting: String,
     /// Who says so [default: the user's name]
     #[arg(long, value_name = "NAME")]
@@ -91,6 +91,12 @@ pub(super) fn run(command: &Command) -> Result<ExitCode> {
     let done = runtime.block_on(tell(verdict, say));
     runtime.shutdown_background();
     done.or_else(report)
+}
+
+/// A sighting's id; `alert watch` puts the device in front of it, which is not needed: only the device whose
+/// sighting it is answers.
+fn sighting(text: &str) -> std::result::Result<String, std::convert::Infallible> {
+    Ok(text.rsplit('/').next().unwrap_or(text).to_owned())
 }
 
 /// The message, read as a device reads it: nothing is published that every device would refuse.
@@ -235,4 +241,17 @@ fn lines(summary: &Summary) -> String {
         text += &format!("left out as not good enough: {}\n", left_out.join(", "));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sighting;
+
+    #[test]
+    fn a_sighting_is_taken_as_it_is_shown() {
+        let id = "01JD8Z0V6N8Q2K4M5P7R9T1W3X";
+        for shown in [id.to_owned(), format!("gate-1/{id}")] {
+            assert_eq!(sighting(&shown).unwrap(), id);
+        }
+    }
 }

@@ -150,8 +150,13 @@ pub struct Report {
 /// candidate is worse is no error, but a refusal in the report.
 pub fn adapt(job: &Job, stop: &AtomicBool, progress: &mut Progress) -> Result<Outcome> {
     tch::set_num_threads(i32::try_from(job.threads).unwrap_or(i32::MAX));
+    refuse_foreign(&job.out)?;
+    std::fs::create_dir_all(&job.out).map_err(spotter_models::Error::io(&job.out))?;
+    // Held to the end: another one would remove what this one makes.
+    let _lock = run::lock(&job.out)?;
     let teller = Teller::new(&job.out);
-    let outcome = Adaptation::begin(job, &teller)?.work(stop, progress, &teller);
+    teller.tell(State::Reading);
+    let outcome = Adaptation::begin(job).and_then(|begun| begun.work(stop, progress, &teller));
     match &outcome {
         Ok(Outcome::Judged(report)) => teller.tell(match report.passed {
             true => State::Passed,
@@ -176,10 +181,7 @@ struct Adaptation<'a> {
 }
 
 impl<'a> Adaptation<'a> {
-    fn begin(job: &'a Job, teller: &Teller) -> Result<Self> {
-        refuse_foreign(&job.out)?;
-        std::fs::create_dir_all(&job.out).map_err(spotter_models::Error::io(&job.out))?;
-        teller.tell(State::Reading);
+    fn begin(job: &'a Job) -> Result<Self> {
         let pack = Pack::open(&job.pack)?;
         let parent = pack.generation(&job.precisions)?;
         let running = match &job.running {
@@ -538,7 +540,9 @@ fn refuse_foreign(out: &Path) -> Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(spotter_models::Error::io(out)(error).into()),
     };
-    let other = entries.flatten().find(|entry| entry.file_name() != status::FILE);
+    // What one leaves that was killed before it had begun.
+    let is_ours = |name: &std::ffi::OsStr| name == status::FILE || name == run::LOCK;
+    let other = entries.flatten().find(|entry| !is_ours(&entry.file_name()));
     match other {
         Some(other) => {
             let reason = format!(

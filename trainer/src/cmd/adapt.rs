@@ -110,7 +110,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             Ok(if report.passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Outcome::Stopped => {
-            print(&format!("{}: stopped; the same command goes on\n", args.out.display()))?;
+            match args.json {
+                true => print_json(&serde_json::json!({"stopped": true}))?,
+                false => {
+                    print(&format!("{}: stopped; the same command goes on\n", args.out.display()))?;
+                }
+            }
             Ok(stopped(i32::try_from(by.load(Ordering::Relaxed)).ok().filter(|signal| *signal > 0)))
         }
     }
@@ -135,9 +140,12 @@ fn said(out: &Path, report: &Report) -> String {
 fn figures(compared: &Compared) -> String {
     let mut text = format!("  {} ({} persons)\n", compared.set, compared.persons);
     for figure in &compared.figures {
-        let [low, high] = figure.difference.unwrap_or([f64::NAN; 2]);
+        // Of one person nothing can be said about others.
+        let interval = figure
+            .difference
+            .map_or(String::new(), |[low, high]| format!("  {low:+.1} to {high:+.1} points"));
         text += &format!(
-            "    {:<26} {:6.2} % -> {:6.2} %  {low:+.1} to {high:+.1} points\n",
+            "    {:<26} {:6.2} % -> {:6.2} %{interval}\n",
             figure.name, figure.before, figure.after
         );
     }

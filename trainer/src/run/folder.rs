@@ -470,8 +470,8 @@ impl Folder {
     }
 }
 
-/// Keeps a second training out of the folder.
-fn lock(folder: &Path) -> Result<File> {
+/// Keeps a second training out of the folder, as long as the file is open.
+pub(crate) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);
     let file = File::create(&path).map_err(spotter_models::Error::io(&path))?;
     match file.try_lock() {

@@ -18,6 +18,7 @@ pub use folder::{
     ADAPTERS, Counts, Diverged, DivergedPair, Ended, Origin, RESULT, ThreadChange, is_at_chance,
     unchecked,
 };
+pub(crate) use folder::{LOCK, lock};
 pub(crate) use inputs::check_persons;
 pub(crate) use place::refuse_inside;
 pub use progress::{Now, Progress};
