@@ -4,8 +4,10 @@ use std::path::Path;
 
 use spotter_models::{
     assets::Asset,
+    bundle::Bundle,
     manifest::Precision,
-    session::{Runtime, SessionOptions},
+    probe::Probe,
+    session::{Runtime, SessionOptions, TextTower, VisionTower},
 };
 
 use crate::{
@@ -29,6 +31,18 @@ pub struct Engine {
 }
 
 impl Engine {
+    /// Opens a bundle's towers, which compute here what whoever made the bundle had them compute.
+    ///
+    /// # Errors
+    /// Where the bundle has none of the precision, the towers are broken or the provider cannot run here, and as
+    /// [`spotter_models::probe::Report::check`].
+    pub fn towers(&self, bundle: &Bundle) -> spotter_models::Result<(VisionTower, TextTower)> {
+        let mut vision = VisionTower::open(&self.runtime, bundle, self.precision, &self.options)?;
+        let mut text = TextTower::open(&self.runtime, bundle, self.precision, &self.options)?;
+        Probe::of(bundle)?.run(&mut vision, &mut text)?.check(self.precision)?;
+        Ok((vision, text))
+    }
+
     /// Opens a detector: a known asset by name, or a file that ends in `.onnx`. It has searched a grey
     /// picture by then: a damaged one that computes nothing but NaN would find nobody and say nothing.
     ///

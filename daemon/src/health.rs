@@ -125,6 +125,14 @@ pub fn first_run(detectors: &mut [Box<dyn Detector>], embedder: &mut Embedder) -
     for detector in detectors {
         detector.detect(&frame, FIRST_FRAME_PX, FIRST_FRAME_PX)?;
     }
+    run_once(embedder)
+}
+
+/// Runs a vision tower once, on grey.
+///
+/// # Errors
+/// As [`first_run`].
+pub fn run_once(embedder: &mut Embedder) -> Result<()> {
     let (width, height) = FIRST_CROP_PX;
     embedder.embed(grey(width, height)?.view())?;
     Ok(())

@@ -206,24 +206,30 @@ fn record(past: Past) -> Result<Record> {
     })
 }
 
-/// What a gallery remembers from before a restart, for calibration: as many of the newest tracks as the
-/// history takes.
-pub fn remember(gallery: &Gallery, generation: Generation, history: &History) {
+/// What a gallery remembers of those whom a bundle saw, oldest first: as many of the newest tracks as the history
+/// takes.
+pub fn remembered(gallery: &Gallery, generation: Generation) -> Vec<Passed> {
     let recent = gallery.recent(History::CAPACITY, &[], generation);
     let mut known = Vec::new();
     for recent in recent {
         match recent {
-            Ok(recent) => known.push(recent),
+            Ok(recent) => known.push(Passed {
+                camera: recent.camera,
+                track: crate::track::TrackId(recent.track),
+                at: recent.last,
+                looks: recent.looks.into_iter().map(gallery::Look::timeless).collect(),
+            }),
             Err(error) => tracing::warn!(%error, "A track of the gallery cannot be read."),
         }
     }
-    for recent in known.into_iter().rev() {
-        history.watching(&recent.camera, recent.last);
-        history.add(Passed {
-            camera: recent.camera,
-            track: crate::track::TrackId(recent.track),
-            at: recent.last,
-            looks: recent.looks.into_iter().map(gallery::Look::timeless).collect(),
-        });
+    known.reverse();
+    known
+}
+
+/// Brings into the history what a gallery remembers from before a restart, for calibration.
+pub fn remember(gallery: &Gallery, generation: Generation, history: &History) {
+    for passed in remembered(gallery, generation) {
+        history.watching(&passed.camera, passed.at);
+        history.add(passed);
     }
 }

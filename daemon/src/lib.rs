@@ -49,6 +49,7 @@ pub mod shutdown;
 pub mod sighting;
 pub mod source;
 pub mod staff;
+pub mod swap;
 pub mod telemetry;
 pub mod track;
 pub mod truth;

@@ -7,6 +7,14 @@
 #[cfg(target_env = "gnu")]
 const ARENAS: std::ffi::c_int = 2;
 
+/// Gives the system back what was freed: a bundle's towers are hundreds of megabytes, between which others of the
+/// daemon's memory lies.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes a plain number and may be called at any time by any thread.
+    let _released = unsafe { libc::malloc_trim(0) };
+}
+
 /// Keeps the C library's allocator to a few arenas. Called before threads are started; where the C
 /// library is another one, nothing is done.
 pub fn keep_few_arenas() {

@@ -145,6 +145,16 @@ pub fn tracks(camera: &CameraId, count: usize) {
     gauge!("spotter_tracks", "camera" => camera.to_string()).set(count as f64);
 }
 
+/// Another bundle serves.
+pub fn switched() {
+    counter!("spotter_bundle_switches_total").increment(1);
+}
+
+/// A bundle that was to serve was refused.
+pub fn refused() {
+    counter!("spotter_bundle_refused_total").increment(1);
+}
+
 fn describe() {
     describe_counter!("spotter_stage_in_total", "Items that went into a stage.");
     describe_counter!("spotter_stage_out_total", "Items that came out of a stage.");
@@ -162,6 +172,8 @@ fn describe() {
         "spotter_score_drift",
         "High scores of a camera's newest persons, over promised ones."
     );
+    describe_counter!("spotter_bundle_switches_total", "Times another bundle took over.");
+    describe_counter!("spotter_bundle_refused_total", "Bundles that were to serve and cannot.");
     describe_link();
     describe_outbox();
 }

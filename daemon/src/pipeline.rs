@@ -10,7 +10,7 @@
 //! counted; from the matcher on nothing is lost.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -26,7 +26,7 @@ use crate::{
     alert::{AlertId, Wall},
     clock::{Clock, Mono, Stop},
     detect::Detector,
-    embed::{Embedder, Item, Queue},
+    embed::{Embedder, Handover, Item, Queue},
     erase::{Job, Jobs, Trace},
     error::{Error, Result},
     feedback::Gatherer,
@@ -233,6 +233,10 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<
 pub struct Embedding {
     /// The vision tower.
     pub embedder: Embedder,
+    /// Where another bundle's tower comes from.
+    pub handover: Arc<Handover>,
+    /// Tracks in view that the tower has not seen since it took over.
+    pub unseen: VecDeque<(CameraId, TrackId)>,
     /// The texts and what is known of each track.
     pub matcher: Matcher,
     /// Decides what is told.
@@ -377,7 +381,8 @@ impl Site {
             heart.beat();
             embedding.rearm(self.moment());
             embedding.erase(&self.queue, self.moment());
-            match self.queue.pop(PATIENCE) {
+            let patience = if embedding.unseen.is_empty() { PATIENCE } else { Duration::ZERO };
+            match self.queue.pop(patience) {
                 Some(Item::View(seen, view)) => {
                     metrics::entered(Stage::Embed, &seen.camera, 1);
                     if let Err(error) = embedding.look(&seen, view, self.moment(), &mut stopwatch) {
@@ -388,6 +393,8 @@ impl Site {
                 }
                 Some(Item::End(camera, track)) => embedding.end(&camera, track, self.moment()),
                 Some(Item::EndCamera(camera)) => embedding.end_camera(&camera, self.moment()),
+                // New views first: who was in view at a switch is looked at again meanwhile.
+                None if !embedding.unseen.is_empty() => embedding.look_back(self.moment()),
                 // What a full disk did not take is tried again, though nobody comes into view.
                 None => (embedding.sink)(&[], None),
             }
@@ -515,15 +522,44 @@ impl Embedding {
                 (new.revision, &new.text, &new.without) == (old.revision, &old.text, &old.without)
             })
         };
+        let generation = armed.generation().filter(|other| *other != self.embedder.generation());
+        let tower = generation.and_then(|generation| self.handover.take(generation));
+        if generation.is_some() && tower.is_none() {
+            // Another bundle's texts without its tower: looked for again with the next crop.
+            return;
+        }
         let before = self.matcher.armed().clone();
         let gone = before.alerts().iter().filter(|old| !stays(old));
         let gone: Vec<AlertId> = gone.map(|old| old.id.clone()).collect();
         let over: Vec<Sighting> =
             gone.iter().flat_map(|id| self.ledger.end_alert(id, now)).collect();
         self.tell(&over, None);
+        if let Some(tower) = tower {
+            tracing::info!(generation = %tower.generation(), "The bundle is another from this crop on.");
+            self.embedder = tower;
+            self.unseen = self.matcher.switch(armed).into();
+            return;
+        }
         match self.matcher.rearm(armed, now.wall) {
             Ok(scored) => scored.into_iter().for_each(|scored| self.see_again(scored, now)),
             Err(error) => tracing::error!(%error, "Persons in view were not compared anew."),
+        }
+    }
+
+    /// Looks at the best view of somebody who was in view when the bundle was changed.
+    fn look_back(&mut self, now: Moment) {
+        let Some((camera, track)) = self.unseen.pop_front() else { return };
+        if !self.matcher.is_unseen(&camera, track) {
+            return;
+        }
+        let Some(view) = self.portraits.of(&camera, track) else { return };
+        let quality = view.quality.total();
+        let scored = self.embedder.embed(view.crop.view()).and_then(|embedding| {
+            self.matcher.look_back((&camera, track), (&embedding, quality), now.wall)
+        });
+        match scored {
+            Ok(scored) => scored.into_iter().for_each(|scored| self.see_again(scored, now)),
+            Err(error) => tracing::warn!(%camera, %error, "Somebody in view was not seen anew."),
         }
     }
 

@@ -11,6 +11,7 @@
 )]
 
 use std::{
+    collections::VecDeque,
     fs,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
@@ -30,7 +31,7 @@ use spotter_models::{
 use spotterd::{
     clock::{Clock, ManualClock, Mono, Stop},
     detect::{Detector, Found, Layout},
-    embed::Embedder,
+    embed::{Embedder, Handover},
     engine::Engine,
     erase::in_view,
     frame::{CameraId, Frame, Pixels, Pts},
@@ -289,6 +290,8 @@ fn embedding() -> Embedding {
     };
     Embedding {
         embedder: Embedder::open(&engine, &bundle).unwrap(),
+        handover: Arc::new(Handover::new(bundle.generation())),
+        unseen: VecDeque::new(),
         matcher: Matcher::new(Arc::default(), Arc::default()),
         ledger: Ledger::new(Limits::default(), SmallRng::seed_from_u64(1)),
         portraits: Portraits::default(),

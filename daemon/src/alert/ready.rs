@@ -295,11 +295,7 @@ pub fn read_phrases(
 /// Keeps what was computed and rejects what cannot be read, unless it changed meanwhile. A disk that
 /// takes nothing is no reason not to arm: the next start computes the texts again.
 pub fn keep(store: &mut Store, reading: Reading, now: Wall) -> Batch {
-    if !reading.fresh.is_empty()
-        && let Err(error) = store.keep_embeddings(&reading.fresh)
-    {
-        tracing::warn!(%error, "Texts that were read are not on disk: read again at the next start.");
-    }
+    keep_read(store, &reading);
     let Reading { ready, failed, unreadable, erased, .. } = reading;
     let mut batch = Batch { ready, changes: Changes::default(), failed };
     for (view, why) in unreadable {
@@ -313,6 +309,15 @@ pub fn keep(store: &mut Store, reading: Reading, now: Wall) -> Batch {
         batch.changes.forgotten.extend(changes.forgotten);
     }
     batch
+}
+
+/// Keeps what was computed, so that it is known from now on.
+pub fn keep_read(store: &mut Store, reading: &Reading) {
+    if !reading.fresh.is_empty()
+        && let Err(error) = store.keep_embeddings(&reading.fresh)
+    {
+        tracing::warn!(%error, "Texts that were read are not on disk: read again at the next start.");
+    }
 }
 
 /// What an alert that is to be looked for asks for.

@@ -44,17 +44,21 @@ pub enum CommandName {
     Erase,
     /// Keep persons from being deleted, end that, and say who is kept so: `hold`, `release` and `holds`.
     Hold,
+    /// Serve by another bundle of the store: `use-bundle`, `rollback` and `bundles`.
+    UseBundle,
 }
 
 impl CommandName {
     /// All of them.
-    pub const ALL: [CommandName; 2] = [CommandName::Erase, CommandName::Hold];
+    pub const ALL: [CommandName; 3] =
+        [CommandName::Erase, CommandName::Hold, CommandName::UseBundle];
 
     /// As payloads and the configuration have it.
     pub fn as_str(self) -> &'static str {
         match self {
             CommandName::Erase => "erase",
             CommandName::Hold => "hold",
+            CommandName::UseBundle => "use-bundle",
         }
     }
 
@@ -63,6 +67,7 @@ impl CommandName {
         match self {
             CommandName::Erase => &["erase"],
             CommandName::Hold => &["hold", "release", "holds"],
+            CommandName::UseBundle => &["use-bundle", "rollback", "bundles"],
         }
     }
 }

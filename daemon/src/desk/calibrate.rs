@@ -29,7 +29,7 @@ const OVER_BUDGET: f64 = 1.5;
 impl Clerk {
     /// Whether there are texts whose scores the site has outgrown, or all are to be cut anew.
     pub(super) fn follow(&mut self, now: Wall) -> bool {
-        match self.policy.follow(now.at) {
+        match self.model.policy.follow(now.at) {
             Ok(true) => self.stale.extend(self.ready.keys().cloned()),
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "Thresholds do not follow the site."),
@@ -81,7 +81,7 @@ impl Clerk {
     /// What each score must reach now, texts that share a budget together.
     pub(super) fn cut(&mut self, now: Wall) {
         let studies: Vec<&Study> = self.ready.values().map(|watched| &watched.study).collect();
-        let cutoffs = self.policy.cut(&studies, now.at);
+        let cutoffs = self.model.policy.cut(&studies, now.at);
         for ((id, watched), cutoff) in self.ready.iter_mut().zip(cutoffs) {
             watched.cutoff = cutoff;
             if has_moved(&watched.told, &watched.cutoff) {
@@ -133,7 +133,7 @@ impl Clerk {
     pub(super) fn study(&self, ready: &Ready, now: Wall) -> Result<Study> {
         let spec = ready.view.spec.as_deref();
         let wanted = (&ready.text.embedding, ready.own.as_ref());
-        self.asking(wanted, spec, |asked| self.policy.study(asked, now.at))
+        self.asking(wanted, spec, |asked| self.model.policy.study(asked, now.at))
     }
 
     /// What an alert's text, or the track that it is like, scores on the cameras on which it counts.
@@ -143,14 +143,14 @@ impl Clerk {
         spec: &Spec,
         now: Wall,
     ) -> Result<Study> {
-        self.asking(wanted, Some(spec), |asked| self.policy.study(asked, now.at))
+        self.asking(wanted, Some(spec), |asked| self.model.policy.study(asked, now.at))
     }
 
     /// How those who passed since a text was studied score.
     fn upper(&self, ready: &Ready, before: &Study) -> Result<Vec<(CameraId, Upper)>> {
         let spec = ready.view.spec.as_deref();
         let wanted = (&ready.text.embedding, ready.own.as_ref());
-        self.asking(wanted, spec, |asked| self.policy.upper(asked, before))
+        self.asking(wanted, spec, |asked| self.model.policy.upper(asked, before))
     }
 
     /// Asks the policy of a text on the cameras on which it counts.
@@ -198,7 +198,7 @@ impl Clerk {
     pub(super) fn cutoff_beside(&self, study: &Study, now: Wall) -> Cutoff {
         let armed = self.ready.values().map(|watched| &watched.study);
         let studies: Vec<&Study> = armed.chain([study]).collect();
-        self.policy.cut(&studies, now.at).pop().unwrap_or_else(Cutoff::never)
+        self.model.policy.cut(&studies, now.at).pop().unwrap_or_else(Cutoff::never)
     }
 }
 

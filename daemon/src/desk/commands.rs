@@ -1,7 +1,8 @@
 //! What this device is told to do over the broker, where its configuration allows it.
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
+use spotter_models::{Generation, bundle::Installed};
 
 use super::{
     Clerk,
@@ -18,6 +19,11 @@ use crate::{
 #[derive(Deserialize)]
 struct Named {
     command: String,
+}
+
+#[derive(Deserialize)]
+struct UseBundle {
+    bundle: String,
 }
 
 impl Clerk {
@@ -46,8 +52,41 @@ impl Clerk {
                 json!(hold::release(eraser, &hold::ReleaseFields::parse(payload)?.wish()?)?)
             }
             (CommandName::Hold, _) => json!(hold::list(eraser)?),
+            (CommandName::UseBundle, "use-bundle") => self.use_bundle(payload)?,
+            (CommandName::UseBundle, "rollback") => {
+                json!({"bundle": self.bundles.rollback()?.to_string()})
+            }
+            (CommandName::UseBundle, _) => self.list_bundles()?,
         };
         answer["command"] = json!(command);
         Ok((answer, Vec::new()))
     }
+
+    /// Has a generation of the store be the current one, which the daemon then serves by.
+    fn use_bundle(&self, payload: &[u8]) -> Result<Value> {
+        let UseBundle { bundle } = read(payload)?;
+        let generation: Generation = bundle.parse()?;
+        self.bundles.promote(generation)?;
+        Ok(json!({"bundle": generation.to_string()}))
+    }
+
+    fn list_bundles(&self) -> Result<Value> {
+        let installed: Vec<Value> = self.bundles.list()?.iter().map(told).collect();
+        Ok(json!({"bundles": installed}))
+    }
+}
+
+/// What is said of an installed generation.
+fn told(installed: &Installed) -> Value {
+    let mut told =
+        json!({"bundle": installed.generation.to_string(), "current": installed.current});
+    match &installed.manifest {
+        Ok(manifest) => {
+            told["name"] = json!(manifest.name);
+            told["created_at"] = json!(manifest.created_at);
+            told["parent"] = json!(manifest.parent.map(|parent| parent.to_string()));
+        }
+        Err(error) => told["broken"] = json!(error.to_string()),
+    }
+    told
 }

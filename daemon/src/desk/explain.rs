@@ -49,14 +49,14 @@ impl Clerk {
         {
             let store = self.shared.store();
             for phrase in &all {
-                if let Some(text) = store.embedding(phrase, self.reader.generation())? {
+                if let Some(text) = store.embedding(phrase, self.model.reader.generation())? {
                     known.insert(phrase.clone(), text);
                 }
             }
         }
         let until = self.shared.clock.now() + EXPLAINING;
         let enough = || self.shared.clock.now() >= until;
-        let read = ready::read_phrases(self.reader.as_mut(), &all, known, enough);
+        let read = ready::read_phrases(self.model.reader.as_mut(), &all, known, enough);
         if let Some((phrase, error)) = read.unreadable.first_key_value() {
             tracing::warn!(phrase, error, "A part of a text cannot be read and explains nothing.");
         }

@@ -10,6 +10,7 @@ mod drift;
 mod explain;
 mod feedback;
 mod inbox;
+mod model;
 mod neighbours;
 mod requests;
 mod seeds;
@@ -28,11 +29,13 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use spotter_models::Embedding;
+use spotter_models::{Embedding, bundle};
 
 use calibrate::doubts;
 use drift::Drifts;
 pub use inbox::{Inbox, Truth};
+use model::Held;
+pub use model::{Model, Texts};
 use requests::Request;
 pub use status::{CameraState, Status};
 use work::{Part, Work};
@@ -43,7 +46,7 @@ use crate::{
         book::{Changes, Status as AlertStatus},
         lint,
         place::Places,
-        ready::{self, Ready, TextReader},
+        ready::{self, Ready},
         state::{self, AlertState, Arming},
     },
     clock::{Clock, Mono, Stop},
@@ -52,11 +55,10 @@ use crate::{
     error::{Error, Result},
     feedback::Intake,
     gallery::Gallery,
-    lens::Lens,
     mqtt::Topics,
     outbox::{Class, Message, Outbox},
     page::{AlertShown, Board},
-    score::{Armed, ArmedAlert, Cutoff, History, Policy, Study},
+    score::{Armed, ArmedAlert, Cutoff, History, Study},
     source::Signal,
 };
 
@@ -76,8 +78,10 @@ pub struct Setup {
     pub rules: Rules,
     /// The cameras and their zones.
     pub places: Arc<ArcSwap<Places>>,
-    /// What score a text must reach.
-    pub policy: Box<dyn Policy>,
+    /// What texts are read and judged by.
+    pub model: Model,
+    /// The bundles that there are, where there is a store of them.
+    pub bundles: bundle::Store,
     /// Who passed, where anybody is kept.
     pub gallery: Option<Arc<Gallery>>,
     /// Who passed lately, and how busy the other devices are.
@@ -88,10 +92,6 @@ pub struct Setup {
     pub intake: Intake,
     /// Commands that are taken from the broker.
     pub commands: Vec<CommandName>,
-    /// Reads texts.
-    pub reader: Box<dyn TextReader + Send>,
-    /// Reads pictures.
-    pub lens: Box<dyn Lens>,
     /// Names of this device.
     pub topics: Topics,
     /// Where states go.
@@ -122,6 +122,8 @@ struct Shared {
     is_closed: AtomicBool,
     signal: Arc<Signal>,
     armed: ArcSwap<Armed>,
+    /// What is to be read and judged by from now on.
+    incoming: Mutex<Option<Model>>,
     clock: Arc<dyn Clock>,
     history: Arc<History>,
     intake: Intake,
@@ -207,6 +209,7 @@ impl Desk {
             is_closed: AtomicBool::new(false),
             signal: Signal::new(),
             armed: ArcSwap::default(),
+            incoming: Mutex::default(),
             clock: setup.clock,
             history: setup.history,
             intake: setup.intake,
@@ -220,12 +223,12 @@ impl Desk {
         let clerk = Clerk {
             shared: shared.clone(),
             places: setup.places,
-            policy: setup.policy,
+            model: setup.model,
+            bundles: setup.bundles,
+            held: None,
             gallery: setup.gallery,
             eraser,
             commands: setup.commands,
-            reader: setup.reader,
-            lens: setup.lens,
             expected: BTreeSet::new(),
             looked_for_at: Mono::default(),
             topics: setup.topics,
@@ -290,12 +293,13 @@ impl Drop for Desk {
 struct Clerk {
     shared: Arc<Shared>,
     places: Arc<ArcSwap<Places>>,
-    policy: Box<dyn Policy>,
+    model: Model,
+    bundles: bundle::Store,
+    /// While another bundle is taken over.
+    held: Option<Held>,
     gallery: Option<Arc<Gallery>>,
     eraser: Eraser,
     commands: Vec<CommandName>,
-    reader: Box<dyn TextReader + Send>,
-    lens: Box<dyn Lens>,
     /// Alerts whose person may still be in view, and when these were looked for last.
     expected: BTreeSet<AlertId>,
     looked_for_at: Mono,
@@ -346,6 +350,7 @@ impl Clerk {
     fn work(mut self) {
         while !self.stop.asked() && !self.shared.is_closed.load(Ordering::Acquire) {
             let seen = self.shared.signal.seen();
+            self.adopt();
             let now = self.shared.now();
             let passed = self.shared.store().tick(now);
             self.shared.leave(passed);
@@ -408,16 +413,18 @@ impl Clerk {
         for id in forgotten {
             self.forget(id);
         }
+        self.worked_on(forgotten);
         let until = self.shared.clock.now() + READING;
         let (some, persons) = self.persons(views, until);
         let views = views.get(..some).unwrap_or_default();
-        let known = ready::known(&self.shared.store(), self.reader.generation(), views)?;
+        let known = ready::known(&self.shared.store(), self.model.reader.generation(), views)?;
         let enough = || self.shared.clock.now() >= until;
-        let mut reading = ready::read(self.reader.as_mut(), views, (known, persons), enough);
+        let mut reading = ready::read(self.model.reader.as_mut(), views, (known, persons), enough);
         let (done, failure) = (reading.done, reading.failure.take());
         for view in views.iter().take(done) {
             self.forget(&view.id);
         }
+        self.worked_on(views.iter().take(done).map(|view| &view.id));
         let mut batch = ready::keep(&mut self.shared.store(), reading, self.shared.now());
         let fresh: Vec<AlertId> = batch.ready.iter().map(|ready| ready.view.id.clone()).collect();
         for ready in batch.ready {
@@ -444,7 +451,13 @@ impl Clerk {
         self.phrases.remove(id);
     }
 
-    fn publish_armed(&self) -> Result<()> {
+    fn publish_armed(&mut self) -> Result<()> {
+        if let Some(held) = self.until_all_are_armed()? {
+            if held.alerts().len() < self.shared.armed.load().alerts().len() {
+                self.shared.armed.store(Arc::new(held));
+            }
+            return Ok(());
+        }
         let armed = self.ready.values().map(|Watched { ready, cutoff, .. }| ArmedAlert {
             id: ready.view.id.clone(),
             revision: ready.view.revision,
@@ -455,7 +468,8 @@ impl Clerk {
             phrases: self.phrases.get(&ready.view.id).cloned().unwrap_or_default(),
             cutoff: cutoff.clone(),
         });
-        self.shared.armed.store(Arc::new(Armed::new(armed.collect())?));
+        let armed = Armed::of(self.model.reader.generation(), armed.collect())?;
+        self.shared.armed.store(Arc::new(armed));
         Ok(())
     }
 

@@ -182,13 +182,13 @@ impl Clerk {
         }
         let spec = Spec::of_text(&text);
         let findings = self.findings(&spec)?;
-        let read = self.reader.read(&text)?;
+        let read = self.model.reader.read(&text)?;
         let counts =
             |camera: &CameraId| filter.cameras.is_empty() || filter.cameras.contains(camera);
         let text = &read.embedding;
         let sought = Sought::Words;
         let asked = Asked { text, sought, budget_per_day: None, counts: &counts, is_watched: true };
-        let study = self.policy.study(&asked, self.shared.now().at)?;
+        let study = self.model.policy.study(&asked, self.shared.now().at)?;
         let hits = self.gallery()?.search(&read.embedding, &filter, limit)?;
         let judged = self.judged(hits, &read.embedding, study.null())?;
         let about = json!({"text": read.understood, "findings": findings});
@@ -248,14 +248,14 @@ impl Clerk {
         })?;
         // Before a model is opened for nothing.
         self.gallery()?;
-        let portrayed = self.lens.portray(&picture::decode(&bytes)?);
-        self.lens.close();
+        let portrayed = self.model.lens.portray(&picture::decode(&bytes)?);
+        self.model.lens.close();
         let Portrayed { embedding, persons } = portrayed?;
         let counts =
             |camera: &CameraId| filter.cameras.is_empty() || filter.cameras.contains(camera);
         let (text, sought) = (&embedding, Sought::Picture);
         let asked = Asked { text, sought, budget_per_day: None, counts: &counts, is_watched: true };
-        let study = self.policy.study(&asked, self.shared.now().at)?;
+        let study = self.model.policy.study(&asked, self.shared.now().at)?;
         let hits = self.gallery()?.search(&embedding, filter, limit)?;
         let judged = self.judged(hits, &embedding, study.null())?;
         let warnings: Vec<String> = of_picture(persons).into_iter().collect();
@@ -313,7 +313,7 @@ impl Clerk {
         about["results"] = json!(found.collect::<Vec<_>>());
         let kept = self.gallery.as_deref();
         about["searched"] = json!(kept.map_or(0, |gallery| gallery.counts().records));
-        about["bundle"] = json!(self.reader.generation().to_string());
+        about["bundle"] = json!(self.model.reader.generation().to_string());
         let mut pictures = Vec::new();
         let hits = judged.iter().map(|judged| &judged.hit);
         for hit in hits.filter(|hit| with_pictures && hit.has_picture) {
@@ -338,7 +338,7 @@ impl Clerk {
                 let (Person { text, own }, record) = self.asked_about(like)?;
                 (text, Some(own), Some(record))
             }
-            None => (self.reader.read(&spec.text)?, None, None),
+            None => (self.model.reader.read(&spec.text)?, None, None),
         };
         let here: BTreeSet<CameraId> = self.places.load().watching(&spec).cloned().collect();
         let counts = |camera: &CameraId| here.contains(camera);

@@ -55,7 +55,7 @@ impl Clerk {
             }
             done += 1;
         }
-        self.lens.close();
+        self.model.lens.close();
         (done, persons)
     }
 
@@ -63,7 +63,7 @@ impl Clerk {
     /// the alert from now on.
     fn person(&mut self, id: &AlertId, like: &Like) -> Result<Person, Lost> {
         let failed = |error: Error| Lost::Failed(error.to_string());
-        let generation = self.reader.generation();
+        let generation = self.model.reader.generation();
         let kept = self.shared.store().seed(id, like, generation).map_err(failed)?;
         let (seed, embedding) = match kept {
             Some(store::Kept::Erased) => return Err(Lost::Erased),
@@ -99,7 +99,7 @@ impl Clerk {
             let embedding = self.vector(&seed, embedding)?;
             Ok((person(like, &seed, embedding), seed.record))
         });
-        self.lens.close();
+        self.model.lens.close();
         found.map_err(told)
     }
 
@@ -124,7 +124,7 @@ impl Clerk {
         };
         match find(&gallery, like) {
             Ok(Some((seed, embedding))) => {
-                let of_running = embedding.generation() == self.reader.generation();
+                let of_running = embedding.generation() == self.model.reader.generation();
                 Ok((seed, of_running.then_some(embedding)))
             }
             Ok(None) => refused(Code::NoPerson, nobody(like, self.shared.now().at)),
@@ -149,7 +149,7 @@ impl Clerk {
             Ok(crop) => crop,
             Err(_) => return lost("the picture of the person cannot be read"),
         };
-        match self.lens.embed(&crop) {
+        match self.model.lens.embed(&crop) {
             Ok(embedding) => Ok(embedding),
             Err(Error::Model(ModelError::Corrupt { .. })) => lost("its picture shows nothing"),
             Err(error) => Err(Lost::Failed(error.to_string())),

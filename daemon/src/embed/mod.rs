@@ -1,14 +1,16 @@
 //! EMBED: a crop to its place in the common space of texts and pictures.
 
+mod handover;
 mod queue;
 
 use spotter_models::{
-    Embedding, RgbView,
+    Embedding, Generation, RgbView,
     bundle::Bundle,
     preprocess::Preprocessor,
     session::{TextTower, VisionTower},
 };
 
+pub use handover::Handover;
 pub use queue::{Item, Queue};
 
 use crate::{
@@ -30,10 +32,22 @@ impl Embedder {
     /// Where the bundle has none of it, the tower is broken or the provider cannot run here.
     pub fn open(engine: &Engine, bundle: &Bundle) -> Result<Self> {
         let Engine { runtime, options, precision } = engine;
-        let tower = VisionTower::open(runtime, bundle, *precision, options)?;
+        Self::new(VisionTower::open(runtime, bundle, *precision, options)?)
+    }
+
+    /// Embeds with this tower.
+    ///
+    /// # Errors
+    /// Where its pictures cannot be made.
+    pub fn new(tower: VisionTower) -> Result<Self> {
         let preprocessor = Preprocessor::new(*tower.preprocess())?;
         let pixels = vec![0.0; tower.preprocess().len()];
         Ok(Self { tower, preprocessor, pixels })
+    }
+
+    /// The bundle.
+    pub fn generation(&self) -> Generation {
+        self.tower.generation()
     }
 
     /// Embeds one crop of a person.

@@ -84,6 +84,18 @@ impl Armed {
     /// Where they come from several.
     pub fn new(alerts: Vec<ArmedAlert>) -> Result<Self> {
         let generation = alerts.first().map(|alert| alert.text.generation());
+        Self::read_by(generation, alerts)
+    }
+
+    /// The same, of texts that were all read by this bundle; it may be none of them.
+    ///
+    /// # Errors
+    /// Where one was read by another.
+    pub fn of(generation: Generation, alerts: Vec<ArmedAlert>) -> Result<Self> {
+        Self::read_by(Some(generation), alerts)
+    }
+
+    fn read_by(generation: Option<Generation>, alerts: Vec<ArmedAlert>) -> Result<Self> {
         let width = alerts.first().map_or(0, |alert| alert.text.values().len());
         let mut rows = Packed::new(width);
         for alert in &alerts {
@@ -101,6 +113,11 @@ impl Armed {
         }
         let thresholds = alerts.iter().map(|alert| alert.cutoff.threshold).collect();
         Ok(Self { alerts, rows: Some(rows), thresholds, generation })
+    }
+
+    /// The bundle that read them; unknown of an empty set that nobody read.
+    pub fn generation(&self) -> Option<Generation> {
+        self.generation
     }
 
     /// The alerts.

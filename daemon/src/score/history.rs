@@ -79,12 +79,19 @@ impl History {
 
     /// A track is over.
     pub fn add(&self, passed: Passed) {
+        if !passed.looks.is_empty() {
+            self.inner().note(&passed.camera, passed.at);
+            self.recall(passed);
+        }
+    }
+
+    /// A track that is known to have passed, as another bundle sees it: nobody more passed for it.
+    pub fn recall(&self, passed: Passed) {
         if passed.looks.is_empty() {
             return;
         }
         let mut inner = self.inner();
         inner.count += 1;
-        inner.note(&passed.camera, passed.at);
         if inner.tracks.len() >= MAX_TRACKS {
             inner.tracks.pop_front();
         }

@@ -72,6 +72,11 @@ impl Looks {
         Self { generation, sum: Vec::new(), weight: 0.0, count: 0, each: Vec::new() }
     }
 
+    /// The bundle that they come from.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// Adds a look at some time; `quality` is its weight, 0 to 1.
     ///
     /// # Errors

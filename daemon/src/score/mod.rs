@@ -70,7 +70,7 @@ impl Matcher {
     /// Takes a view's embedding and says which alerts its track fits now.
     ///
     /// # Errors
-    /// Where the embedding comes from another bundle than the texts or the looks before it.
+    /// Where the embedding comes from another bundle than the texts.
     pub fn look(
         &mut self,
         seen: &Seen,
@@ -89,9 +89,44 @@ impl Matcher {
             last: seen.decoded_at,
             bbox,
         });
+        if track.looks.generation() != embedding.generation() {
+            // Seen by the bundle before: those looks say nothing to this one.
+            track.looks = Looks::new(embedding.generation());
+        }
         track.looks.add(embedding, view.quality.total(), seen.decoded_at)?;
         (track.last, track.bbox) = (seen.decoded_at, bbox);
         scored(&self.armed, &self.places.load(), (&seen.camera, view.track), track, now)
+    }
+
+    /// Compares with the texts of another bundle from now on. Which tracks are in view, to be looked at anew: what was
+    /// seen of them by the bundle before is kept with the track until then, and compared with nothing.
+    pub fn switch(&mut self, armed: Arc<Armed>) -> Vec<(CameraId, TrackId)> {
+        self.armed = armed;
+        self.tracks.keys().cloned().collect()
+    }
+
+    /// Whether a track is in view and was not seen by the bundle that the texts are of.
+    pub fn is_unseen(&self, camera: &CameraId, id: TrackId) -> bool {
+        self.tracks
+            .get(&(camera.clone(), id))
+            .is_some_and(|track| Some(track.looks.generation()) != self.armed.generation())
+    }
+
+    /// Takes the embedding of the view by which a track is kept that [`Matcher::is_unseen`].
+    ///
+    /// # Errors
+    /// As [`Matcher::look`].
+    pub fn look_back(
+        &mut self,
+        (camera, id): (&CameraId, TrackId),
+        (embedding, quality): (&Embedding, f32),
+        now: Wall,
+    ) -> Result<Vec<Scored>> {
+        let Some(track) = self.tracks.get_mut(&(camera.clone(), id)) else { return Ok(Vec::new()) };
+        let mut looks = Looks::new(embedding.generation());
+        looks.add(embedding, quality, track.last)?;
+        track.looks = looks;
+        scored(&self.armed, &self.places.load(), (camera, id), track, now)
     }
 
     /// Compares with other texts from now on, and the tracks that are in view at once: whoever stands
@@ -102,7 +137,9 @@ impl Matcher {
     pub fn rearm(&mut self, armed: Arc<Armed>, now: Wall) -> Result<Vec<Scored>> {
         self.armed = armed;
         let mut all = Vec::new();
-        for ((camera, id), track) in &self.tracks {
+        let generation = self.armed.generation();
+        let is_seen = |track: &Track| generation.is_none_or(|now| track.looks.generation() == now);
+        for ((camera, id), track) in self.tracks.iter().filter(|(_, track)| is_seen(track)) {
             all.extend(scored(&self.armed, &self.places.load(), (camera, *id), track, now)?);
         }
         Ok(all)

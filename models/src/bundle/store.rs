@@ -260,6 +260,27 @@ impl Store {
         Ok(previous)
     }
 
+    /// Makes an installed generation current again, as [`Store::rollback`] does, though another was current between.
+    ///
+    /// # Errors
+    /// As [`Store::promote`].
+    pub fn return_to(&self, generation: Generation) -> Result<()> {
+        self.open(generation)?;
+        let _change = self.begin_change()?;
+        self.switch(generation)
+    }
+
+    /// The generations that were current before the one that is and are installed still, the last one first.
+    ///
+    /// # Errors
+    /// [`Error::Io`], and [`Error::Corrupt`] where `current` is no link to a generation.
+    pub fn earlier(&self) -> Result<Vec<Generation>> {
+        let (current, history) = (self.current()?, self.history()?);
+        let at = history.iter().position(|id| Some(*id) == current).unwrap_or(0);
+        let is_installed = |id: &Generation| self.folder_of(*id).symlink_metadata().is_ok();
+        Ok(history.into_iter().take(at).rev().filter(is_installed).collect())
+    }
+
     /// What is installed, sorted by id. A damaged manifest is an entry, not an error.
     ///
     /// # Errors
@@ -419,18 +440,7 @@ impl Store {
 
     /// What rollback goes back to: the last promoted before the current one that is still here.
     fn previous(&self) -> Result<Option<Generation>> {
-        let Some(current) = self.current()? else {
-            return Ok(None);
-        };
-        let history = self.history()?;
-        let Some(at) = history.iter().position(|id| *id == current) else {
-            return Ok(None);
-        };
-        Ok(history
-            .into_iter()
-            .take(at)
-            .rev()
-            .find(|id| self.folder_of(*id).symlink_metadata().is_ok()))
+        Ok(self.earlier()?.into_iter().next())
     }
 
     fn switch(&self, generation: Generation) -> Result<()> {

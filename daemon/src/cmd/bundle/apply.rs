@@ -3,17 +3,10 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use spotter_models::{
-    bundle::{Bundle, delta::Delta},
-    probe::Probe,
-    session::{TextTower, VisionTower},
-};
+use spotter_models::bundle::delta::Delta;
 
 use super::keys::KeyArgs;
-use crate::{
-    cmd::{model::EngineArgs, print, print_json},
-    engine::Engine,
-};
+use crate::cmd::{model::EngineArgs, print, print_json};
 
 /// Fold what a site trained onto the vendor's pack and install the bundle
 ///
@@ -42,22 +35,15 @@ pub struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let store = args.keys.bundles()?.store(&args.store)?;
     let engine = args.engine.engine()?;
-    let generation = store.apply(&args.delta, &args.pack, |bundle| check_probe(&engine, bundle))?;
+    let generation =
+        store.apply(&args.delta, &args.pack, |bundle| engine.towers(bundle).map(drop))?;
     let mut text = format!("{generation} is installed in {}\n", args.store.display());
     if args.promote {
         store.promote(generation)?;
-        text += &format!("{generation} is the current bundle from the next start on\n");
+        text += &format!("{generation} is the current bundle; a running daemon takes it over within seconds\n");
     }
     print(&text)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Whether this machine computes what whoever made the bundle did.
-fn check_probe(engine: &Engine, bundle: &Bundle) -> spotter_models::Result<()> {
-    let Engine { runtime, options, precision } = engine;
-    let mut vision = VisionTower::open(runtime, bundle, *precision, options)?;
-    let mut text = TextTower::open(runtime, bundle, *precision, options)?;
-    Probe::of(bundle)?.run(&mut vision, &mut text)?.check(*precision)
 }
 
 /// Prints what a delta says.

@@ -1,7 +1,9 @@
 //! The daemon as a whole: models, cameras, alerts and link, started, reloaded and stopped together.
 
+mod cameras;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -13,45 +15,42 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use rand::{SeedableRng, rngs::SmallRng};
 use sha2::{Digest, Sha256};
 use spotter_models::{
-    bundle::Bundle,
+    Generation,
     session::{Runtime, SessionOptions},
-    vocabulary::Vocabulary,
 };
 
+use cameras::Running;
+
 use crate::{
-    alert::{Rules, Wall, place::Places, reader::TowerReader, rfc3339, store},
+    alert::{Rules, Wall, place::Places, store},
     aside,
     clock::{Clock, Mono, Stop},
-    config::{Camera, Config},
-    desk::{CameraState, Desk, Inbox, Setup as DeskSetup, Status as DeviceStatus, Truth},
+    config::Config,
+    desk::{Desk, Inbox, Setup as DeskSetup, Status as DeviceStatus, Truth},
     detect::Detector,
-    embed::{self, Embedder},
+    embed::Handover,
     engine::Engine,
     erase::{self, Eraser},
     error::{Error, Result},
     feedback::{self, Collector, Gatherer, Intake, Shelf},
-    frame::{CameraId, Frame},
+    frame::CameraId,
     gallery::{self, Gallery},
-    health::{self, Hearts, STALLED_AFTER},
+    health::{self, Hearts},
     keep::{self, Keeper},
-    lens::ModelLens,
-    mask::Mask,
-    metrics,
     mqtt::{
         Link, LinkState, Topics, Trouble,
         broker::{Embedded, Ports, THIS_PROGRAM},
     },
     notify::{Broker, Watching},
     out::Outlet,
-    outbox::{Class, Message, Outbox, Settings as OutboxSettings},
-    page::{
-        Board, CameraShown, CameraState as CameraShownState, Health, Page, Settings as PageSettings,
-    },
-    pipeline::{Embedding, Lane, Pipeline},
+    outbox::{Outbox, Settings as OutboxSettings},
+    page::{Board, Page, Settings as PageSettings},
+    pipeline::{Embedding, Pipeline},
     portraits::Portraits,
     score::{History, Matcher},
     sighting::{Ledger, Limits},
-    source::{Setup, Signal, Slot, Status, Supervisor},
+    source::{Signal, Status},
+    swap::{Opened, Opener, Swapper},
     track::TrackIds,
 };
 
@@ -105,9 +104,6 @@ fn remembered(config: &Config) -> Duration {
     Duration::from_secs(u64::from(hours) * 3600)
 }
 
-/// How often a camera's rate is told at most, where nothing else changes.
-const RATE_TOLD_EVERY: Duration = Duration::from_secs(5);
-
 /// By how much the tracks a day may change, as a part of what was told, before they are told again, and how
 /// often at most: each time all devices of the site calibrate anew.
 const TRAFFIC_MOVED: f64 = 0.1;
@@ -132,8 +128,8 @@ pub struct Service {
     gone: BTreeSet<CameraId>,
     pipeline: Pipeline,
     desk: Desk,
-    /// The words of the bundle's training captions, where it has them.
-    vocabulary: Option<Arc<Vocabulary>>,
+    /// Follows the bundle that is to serve.
+    swapper: Swapper,
     link: Link,
     /// What the link says of the device.
     status: Arc<ArcSwap<DeviceStatus>>,
@@ -150,37 +146,6 @@ pub struct Service {
 /// Time for our own broker, which is on this machine, to be connected to again. Longer than two tries
 /// that are not answered; then it hangs.
 const BROKER_HANGS_AFTER: Duration = Duration::from_secs(25);
-
-/// A camera that is watched.
-struct Running {
-    camera: Camera,
-    rate_hz: f64,
-    lane: Arc<Lane>,
-    supervisor: Supervisor,
-    /// What staff were told last.
-    told: Option<Told>,
-}
-
-/// What staff were told of a camera.
-struct Told {
-    state: &'static str,
-    reason: Option<&'static str>,
-    fps: Option<f32>,
-    /// To one digit.
-    drift: Option<f64>,
-    at: Mono,
-}
-
-impl Told {
-    /// Whether it holds no longer: as state or reason changed, or the rate did by a quarter. The rate
-    /// is measured only once frames flow, and moves a little all the time.
-    fn is_outdated(&self, now: &Told) -> bool {
-        let apart = |(old, new): (f32, f32)| (old - new).abs() > 0.25 * old.max(new);
-        (self.state, self.reason, self.drift) != (now.state, now.reason, now.drift)
-            || (self.fps.zip(now.fps).is_some_and(apart)
-                && now.at.since(self.at) >= RATE_TOLD_EVERY)
-    }
-}
 
 impl Service {
     /// Opens everything and begins to watch.
@@ -201,9 +166,6 @@ impl Service {
         let topics = config.topics()?;
         let places = Arc::new(ArcSwap::from_pointee(config.places()?));
         let board = Arc::new(Board::new());
-        let (bundle, signed) = config.bundles.open(&config.bundle)?;
-        tracing::info!(generation = %bundle.generation(), signed, "The bundle is open.");
-        let bundle = Arc::new(bundle);
         let engine = engine(&config)?;
         let outbox = Arc::new(Outbox::open(
             OutboxSettings {
@@ -214,6 +176,17 @@ impl Service {
         )?);
         let history = Arc::new(History::default());
         let gallery = gallery(&config, &clock)?;
+        let opener = Opener {
+            engine: engine.clone(),
+            bundles: config.bundles.clone(),
+            root: config.bundle.clone(),
+            policy: config.decision.policy,
+            detector: config.detector.model.clone(),
+            history: history.clone(),
+            gallery: gallery.clone(),
+        };
+        let now = Wall::new(clock.wall(), None).at;
+        let (Opened { bundle, vocabulary, embedder, model }, refused) = opener.first(now)?;
         if let Some(gallery) = &gallery {
             keep::remember(gallery, bundle.generation(), &history);
             history.expire(Wall::new(clock.wall(), None), remembered(&config));
@@ -234,15 +207,12 @@ impl Service {
         let eraser = Eraser::new(folder, gallery.clone(), outbox.clone(), clock.clone(), running)
             .with_feedback(shelf.clone(), crops.clone())
             .with_bundles(config.bundle.clone());
-        let vocabulary = Vocabulary::of(&bundle)?.map(Arc::new);
-        let reader = TowerReader::new(embed::text_tower(&engine, &bundle)?)?;
-        let lens = ModelLens::new(engine.clone(), bundle.clone(), config.detector.model.clone());
         let desk = Desk::open(
             &folder.join("alerts.db"),
             DeskSetup {
                 rules: Rules::new(config.policy.clone())?.with_vocabulary(vocabulary.clone()),
                 places: places.clone(),
-                policy: config.decision.policy.open(&bundle, history.clone())?,
+                model,
                 gallery: gallery.clone(),
                 history: history.clone(),
                 eraser,
@@ -254,8 +224,7 @@ impl Service {
                     clock: clock.clone(),
                 },
                 commands: config.mqtt.commands.clone(),
-                reader: Box::new(reader),
-                lens: Box::new(lens),
+                bundles: config.bundles.store(&config.bundle)?,
                 topics: topics.clone(),
                 outbox: outbox.clone(),
                 board: board.clone(),
@@ -263,9 +232,12 @@ impl Service {
                 stop: stop.clone(),
             },
         )?;
+        let handover = Arc::new(Handover::new(bundle.generation()));
         let mut detectors = detectors(&config, &engine)?;
         let mut embedding = Embedding {
-            embedder: Embedder::open(&engine, &bundle)?,
+            embedder,
+            handover: handover.clone(),
+            unseen: VecDeque::new(),
             matcher: Matcher::new(desk.armed(), places.clone()),
             ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
             portraits: Portraits::default(),
@@ -289,7 +261,7 @@ impl Service {
             }
             false => None,
         };
-        let status = Arc::new(ArcSwap::from_pointee(device_status(&config, &bundle)?));
+        let status = Arc::new(ArcSwap::from_pointee(device_status(&config, bundle.generation())?));
         let truth = match config.mqtt.is_embedded() {
             true => Truth::Device { topics: topics.clone(), outbox: outbox.clone() },
             false => Truth::Broker,
@@ -299,6 +271,8 @@ impl Service {
         let link = Link::start(settings, outbox.clone(), clock.clone(), inbox)?;
         let page = start_page(&config, &board, metrics)?;
         let started = clock.now();
+        let swapper =
+            Swapper::new(opener, (bundle, vocabulary), handover, refused, (now, stop.clone()));
         let mut service = Self {
             per_day_told: None,
             board,
@@ -318,7 +292,7 @@ impl Service {
             gone: BTreeSet::new(),
             pipeline,
             desk,
-            vocabulary,
+            swapper,
             link,
             status,
             broker: broker.map(|broker| (broker, started)),
@@ -328,65 +302,6 @@ impl Service {
         Ok(service)
     }
 
-    /// Starts, restarts and stops cameras until they are those of the configuration. Who did not change
-    /// is not touched.
-    fn use_cameras(&mut self) -> Result<()> {
-        let default = self.config.detector.rate_hz;
-        let wanted: Vec<Camera> =
-            self.config.cameras.iter().map(|camera| camera.get_ref().clone()).collect();
-        let stays = |running: &Running| {
-            wanted.iter().any(|camera| {
-                camera.id == running.camera.id
-                    && camera.streams_like(&running.camera)
-                    && camera.rate_hz.unwrap_or(default) == running.rate_hz
-            })
-        };
-        let before = std::mem::take(&mut self.cameras);
-        let (stay, go): (Vec<_>, Vec<_>) =
-            before.into_iter().partition(|(_, running)| stays(running));
-        self.cameras = stay.into_iter().collect();
-        go.iter().for_each(|(_, running)| running.supervisor.halt());
-        let is_wanted = |id: &CameraId| wanted.iter().any(|camera| camera.id == *id);
-        self.gone.retain(|id| !is_wanted(id));
-        self.gone.extend(go.iter().map(|(id, _)| id.clone()).filter(|id| !is_wanted(id)));
-        drop(go);
-        for camera in wanted {
-            if let Some(running) = self.cameras.get_mut(&camera.id) {
-                running.lane.use_mask(mask(&camera)?);
-                running.camera = camera;
-                continue;
-            }
-            if !self.cameras.contains_key(&camera.id) {
-                let running = self.watch(camera, default)?;
-                self.cameras.insert(running.camera.id.clone(), running);
-            }
-        }
-        let lanes = self.cameras.values().map(|running| running.lane.clone());
-        self.pipeline.use_lanes(lanes.collect());
-        self.gone.iter().for_each(metrics::source_gone);
-        Ok(())
-    }
-
-    fn watch(&self, camera: Camera, default: f64) -> Result<Running> {
-        let slot: Arc<Slot<Frame>> = Slot::new(self.signal.clone());
-        let rate_hz = camera.rate_hz.unwrap_or(default);
-        let lane = Lane::new(camera.id.clone(), self.ids.clone(), slot.clone(), rate_hz);
-        lane.use_mask(mask(&camera)?);
-        self.history.watching(&camera.id, Wall::new(self.clock.wall(), None).at);
-        let spec =
-            camera.source().map_err(|reason| Error::config(camera.id.to_string(), reason))?;
-        let supervisor = Supervisor::spawn(Setup {
-            camera: camera.id.clone(),
-            spec,
-            decoder: camera.decoder.clone(),
-            rules: camera.rules(),
-            clock: self.clock.clone(),
-            stop: self.stop.clone(),
-            slot,
-        })?;
-        Ok(Running { camera, rate_hz, lane: Arc::new(lane), supervisor, told: None })
-    }
-
     /// Once a second: counts the sources and tells staff what changed about a camera.
     pub fn tick(&mut self) {
         self.free_broker();
@@ -394,13 +309,15 @@ impl Service {
         self.history.expire(wall, remembered(&self.config));
         self.expire_aside(wall);
         self.tell_traffic(wall);
+        self.swap(wall);
         let messages = self.news();
         self.show();
         match self.outbox.commit(&messages) {
             Ok(_) => self.gone.clear(),
             Err(error) => {
                 tracing::error!(%error, "A camera's state could not be told; tried again.");
-                self.cameras.values_mut().for_each(|running| running.told = None);
+                self.cameras.values_mut().for_each(Running::was_not_told);
+                self.swapper.was_not_told();
             }
         }
     }
@@ -450,48 +367,15 @@ impl Service {
         }
     }
 
-    /// What staff do not know yet of the cameras. Ends what is open on a camera that went down.
-    fn news(&mut self) -> Vec<Message> {
-        if self.desk.take_broker_forgot() {
-            self.cameras.values_mut().for_each(|running| running.told = None);
+    /// Has another bundle serve, where one is to.
+    fn swap(&mut self, wall: Wall) {
+        let policy = &self.config.policy;
+        let rules = |vocabulary| Ok(Rules::new(policy.clone())?.with_vocabulary(vocabulary));
+        if let Some(bundle) = self.swapper.tick(&self.desk, rules, wall.at) {
+            let status = DeviceStatus::clone(&self.status.load());
+            self.status.store(Arc::new(DeviceStatus { bundle, ..status }));
+            self.link.announce();
         }
-        // A state that is empty takes the retained one away.
-        let topics = &self.topics;
-        let gone = self.gone.iter().map(|id| camera_state(topics, id, Vec::new()));
-        let mut messages: Vec<Message> = gone.collect();
-        for (id, running) in &mut self.cameras {
-            let status = running.supervisor.status();
-            let at = self.clock.now();
-            let (state, reason, fps, since) = describe(&status, at);
-            metrics::source(id, fps.map(f64::from), running.supervisor.counts());
-            if state != "streaming" {
-                // Nobody is seen where nothing is.
-                metrics::tracks(id, 0);
-            }
-            let drift = self.history.drift(id).map(|ratio| (ratio * 10.0).round() / 10.0);
-            let now = Told { state, reason, fps, drift, at };
-            if running.told.as_ref().is_none_or(|told| told.is_outdated(&now)) {
-                let is_new = running.told.replace(now).is_none_or(|told| told.state != state);
-                if is_new && state == "down" {
-                    self.pipeline.end_camera(id.clone());
-                }
-                let wall = Wall::new(self.clock.wall() - self.clock.now().since(since), None);
-                let camera = id.clone();
-                let (since, clock_synced) = (rfc3339(wall.at), wall.believed());
-                let state = CameraState {
-                    schema: 1,
-                    camera,
-                    state,
-                    reason,
-                    fps,
-                    since,
-                    score_drift: drift,
-                    clock_synced,
-                };
-                messages.push(camera_state(topics, id, state.to_json()));
-            }
-        }
-        messages
     }
 
     /// Restarts our own broker where it runs and does not answer.
@@ -551,7 +435,7 @@ impl Service {
         }
         // All that can be refused comes first: a faulty file changes nothing.
         let places = config.places()?;
-        let rules = Rules::new(config.policy.clone())?.with_vocabulary(self.vocabulary.clone());
+        let rules = Rules::new(config.policy.clone())?.with_vocabulary(self.swapper.vocabulary());
         let config_hash = hash(&config)?;
         self.places.store(Arc::new(places));
         self.config = config;
@@ -573,45 +457,6 @@ impl Service {
         drop(self.desk);
         self.link.stop();
         drop(self.page);
-    }
-
-    /// What the local page says of the cameras, and monitors of the whole.
-    fn show(&self) {
-        let now = self.clock.now();
-        let shown = self.cameras.iter().map(|(id, running)| {
-            let status = running.supervisor.status();
-            let since = describe(&status, now).3;
-            let (state, reason, fps) = match &*status {
-                Status::Connecting => (CameraShownState::Connecting, None, None),
-                Status::Streaming { fps, .. } => (CameraShownState::Streaming, None, Some(*fps)),
-                Status::Down { reason, .. } => {
-                    (CameraShownState::Down, Some(reason.to_string()), None)
-                }
-                Status::Ended => (CameraShownState::Ended, None, None),
-            };
-            let since = Wall::new(self.clock.wall() - now.since(since), None).at;
-            let known = matches!(&*status, Status::Streaming { .. } | Status::Down { .. });
-            CameraShown { name: id.to_string(), state, reason, fps, since: known.then_some(since) }
-        });
-        let shown: Vec<CameraShown> = shown.collect();
-        let ready = shown.iter().any(|camera| camera.state != CameraShownState::Connecting);
-        self.board.cameras(shown);
-        let broker_away = match self.link.state() {
-            LinkState::Down { why, .. } => Some(why.to_string()),
-            _ => None,
-        };
-        let stalled = self.hearts.stalled(STALLED_AFTER);
-        self.board.health(Health { ready, stalled, broker_away });
-    }
-}
-
-/// State, reason, frames a second and since when.
-fn describe(status: &Status, now: Mono) -> (&'static str, Option<&'static str>, Option<f32>, Mono) {
-    match status {
-        Status::Connecting => ("connecting", None, None, now),
-        Status::Streaming { since, fps, .. } => ("streaming", None, Some(*fps), *since),
-        Status::Down { reason, since, .. } => ("down", Some(reason.word()), None, *since),
-        Status::Ended => ("down", Some("ended"), None, now),
     }
 }
 
@@ -661,19 +506,14 @@ fn start_page(
     Ok(Some(page))
 }
 
-fn device_status(config: &Config, bundle: &Bundle) -> Result<DeviceStatus> {
+fn device_status(config: &Config, bundle: Generation) -> Result<DeviceStatus> {
     Ok(DeviceStatus {
         cameras: camera_ids(config),
-        bundle: bundle.generation(),
+        bundle,
         provider: config.inference.provider,
         config_hash: hash(config)?,
         session: next_session(&config.storage.folder),
     })
-}
-
-/// What nobody may look at of a camera's picture.
-fn mask(camera: &Camera) -> Result<Option<Arc<Mask>>> {
-    camera.mask().map_err(|reason| Error::config(camera.id.to_string(), reason))
 }
 
 fn camera_ids(config: &Config) -> Vec<CameraId> {
@@ -702,44 +542,12 @@ fn next_session(folder: &Path) -> u64 {
     session
 }
 
-/// A camera's retained state; an empty one takes it away.
-fn camera_state(topics: &Topics, camera: &CameraId, payload: Vec<u8>) -> Message {
-    let mut message = Message::new(Class::State, topics.camera(camera), payload);
-    message.retain = true;
-    message
-}
-
 /// How often [`Service::tick`] is due.
 pub const TICK: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_camera_is_told_anew_as_its_state_changes_or_its_rate_does_for_long() {
-        let told = |state, fps, seconds| Told {
-            state,
-            reason: None,
-            fps,
-            drift: None,
-            at: Mono(Duration::from_secs(seconds)),
-        };
-        // No rate is measured yet when frames begin to flow.
-        let first = told("streaming", Some(0.0), 0);
-        for (now, is_outdated) in [
-            (told("streaming", Some(0.0), 9), false),
-            (told("streaming", Some(14.0), 4), false),
-            (told("streaming", Some(14.0), 5), true),
-            (told("down", None, 1), true),
-        ] {
-            assert_eq!(first.is_outdated(&now), is_outdated, "{:?}", now.at);
-        }
-        let steady = told("streaming", Some(14.0), 5);
-        assert!(!steady.is_outdated(&told("streaming", Some(11.0), 99)));
-        assert!(steady.is_outdated(&told("streaming", Some(10.0), 99)));
-        assert!(steady.is_outdated(&Told { drift: Some(2.1), ..told("streaming", Some(14.0), 5) }));
-    }
 
     #[test]
     fn starts_are_counted_and_one_that_cannot_be_kept_is_a_start_all_the_same() {

@@ -1,0 +1,77 @@
+//! What another bundle sees of those who passed: by the pictures that are kept of them.
+
+use std::sync::Arc;
+
+use spotter_models::Generation;
+
+use crate::{
+    clock::{Mono, Stop},
+    embed::Embedder,
+    error::Result,
+    gallery::{Gallery, Recent},
+    keep, picture,
+    score::{History, Look, Passed},
+    track::TrackId,
+};
+
+/// Tracks that thresholds are to rest on at a switch; whoever passes from then on adds to them. As many as replace
+/// the bundle's background cohort.
+const ENOUGH: usize = 1024;
+
+/// Brings into the history what the embedder's bundle knows of those who passed: what it saw itself while it served
+/// before, and what it sees in the pictures of those whom the serving bundle saw last. One look at each: the best view
+/// is the one that is kept.
+pub(super) fn all(
+    gallery: &Arc<Gallery>,
+    embedder: &mut Embedder,
+    (serving, history): (Generation, &History),
+    stop: &Stop,
+) {
+    let remembered = keep::remembered(gallery, embedder.generation());
+    let own = remembered.len();
+    let missing = ENOUGH.saturating_sub(own);
+    // Who was seen by it before was seen before the others. Newest first in the gallery, oldest first in the history.
+    remembered.into_iter().for_each(|passed| history.recall(passed));
+    let recent: Vec<Recent> = gallery.recent(missing, &[], serving).flatten().collect();
+    let mut seen = 0;
+    for recent in recent.into_iter().rev() {
+        if stop.asked() {
+            return;
+        }
+        match look(gallery, embedder, &recent, history) {
+            Ok(has_picture) => seen += usize::from(has_picture),
+            Err(error) => tracing::warn!(%error, "Somebody who passed was not seen anew."),
+        }
+    }
+    tracing::info!(own, seen, "The new bundle knows who passed.");
+}
+
+fn look(
+    gallery: &Gallery,
+    embedder: &mut Embedder,
+    recent: &Recent,
+    history: &History,
+) -> Result<bool> {
+    let Some(jpeg) = gallery.picture(recent.id)? else { return Ok(false) };
+    let embedding = embedder.embed(picture::decode(&jpeg)?.view())?;
+    let generation = embedding.generation();
+    let quality = recent.looks.iter().map(|look| look.quality).fold(0.0, f32::max);
+    history.recall(Passed {
+        camera: recent.camera.clone(),
+        track: TrackId(recent.track),
+        at: recent.last,
+        looks: vec![Look { embedding, quality, at: Mono::default() }],
+    });
+    // Who is erased meanwhile is erased from the gallery first and from the history after: whichever of this and that
+    // comes last sees the other.
+    if gallery.record(recent.id)?.is_none() {
+        history.forget(|passed| {
+            passed.camera == recent.camera
+                && passed.track.0 == recent.track
+                && passed.at == recent.last
+                && passed.looks.iter().any(|look| look.embedding.generation() == generation)
+        });
+        return Ok(false);
+    }
+    Ok(true)
+}

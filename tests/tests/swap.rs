@@ -1,0 +1,332 @@
+//! Another bundle takes over while persons are watched; one that cannot is refused, and the old one goes on.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use spotter_e2e::{
+    daemon::{Daemon, Plan, alert, eventually, last_json, publish, within},
+    program::{data, spotterd},
+    rig::{self, Mosquitto, Watcher},
+    site::{WITHIN, stop},
+};
+use spotter_models::{Digest, Generation};
+
+/// Swaps in a row; set SPOTTER_SWAPS for a long run, which also says how much memory each left.
+const SWAPS: usize = 6;
+
+/// From so many swaps on, memory at the end is compared with that at the beginning.
+const ENOUGH_FOR_MEMORY: usize = 60;
+
+/// Time to open a tiny bundle and find what is wrong with it.
+const REFUSED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A store with bundles, and a daemon's plan that serves by its current one.
+struct Room {
+    folder: tempfile::TempDir,
+}
+
+impl Room {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// A bundle of random weights; its folder.
+    fn bundle(&self, seed: u64) -> String {
+        let out = self.at(&format!("bundle-{seed}"));
+        let seed = seed.to_string();
+        let run =
+            spotterd(&["bench", "random-bundle", "--size", "tiny", "--seed", &seed, "--out", &out]);
+        assert_eq!(run.code, 0, "{}", run.err);
+        out
+    }
+
+    /// Makes a bundle current; its generation.
+    #[track_caller]
+    fn promote(&self, bundle: &str) -> String {
+        let run = spotterd(&["bundle", "promote", &self.at("store"), bundle]);
+        assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+        run.out.split_whitespace().next().unwrap().to_owned()
+    }
+
+    fn current(&self) -> String {
+        let target = fs::read_link(self.path("store/current")).unwrap();
+        target.file_name().unwrap().to_str().unwrap().to_owned()
+    }
+
+    /// Makes a folder the current generation as no command would: unseen.
+    fn slip_in(&self, folder: &Path) -> String {
+        let manifest = fs::read(folder.join("manifest.json")).unwrap();
+        let generation = Generation::of_manifest(&manifest).to_string();
+        let place = self.path("store/generations").join(&generation);
+        fs::rename(folder, place).unwrap();
+        self.point_at(&generation);
+        generation
+    }
+
+    fn point_at(&self, generation: &str) {
+        let link = self.path("store/next");
+        symlink(Path::new("generations").join(generation), &link).unwrap();
+        fs::rename(link, self.path("store/current")).unwrap();
+    }
+
+    fn plan(&self, broker: &Mosquitto) -> Plan {
+        let camera = |id: &str, clip: &str| {
+            let clip = data(clip).display().to_string();
+            format!("[[camera]]\nid = \"{id}\"\nurl = \"file:{clip}\"\nrepeat = true\n")
+        };
+        let cameras = camera("gate", "one-by-one.mp4") + &camera("yard", "scenes/street-a.mp4");
+        let mut plan = Plan::new(self.folder.path(), broker.port, &cameras);
+        plan.bundle = Some(self.at("store"));
+        plan.mqtt += "\ncommands = [\"use-bundle\"]";
+        plan
+    }
+}
+
+fn copy(from: &str, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Changes a file of a bundle, and what the manifest says of it.
+fn change(bundle: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(bundle.join(name)).unwrap();
+    change(&mut bytes);
+    fs::write(bundle.join(name), &bytes).unwrap();
+    let hash = Digest::of(&bytes).to_string();
+    manifest(bundle, |manifest| {
+        manifest["files"][name]["sha256"] = json!(hash);
+        manifest["files"][name]["bytes"] = json!(bytes.len());
+    });
+}
+
+fn manifest(bundle: &Path, change: impl FnOnce(&mut Value)) {
+    let path = bundle.join("manifest.json");
+    let mut manifest: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut manifest);
+    fs::write(path, serde_json::to_vec_pretty(&manifest).unwrap()).unwrap();
+}
+
+/// What the device says of its model, once that holds.
+#[track_caller]
+fn model(watcher: &Watcher, holds: impl Fn(&Value) -> bool) -> Value {
+    within(WITHIN, || Some(last_json("spotter/hall/box/model", &watcher.seen.all())).filter(&holds))
+}
+
+fn serves<'a>(generation: &'a str) -> impl Fn(&Value) -> bool + use<'a> {
+    move |model| model["bundle"] == generation && model["state"] == "serving"
+}
+
+/// Sightings so far, as they were told.
+fn sightings(watcher: &Watcher) -> Vec<Value> {
+    let all = watcher.seen.all();
+    let told = all.iter().filter(|seen| rig::topic(seen).ends_with("/sightings"));
+    told.map(|seen| serde_json::from_slice(&seen.payload).unwrap()).collect()
+}
+
+/// A new sighting by this bundle.
+#[track_caller]
+fn until_seen_by(watcher: &Watcher, generation: &str) {
+    let is_new = |told: &Value| told["bundle"] == generation && told["event"] == "new";
+    within(WITHIN, || sightings(watcher).iter().any(is_new).then_some(()));
+}
+
+fn dropped(daemon: &Daemon) -> f64 {
+    let of = |camera: &str| {
+        let name = format!(
+            "spotter_stage_dropped_total{{stage=\"embed\",camera=\"{camera}\",reason=\"queue_full\"}}"
+        );
+        daemon.metric(&name).unwrap_or(0.0)
+    };
+    of("gate") + of("yard")
+}
+
+#[test]
+fn bundles_take_over_from_each_other_while_persons_are_watched() {
+    let room = Room::new();
+    let broker = Mosquitto::start_open();
+    let bundles = [room.bundle(1), room.bundle(2)];
+    let ids: Vec<String> = bundles.iter().map(|bundle| room.promote(bundle)).collect();
+    let plan = room.plan(&broker);
+    let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
+    let daemon = plan.start();
+    publish(&broker, "everybody", &alert("a person in a coat", 1).to_string());
+    until_seen_by(&watcher, &ids[1]);
+    let swaps = std::env::var("SPOTTER_SWAPS").ok().and_then(|text| text.parse().ok());
+    let swaps: usize = swaps.unwrap_or(SWAPS);
+    let mut memory = Vec::new();
+    for swap in 0..swaps {
+        let next = &ids[swap % 2];
+        match swap % 3 {
+            0 => assert_eq!(&room.promote(next), next),
+            1 => command(&broker, &json!({"command": "use-bundle", "bundle": next})),
+            // Back to what was current before.
+            _ => command(&broker, &json!({"command": "use-bundle", "bundle": next})),
+        }
+        let told = model(&watcher, serves(next));
+        assert_eq!((&told["refused"], &told["opening"]), (&Value::Null, &Value::Null), "{told}");
+        memory.push(daemon.memory_kib());
+    }
+    // Seen, told and armed by the last one.
+    let last = &ids[(swaps - 1) % 2];
+    let before = sightings(&watcher).len();
+    within(WITHIN, || {
+        let new = |told: &&Value| told["bundle"] == last.as_str() && told["event"] == "new";
+        sightings(&watcher).iter().skip(before).find(new).is_some().then_some(())
+    });
+    let status = last_json("spotter/hall/box/status", &watcher.seen.all());
+    assert_eq!(status["bundle"], last.as_str(), "{status}");
+    let state = last_json("spotter/hall/box/alerts/everybody", &watcher.seen.all());
+    assert_eq!((&state["state"], &state["bundle"]), (&json!("armed"), &json!(last)), "{state}");
+    // No view was lost for it, and every sighting is of one bundle from its first word to its last.
+    assert_eq!(dropped(&daemon), 0.0);
+    assert_eq!(daemon.metric("spotter_bundle_switches_total"), Some(swaps as f64));
+    let mut of: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for told in sightings(&watcher) {
+        let id = told["id"].as_str().unwrap().to_owned();
+        of.entry(id).or_default().insert(told["bundle"].as_str().unwrap().to_owned());
+    }
+    assert!(
+        of.values().all(|bundles| bundles.len() == 1 && ids.contains(bundles.first().unwrap()))
+    );
+    let log = daemon.said();
+    for word in ["several bundles", "another bundle than", "two bundles", "ended by a bug"] {
+        assert!(!log.contains(word), "{word}: {log}");
+    }
+    println!("{swaps} swaps, memory after each in KiB: {memory:?}");
+    if swaps >= ENOUGH_FOR_MEMORY {
+        let mean = |part: &[u64]| part.iter().sum::<u64>() as f64 / part.len() as f64;
+        let (first, last) = (mean(&memory[..20]), mean(&memory[swaps - 20..]));
+        assert!(last <= first * 1.02, "{first} KiB grew to {last}");
+    }
+    stop(daemon);
+}
+
+fn command(broker: &Mosquitto, payload: &Value) {
+    broker.publish("spotter/hall/box/command", &payload.to_string(), &[]);
+}
+
+#[test]
+fn a_bundle_that_cannot_serve_is_refused_and_the_old_one_goes_on() {
+    let room = Room::new();
+    let broker = Mosquitto::start_open();
+    let (good, other) = (room.bundle(1), room.bundle(2));
+    let id = room.promote(&good);
+    let plan = room.plan(&broker);
+    let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
+    let daemon = plan.start();
+    publish(&broker, "everybody", &alert("a person in a coat", 1).to_string());
+    model(&watcher, serves(&id));
+    let bad = |name: &str, change: &dyn Fn(&Path)| {
+        let folder = room.path(name);
+        copy(&other, &folder);
+        change(&folder);
+        (room.slip_in(&folder), name.to_owned())
+    };
+    let other_probe = fs::read(Path::new(&good).join("probe.safetensors")).unwrap();
+    let cases: [(&str, &dyn Fn(&Path), &[&str]); 6] = [
+        (
+            "a file that was changed",
+            &|bundle| {
+                let path = bundle.join("vision.f32.onnx");
+                let mut bytes = fs::read(&path).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(path, bytes).unwrap();
+            },
+            &["vision.f32.onnx", "sha256"],
+        ),
+        (
+            "weights that are no numbers",
+            &|bundle| {
+                change(bundle, "vision.f32.onnx", |bytes| {
+                    let middle = bytes.len() / 2 & !3;
+                    bytes[middle..middle + 64].fill(0xff);
+                });
+            },
+            &["vision"],
+        ),
+        (
+            "another size of embeddings",
+            &|bundle| manifest(bundle, |manifest| manifest["config"]["embed"] = json!(64)),
+            &["embed"],
+        ),
+        (
+            "a probe of other weights",
+            &|bundle| change(bundle, "probe.safetensors", |bytes| bytes.clone_from(&other_probe)),
+            &["other embeddings than the exporter"],
+        ),
+        (
+            "a newer layout",
+            &|bundle| manifest(bundle, |manifest| manifest["schema"] = json!(99)),
+            &["schema", "99"],
+        ),
+        ("no manifest's name", &|bundle| manifest(bundle, |m| m["name"] = json!("")), &["name"]),
+    ];
+    for (name, change, words) in cases {
+        let (refused, name) = bad(name, change);
+        let is_refused = |model: &Value| model["refused"]["bundle"] == refused.as_str();
+        let told = eventually(REFUSED_WITHIN, || {
+            Some(last_json("spotter/hall/box/model", &watcher.seen.all())).filter(is_refused)
+        });
+        let told = told.unwrap_or_else(|| panic!("{name} is not refused: {}", daemon.said()));
+        let reason = told["refused"]["reason"].as_str().unwrap();
+        for word in words {
+            assert!(reason.contains(word), "{name}: {word:?} is not in {reason:?}");
+        }
+        model(&watcher, serves(&id));
+        within(WITHIN, || (room.current() == id).then_some(()));
+    }
+    // One that is not there at all.
+    room.point_at("0123456789abcdef0123456789abcdef");
+    let is_refused =
+        |model: &Value| model["refused"]["bundle"] == "0123456789abcdef0123456789abcdef";
+    let told = model(&watcher, is_refused);
+    assert!(told["refused"]["reason"].as_str().unwrap().contains("is not installed"), "{told}");
+    within(WITHIN, || (room.current() == id).then_some(()));
+    assert_eq!(daemon.metric("spotter_bundle_refused_total"), Some(7.0));
+    assert_eq!(daemon.metric("spotter_bundle_switches_total").unwrap_or(0.0), 0.0);
+    let before = sightings(&watcher).len();
+    within(WITHIN, || (sightings(&watcher).len() > before).then_some(()));
+    assert!(sightings(&watcher).iter().all(|told| told["bundle"] == id.as_str()));
+    stop(daemon);
+
+    // A start on one that cannot serve: the one that was current before does.
+    assert_ne!(room.promote(&other), id);
+    let current = room.current();
+    let file = room.path("store/generations").join(&current).join("text.f32.onnx");
+    fs::write(file, "rubbish").unwrap();
+    let seen = watcher.seen.all().len();
+    let daemon = plan.start();
+    let told = within(WITHIN, || {
+        let all = watcher.seen.all();
+        let told = last_json("spotter/hall/box/model", &all[seen..]);
+        (told["bundle"] == id.as_str()).then_some(told)
+    });
+    assert_eq!(told["refused"]["bundle"], current.as_str(), "{told}");
+    assert_eq!(room.current(), id);
+    stop(daemon);
+}
