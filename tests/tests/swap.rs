@@ -4,6 +4,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::disallowed_methods,
     reason = "a test that cannot go on says so"
 )]
 
@@ -29,6 +30,9 @@ const SWAPS: usize = 6;
 
 /// From so many swaps on, memory at the end is compared with that at the beginning.
 const ENOUGH_FOR_MEMORY: usize = 60;
+
+/// How long a daemon that is looked at for its memory runs before.
+const WARM_UP: Duration = Duration::from_secs(180);
 
 /// Time to open a tiny bundle and find what is wrong with it.
 const REFUSED_WITHIN: Duration = Duration::from_secs(60);
@@ -178,6 +182,10 @@ fn bundles_take_over_from_each_other_while_persons_are_watched() {
     let swaps = std::env::var("SPOTTER_SWAPS").ok().and_then(|text| text.parse().ok());
     let swaps: usize = swaps.unwrap_or(SWAPS);
     let mut memory = Vec::new();
+    if swaps >= ENOUGH_FOR_MEMORY {
+        // Whoever passes fills histories, queues and the gallery's files at first.
+        std::thread::sleep(WARM_UP);
+    }
     for swap in 0..swaps {
         let next = &ids[swap % 2];
         match swap % 3 {
@@ -225,6 +233,9 @@ fn bundles_take_over_from_each_other_while_persons_are_watched() {
     stop(daemon);
 }
 
+/// What is wrong with a bundle, how it comes about, and words of the reason.
+type Case<'a> = (&'a str, &'a dyn Fn(&Path), &'a [&'a str]);
+
 fn command(broker: &Mosquitto, payload: &Value) {
     broker.publish("spotter/hall/box/command", &payload.to_string(), &[]);
 }
@@ -247,7 +258,7 @@ fn a_bundle_that_cannot_serve_is_refused_and_the_old_one_goes_on() {
         (room.slip_in(&folder), name.to_owned())
     };
     let other_probe = fs::read(Path::new(&good).join("probe.safetensors")).unwrap();
-    let cases: [(&str, &dyn Fn(&Path), &[&str]); 6] = [
+    let cases: [Case; 6] = [
         (
             "a file that was changed",
             &|bundle| {
@@ -263,7 +274,7 @@ fn a_bundle_that_cannot_serve_is_refused_and_the_old_one_goes_on() {
             "weights that are no numbers",
             &|bundle| {
                 change(bundle, "vision.f32.onnx", |bytes| {
-                    let middle = bytes.len() / 2 & !3;
+                    let middle = (bytes.len() / 2) & !3;
                     bytes[middle..middle + 64].fill(0xff);
                 });
             },

@@ -262,13 +262,17 @@ fn promote(args: &PromoteArgs) -> Result<ExitCode> {
         None => store.install(&args.bundle)?,
     };
     store.promote(generation)?;
-    super::print(&format!("{generation} is the current bundle; a running daemon takes it over within seconds\n"))?;
+    super::print(&format!(
+        "{generation} is the current bundle; a running daemon takes it over within seconds\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn rollback(args: &StoreArgs) -> Result<ExitCode> {
     let generation = args.keys.bundles()?.store(&args.store)?.rollback()?;
-    super::print(&format!("{generation} is the current bundle; a running daemon takes it over within seconds\n"))?;
+    super::print(&format!(
+        "{generation} is the current bundle; a running daemon takes it over within seconds\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ use spotter_models::{
     signature::Keys,
 };
 
-use crate::error::Result;
+use crate::{error::Result, swap::Staging};
 
 /// Which bundles are trusted.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -20,6 +20,11 @@ pub struct Bundles {
     pub vendor_keys: Vec<PathBuf>,
     /// Public keys of those whose deltas of the vendor's bundles are trusted.
     pub site_keys: Vec<PathBuf>,
+    /// The folder that `spotter-trainer adapt` writes its results to: a candidate that passed there is folded, taken in
+    /// and served by.
+    pub staging: Option<PathBuf>,
+    /// The pack that the vendor's bundle was folded from; needed with `staging`.
+    pub pack: Option<PathBuf>,
 }
 
 /// Whether a bundle must be signed.
@@ -36,6 +41,11 @@ pub enum Signatures {
 impl Bundles {
     /// Refuses a requirement that nothing could meet.
     pub(super) fn check(&self) -> std::result::Result<(), String> {
+        if self.staging.is_some() != self.pack.is_some() {
+            return Err("bundles.staging and bundles.pack belong together: candidates of the one are folded \
+                        onto the other"
+                .into());
+        }
         if self.signatures == Signatures::Required && self.vendor_keys.is_empty() {
             return Err(
                 "bundles.signatures is \"required\", and bundles.vendor_keys names no key: \
@@ -53,6 +63,12 @@ impl Bundles {
     /// Where a file cannot be read or is no key, or a key is the vendor's and the site's.
     pub fn keys(&self) -> Result<Keys> {
         Ok(Keys::read(&self.vendor_keys, &self.site_keys)?)
+    }
+
+    /// Where candidates of the site come from.
+    pub fn staging(&self) -> Option<Staging> {
+        let (folder, pack) = (self.staging.clone()?, self.pack.clone()?);
+        Some(Staging { folder, pack })
     }
 
     /// A store of bundles that takes in and opens what is trusted.

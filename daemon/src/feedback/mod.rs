@@ -27,7 +27,7 @@ pub use facts::{Facts, Taken};
 pub use gate::{Cause, refused};
 pub use intake::Intake;
 pub use shelf::{Erased, Outcome, Shelf};
-pub use summary::{Listed, Summary};
+pub use summary::{Listed, Summary, Verdicts};
 pub use wish::{Said, Wish};
 
 use crate::config;

@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
-use spotter_models::feedback::{Feedback, Judgement, Verdict};
+use spotter_models::{
+    Generation,
+    feedback::{Feedback, Judgement, Verdict},
+};
 
 use super::Shelf;
 use crate::error::Result;
@@ -43,7 +47,40 @@ pub struct Summary {
     pub broken: BTreeMap<String, String>,
 }
 
+/// What staff said of one bundle's sightings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Verdicts {
+    /// That the person fits.
+    pub confirmed: u64,
+    /// That it does not.
+    pub rejected: u64,
+}
+
 impl Shelf {
+    /// What staff said of a bundle's sightings.
+    pub fn said(&self, bundle: Generation) -> Verdicts {
+        let mut said = Verdicts::default();
+        for entry in self.inner().entries.values().filter(|entry| entry.facts.bundle == bundle) {
+            match entry.verdict.as_ref().map(|kept| kept.judgement) {
+                Some(Judgement::Confirmed) => said.confirmed += 1,
+                Some(Judgement::Rejected) => said.rejected += 1,
+                None => {}
+            }
+        }
+        said
+    }
+
+    /// How many of a bundle's sightings that were told since then staff rejected.
+    pub fn rejected(&self, bundle: Generation, since: Timestamp) -> u64 {
+        let inner = self.inner();
+        let rejected = inner.entries.values().filter(|entry| {
+            let is_rejected =
+                entry.verdict.as_ref().is_some_and(|kept| kept.judgement == Judgement::Rejected);
+            is_rejected && entry.facts.bundle == bundle && entry.facts.told >= since
+        });
+        rejected.count() as u64
+    }
+
     /// What is kept.
     ///
     /// # Errors

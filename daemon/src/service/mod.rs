@@ -203,7 +203,7 @@ impl Service {
             flusher: keeper.as_ref().map(Keeper::flusher),
         };
         let (shelf, collector) = verdicts(&config, gallery.clone(), &clock)?;
-        let crops = collector.flusher();
+        let (crops, kept) = (collector.flusher(), shelf.clone());
         let eraser = Eraser::new(folder, gallery.clone(), outbox.clone(), clock.clone(), running)
             .with_feedback(shelf.clone(), crops.clone())
             .with_bundles(config.bundle.clone());
@@ -271,8 +271,14 @@ impl Service {
         let link = Link::start(settings, outbox.clone(), clock.clone(), inbox)?;
         let page = start_page(&config, &board, metrics)?;
         let started = clock.now();
-        let swapper =
-            Swapper::new(opener, (bundle, vocabulary), handover, refused, (now, stop.clone()));
+        let swapper = Swapper::new(
+            opener,
+            (bundle, vocabulary),
+            handover,
+            refused,
+            kept,
+            (now, stop.clone()),
+        );
         let mut service = Self {
             per_day_told: None,
             board,

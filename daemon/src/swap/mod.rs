@@ -3,13 +3,16 @@
 //! The store's current generation is what should serve. Where it is another than the one that does, it is opened
 //! beside it, by a thread that gives way to the cameras; it must compute what its probe says, and know the texts of
 //! alerts and those who passed. Then the desk arms every alert by it, and once all are, the embedder takes its tower
-//! between two crops. One that cannot serve is refused with a reason, and the store goes back to the one that does.
+//! between two crops. What the site learnt is taken in from where the trainer leaves it, and a bundle that staff reject
+//! too often is taken back. One that cannot serve is refused with a reason, and the store goes back to the one that does.
 
+mod doubt;
 mod open;
 mod recall;
+mod staging;
 mod told;
 
-use std::{sync::Arc, thread::JoinHandle};
+use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
 use jiff::Timestamp;
 use spotter_models::{
@@ -19,6 +22,8 @@ use spotter_models::{
 };
 
 pub use open::{Opened, Opener};
+use staging::Adaptation;
+pub use staging::Staging;
 pub use told::Refused;
 
 use crate::{
@@ -27,6 +32,7 @@ use crate::{
     desk::Desk,
     embed::Handover,
     error::{Error, Result},
+    feedback::Shelf,
     memory, metrics,
     mqtt::Topics,
     outbox::{Class, Message},
@@ -34,6 +40,9 @@ use crate::{
 
 /// How much the thread that opens a bundle gives way: as far as it can.
 const NICE: i32 = 19;
+
+/// Of so many looks at the store one looks at what the site learnt and what staff reject.
+const LOOKS_BETWEEN: u64 = 5;
 
 /// Follows the store.
 pub struct Swapper {
@@ -47,12 +56,24 @@ pub struct Swapper {
     refused: Option<Refused>,
     /// A generation that is not tried again while it is current: the store could not be changed.
     given_up: Option<Generation>,
+    /// What the site learns, where it does.
+    staging: Option<Staging>,
+    /// A candidate that could not be taken in; not tried again.
+    spoilt: Option<Generation>,
+    /// What staff say of sightings.
+    shelf: Arc<Shelf>,
+    /// Where it stands.
+    adaptation: Option<Adaptation>,
+    /// Counts the looks at the store.
+    looks: u64,
     /// What staff were told last.
     told: Vec<u8>,
 }
 
 enum Step {
     Idle,
+    /// A thread folds and installs it.
+    TakingIn(Generation, JoinHandle<Result<()>>),
     /// A thread opens it.
     Opening(Generation, JoinHandle<Result<Opened>>),
     /// The desk arms its texts.
@@ -66,9 +87,15 @@ impl Swapper {
         (serving, vocabulary): (Arc<Bundle>, Option<Arc<Vocabulary>>),
         handover: Arc<Handover>,
         refused: Option<Refused>,
+        shelf: Arc<Shelf>,
         (now, stop): (Timestamp, Arc<Stop>),
     ) -> Self {
         Self {
+            staging: opener.bundles.staging(),
+            spoilt: None,
+            shelf,
+            adaptation: None,
+            looks: 0,
             opener,
             handover,
             stop,
@@ -101,16 +128,15 @@ impl Swapper {
         now: Timestamp,
     ) -> Option<Generation> {
         match std::mem::replace(&mut self.step, Step::Idle) {
-            Step::Idle => {
-                if let Some(generation) = self.wanted() {
-                    self.open(generation, desk, now);
+            Step::Idle => self.look(desk, now),
+            Step::TakingIn(candidate, thread) if thread.is_finished() => {
+                if let Err(error) = joined(thread) {
+                    self.spoilt = Some(candidate);
+                    self.refuse(candidate, &error, now);
                 }
             }
             Step::Opening(generation, thread) if thread.is_finished() => {
-                let opened = thread.join().unwrap_or_else(|_| {
-                    Err(Error::internal("the bundle", "its thread ended by a bug"))
-                });
-                let opened = opened.and_then(|opened| {
+                let opened = joined(thread).and_then(|opened| {
                     let rules = rules(opened.vocabulary.clone())?;
                     Ok((opened, rules))
                 });
@@ -132,6 +158,66 @@ impl Swapper {
             waiting => self.step = waiting,
         }
         None
+    }
+
+    /// Opens what should serve and does not; takes in what the site learnt; takes back what staff reject.
+    fn look(&mut self, desk: &Desk, now: Timestamp) {
+        self.looks += 1;
+        if let Some(generation) = self.wanted() {
+            return self.open(generation, desk, now);
+        }
+        if !self.looks.is_multiple_of(LOOKS_BETWEEN) {
+            return;
+        }
+        if let Some(why) = self.doubt(desk, now) {
+            return self.take_back(&why, now);
+        }
+        let store = Store::new(&self.opener.root);
+        let candidate = self.staging.as_ref().and_then(|staging| staging.candidate(&store));
+        if let Some(candidate) = candidate.filter(|candidate| self.spoilt != Some(*candidate)) {
+            self.take_in(candidate, now);
+        }
+    }
+
+    fn take_in(&mut self, candidate: Generation, now: Timestamp) {
+        let Some(staging) = self.staging.clone() else { return };
+        tracing::info!(%candidate, "What the site learnt is taken in.");
+        let opener = self.opener.clone();
+        let work = move || {
+            give_way();
+            staging.take(candidate, &opener.store()?, &opener.engine)
+        };
+        match std::thread::Builder::new().name("swap".into()).spawn(work) {
+            Ok(thread) => self.step = Step::TakingIn(candidate, thread),
+            Err(error) => {
+                self.refuse(candidate, &Error::internal("thread of a bundle", error), now);
+            }
+        }
+    }
+
+    /// Why the serving bundle brings more false alarms than it may, where it is one of the site's.
+    fn doubt(&self, desk: &Desk, now: Timestamp) -> Option<String> {
+        self.serving.manifest().parent?;
+        let rejected = self.shelf.rejected(self.serving(), self.since);
+        let span = Duration::try_from(now.duration_since(self.since)).ok()?;
+        let armed = desk.armed();
+        let promises = armed.alerts().iter().map(|alert| alert.cutoff.promise);
+        let per_day = promises.map(|promise| Some(promise?.budget_share)).sum::<Option<f64>>()?;
+        doubt::why(rejected, span, per_day)
+    }
+
+    /// Has the bundle that was current before be current again.
+    fn take_back(&mut self, why: &str, now: Timestamp) {
+        let serving = self.serving();
+        match self.opener.store().and_then(|store| Ok(store.rollback()?)) {
+            Ok(previous) => {
+                tracing::error!(%serving, %previous, why, "The bundle is taken back.");
+                let (bundle, reason) = (serving, why.to_owned());
+                self.refused = Some(Refused { bundle, reason, at: now });
+                metrics::refused();
+            }
+            Err(error) => tracing::warn!(why, %error, "The bundle cannot be taken back."),
+        }
     }
 
     /// The generation that should serve and does not.
@@ -156,11 +242,7 @@ impl Swapper {
         let (opener, texts, stop) = (self.opener.clone(), desk.texts(), self.stop.clone());
         let serving = self.serving();
         let work = move || {
-            let given_way =
-                rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
-            if let Err(error) = given_way {
-                tracing::warn!(%error, "Opening a bundle does not give way to the cameras.");
-            }
+            give_way();
             opener.beside(generation, (&texts, serving, &stop))
         };
         match std::thread::Builder::new().name("swap".into()).spawn(work) {
@@ -219,11 +301,19 @@ impl Swapper {
     pub fn news(&mut self, topics: &Topics, forgot: bool, now: Wall) -> Option<Message> {
         let opening = match &self.step {
             Step::Idle => None,
+            Step::TakingIn(generation, _) => Some(*generation),
             Step::Opening(generation, _) => Some(*generation),
             Step::Arming(bundle, _) => Some(bundle.generation()),
         };
-        let payload =
-            told::payload((&self.serving, self.since), opening, self.refused.as_ref(), now);
+        if self.looks.is_multiple_of(LOOKS_BETWEEN) || forgot || self.told.is_empty() {
+            self.adaptation = self.staging.as_ref().and_then(Staging::adaptation);
+        }
+        let payload = told::payload(
+            (&self.serving, self.since),
+            (opening, self.refused.as_ref()),
+            (self.shelf.said(self.serving()), self.adaptation.as_ref()),
+            now,
+        );
         if payload == self.told && !forgot {
             return None;
         }
@@ -239,13 +329,28 @@ impl Swapper {
     }
 }
 
+/// Has this thread get what the cameras leave.
+fn give_way() {
+    let given_way = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
+    if let Err(error) = given_way {
+        tracing::warn!(%error, "Opening a bundle does not give way to the cameras.");
+    }
+}
+
+fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
+    let bug = |_| Err(Error::internal("the bundle", "its thread ended by a bug"));
+    thread.join().unwrap_or_else(bug)
+}
+
 impl Drop for Swapper {
     fn drop(&mut self) {
-        let step = std::mem::replace(&mut self.step, Step::Idle);
-        if let Step::Opening(_, thread) = step
-            && thread.join().is_err()
-        {
-            tracing::error!("The thread that opens a bundle ended by a bug.");
+        let unfinished = match std::mem::replace(&mut self.step, Step::Idle) {
+            Step::Opening(_, thread) => joined(thread).map(drop),
+            Step::TakingIn(_, thread) => joined(thread),
+            Step::Idle | Step::Arming(..) => Ok(()),
+        };
+        if let Err(error) = unfinished {
+            tracing::warn!(%error, "A bundle that was being opened would not have served.");
         }
     }
 }

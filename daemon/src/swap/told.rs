@@ -7,7 +7,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use spotter_models::{Generation, bundle::Bundle};
 
-use crate::alert::{Wall, rfc3339};
+use super::staging::Adaptation;
+use crate::{
+    alert::{Wall, rfc3339},
+    feedback::Verdicts,
+};
 
 /// A bundle that was to serve and could not.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +38,10 @@ struct Told<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     opening: Option<String>,
     refused: Option<ToldRefused>,
+    /// What staff said of its sightings, as far as verdicts are kept.
+    verdicts: Verdicts,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adaptation: Option<&'a Adaptation>,
     clock_synced: bool,
 }
 
@@ -53,8 +61,8 @@ const MAX_REASON: usize = 1000;
 /// What is told of the serving bundle, of one that is being opened and of the last one that was refused.
 pub(super) fn payload(
     (bundle, since): (&Bundle, Timestamp),
-    opening: Option<Generation>,
-    refused: Option<&Refused>,
+    (opening, refused): (Option<Generation>, Option<&Refused>),
+    (verdicts, adaptation): (Verdicts, Option<&Adaptation>),
     now: Wall,
 ) -> Vec<u8> {
     let manifest = bundle.manifest();
@@ -73,6 +81,8 @@ pub(super) fn payload(
             reason: refused.reason.chars().take(MAX_REASON).collect(),
             at: rfc3339(refused.at),
         }),
+        verdicts,
+        adaptation,
         clock_synced: now.believed(),
     };
     // It holds nothing that JSON cannot: the fallback is never written.

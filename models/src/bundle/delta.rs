@@ -225,6 +225,23 @@ pub fn is_delta(folder: &Path) -> bool {
     folder.join(FILE).is_file() && !folder.join(manifest::FILE).exists()
 }
 
+/// The trained tensors of a bundle that was folded from a delta, as a store keeps them with it; `None` where the bundle
+/// was folded from none.
+///
+/// # Errors
+/// [`Error::Corrupt`] where they are damaged, or the folder holds no bundle; [`Error::Io`].
+pub fn tensors_of(bundle: &Path) -> Result<Option<Weights>> {
+    let folder = Folder::open(bundle)?;
+    if !folder.has(manifest::FILE)? {
+        let reason = format!("holds neither a bundle nor a delta: there is no {}", manifest::FILE);
+        return Err(Error::corrupt(bundle, reason));
+    }
+    let Some(bytes) = folder.read_if_there(FILE, manifest::MAX_BYTES)? else { return Ok(None) };
+    let record = Record::parse(&folder.path_of(FILE), &bytes)?;
+    let bytes = read_checked(&folder, TENSORS_FILE, &record.tensors)?;
+    half(&folder.path_of(TENSORS_FILE), &bytes).map(Some)
+}
+
 /// An open delta whose every file is whole.
 #[derive(Clone, Debug)]
 pub struct Delta {
@@ -349,18 +366,21 @@ impl Delta {
     /// # Errors
     /// [`Error::Corrupt`] where the file holds anything else than tensors in half precision.
     pub fn tensors(&self) -> Result<Weights> {
-        let path = self.path.join(TENSORS_FILE);
-        let bytes = self.file(TENSORS_FILE);
-        let weights = Weights::from_bytes(&path, bytes)?;
-        let file = SafeTensors::deserialize(bytes)
-            .map_err(|error| Error::corrupt(&path, error.to_string()))?;
-        if let Some((name, view)) = file.iter().find(|(_, view)| view.dtype() != Dtype::F16) {
-            let reason =
-                format!("`{}` is {} and not F16; {AGAIN}", manifest::printable(name), view.dtype());
-            return Err(Error::corrupt(&path, reason));
-        }
-        Ok(weights)
+        half(&self.path.join(TENSORS_FILE), self.file(TENSORS_FILE))
     }
+}
+
+/// The tensors of a file, all of which are in half precision.
+fn half(path: &Path, bytes: &[u8]) -> Result<Weights> {
+    let weights = Weights::from_bytes(path, bytes)?;
+    let file =
+        SafeTensors::deserialize(bytes).map_err(|error| Error::corrupt(path, error.to_string()))?;
+    if let Some((name, view)) = file.iter().find(|(_, view)| view.dtype() != Dtype::F16) {
+        let reason =
+            format!("`{}` is {} and not F16; {AGAIN}", manifest::printable(name), view.dtype());
+        return Err(Error::corrupt(path, reason));
+    }
+    Ok(weights)
 }
 
 /// What the result is made from.

@@ -270,6 +270,11 @@ impl Store {
         self.switch(generation)
     }
 
+    /// Whether a generation is installed; nothing of it is read.
+    pub fn has(&self, generation: Generation) -> bool {
+        self.folder_of(generation).symlink_metadata().is_ok()
+    }
+
     /// The generations that were current before the one that is and are installed still, the last one first.
     ///
     /// # Errors
@@ -277,8 +282,7 @@ impl Store {
     pub fn earlier(&self) -> Result<Vec<Generation>> {
         let (current, history) = (self.current()?, self.history()?);
         let at = history.iter().position(|id| Some(*id) == current).unwrap_or(0);
-        let is_installed = |id: &Generation| self.folder_of(*id).symlink_metadata().is_ok();
-        Ok(history.into_iter().take(at).rev().filter(is_installed).collect())
+        Ok(history.into_iter().take(at).rev().filter(|id| self.has(*id)).collect())
     }
 
     /// What is installed, sorted by id. A damaged manifest is an entry, not an error.

@@ -74,7 +74,7 @@ const MOST_REFERENCE: usize = 2000;
 pub struct Job {
     /// The pack that the vendor's bundle was folded from.
     pub pack: PathBuf,
-    /// The delta that runs now, where it is not the vendor's bundle.
+    /// What runs now, where it is not the vendor's bundle: a delta, or a bundle of the daemon's store.
     pub running: Option<PathBuf>,
     /// The daemon's folder of verdicts.
     pub feedback: PathBuf,
@@ -187,7 +187,14 @@ impl<'a> Adaptation<'a> {
         let running = match &job.running {
             None => pack.weights().clone(),
             Some(folder) => {
-                pack.clone().change(&Delta::open(folder)?.tensors()?)?.weights().clone()
+                let trained = match delta::is_delta(folder) {
+                    true => Some(Delta::open(folder)?.tensors()?),
+                    false => delta::tensors_of(folder)?,
+                };
+                match trained {
+                    Some(trained) => pack.clone().change(&trained)?.weights().clone(),
+                    None => pack.weights().clone(),
+                }
             }
         };
         let site = Site::read(&job.feedback, &job.settings.limits)?;

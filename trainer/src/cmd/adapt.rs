@@ -30,7 +30,8 @@ pub struct Args {
     /// The pack that the vendor's bundle was folded from: its base and its trained tensors
     #[arg(long, value_name = "FOLDER")]
     pack: PathBuf,
-    /// The delta that runs now, which the candidate is compared with; the vendor's bundle if absent
+    /// What runs now, which the candidate is compared with: a delta, or the current bundle of the daemon's store;
+    /// the vendor's bundle if absent
     #[arg(long, value_name = "FOLDER")]
     running: Option<PathBuf>,
     /// The verdicts of staff: `feedback` in the daemon's storage folder

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "not every test file needs all of it")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
+pub mod site;
+
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -40,7 +40,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let mut text = format!("{generation} is installed in {}\n", args.store.display());
     if args.promote {
         store.promote(generation)?;
-        text += &format!("{generation} is the current bundle; a running daemon takes it over within seconds\n");
+        text += &format!(
+            "{generation} is the current bundle; a running daemon takes it over within seconds\n"
+        );
     }
     print(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -47,7 +47,7 @@ impl KeyArgs {
             false => Signatures::Required,
         };
         let (vendor_keys, site_keys) = (self.vendor_key.clone(), self.site_key.clone());
-        Ok(Bundles { signatures, vendor_keys, site_keys })
+        Ok(Bundles { signatures, vendor_keys, site_keys, ..Bundles::default() })
     }
 }
 
