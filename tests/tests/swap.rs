@@ -21,7 +21,7 @@ use spotter_e2e::{
     daemon::{Daemon, Plan, alert, eventually, last_json, publish, within},
     program::{data, spotterd},
     rig::{self, Mosquitto, Watcher},
-    site::{WITHIN, stop},
+    site::{Site, WITHIN, stop},
 };
 use spotter_models::{Digest, Generation};
 
@@ -140,6 +140,20 @@ fn model(watcher: &Watcher, holds: impl Fn(&Value) -> bool) -> Value {
     within(WITHIN, || Some(last_json("spotter/hall/box/model", &watcher.seen.all())).filter(&holds))
 }
 
+/// Everything that was said of the model is what its schema says.
+#[track_caller]
+fn models_are_of_the_contract(watcher: &Watcher) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/schemas/model.schema.json");
+    let schema: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let seen = watcher.seen.all();
+    let models = seen.iter().filter(|seen| rig::topic(seen).ends_with("/model"));
+    for model in models.map(|seen| serde_json::from_slice::<Value>(&seen.payload).unwrap()) {
+        if let Err(error) = jsonschema::validate(&schema, &model) {
+            panic!("{error}: {model}");
+        }
+    }
+}
+
 fn serves<'a>(generation: &'a str) -> impl Fn(&Value) -> bool + use<'a> {
     move |model| model["bundle"] == generation && model["state"] == "serving"
 }
@@ -220,6 +234,7 @@ fn bundles_take_over_from_each_other_while_persons_are_watched() {
     assert!(
         of.values().all(|bundles| bundles.len() == 1 && ids.contains(bundles.first().unwrap()))
     );
+    models_are_of_the_contract(&watcher);
     let log = daemon.said();
     for word in ["several bundles", "another bundle than", "two bundles", "ended by a bug"] {
         assert!(!log.contains(word), "{word}: {log}");
@@ -230,6 +245,58 @@ fn bundles_take_over_from_each_other_while_persons_are_watched() {
         let (first, last) = (mean(&memory[..20]), mean(&memory[swaps - 20..]));
         assert!(last <= first * 1.02, "{first} KiB grew to {last}");
     }
+    stop(daemon);
+}
+
+/// The same bundle with persons by whom a budget can be spread, and a parent where it is given one.
+fn with_cohort(room: &Room, bundle: &str, name: &str, parent: Option<&str>) -> String {
+    let (out, pictures) = (room.at(name), data("persons").display().to_string());
+    let arguments =
+        ["bundle", "cohort", "--bundle", bundle, "--pictures", &pictures, "--out", &out];
+    let run = spotterd(&arguments);
+    assert_eq!(run.code, 0, "{}", run.err);
+    if let Some(parent) = parent {
+        manifest(Path::new(&out), |manifest| manifest["parent"] = json!(parent));
+    }
+    out
+}
+
+#[test]
+fn a_bundle_of_the_site_whose_sightings_staff_reject_is_taken_back() {
+    let room = Room::new();
+    let broker = Mosquitto::start_open();
+    let vendors = room.promote(&with_cohort(&room, &room.bundle(1), "vendors", None));
+    let mut plan = room.plan(&broker);
+    plan.policy = "budget=2";
+    let site = Site::new(broker, &plan);
+    let watcher = Watcher::start(site.broker.port, "spotter/hall/box/#");
+    let daemon = plan.start();
+    let mut wanted = alert("a person in a coat", 1);
+    wanted["budget_per_day"] = json!(400);
+    publish(&site.broker, "everybody", &wanted.to_string());
+    until_seen_by(&watcher, &vendors);
+    let own = room.promote(&with_cohort(&room, &room.bundle(2), "own", Some(&vendors)));
+    let told = model(&watcher, serves(&own));
+    assert_eq!(told["parent"], vendors.as_str());
+    let ids = within(WITHIN, || {
+        let told = sightings(&watcher).into_iter();
+        let ended = told.filter(|told| told["bundle"] == own.as_str() && told["event"] == "end");
+        let ids: Vec<String> = ended.map(|told| told["id"].as_str().unwrap().to_owned()).collect();
+        (ids.len() >= 8).then_some(ids)
+    });
+    for id in ids.iter().take(8) {
+        let run = site.run("feedback reject", &[id, "--by", "gate"]);
+        assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    }
+    let told = model(&watcher, serves(&vendors));
+    let refused = &told["refused"];
+    assert_eq!(refused["bundle"], own.as_str(), "{told}");
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(reason.contains("staff rejected") && reason.contains("budgets"), "{reason}");
+    assert_eq!(room.current(), vendors);
+    // What the vendor made is not taken back, whatever is said of it.
+    assert_eq!(told["parent"], Value::Null);
+    models_are_of_the_contract(&watcher);
     stop(daemon);
 }
 
@@ -339,5 +406,6 @@ fn a_bundle_that_cannot_serve_is_refused_and_the_old_one_goes_on() {
     });
     assert_eq!(told["refused"]["bundle"], current.as_str(), "{told}");
     assert_eq!(room.current(), id);
+    models_are_of_the_contract(&watcher);
     stop(daemon);
 }
