@@ -31,6 +31,9 @@ const SWAPS: usize = 6;
 /// From so many swaps on, memory at the end is compared with that at the beginning.
 const ENOUGH_FOR_MEMORY: usize = 60;
 
+/// Power cuts, each later than the one before.
+const KILLS: u64 = 12;
+
 /// How long a daemon that is looked at for its memory runs before.
 const WARM_UP: Duration = Duration::from_secs(180);
 
@@ -407,5 +410,48 @@ fn a_bundle_that_cannot_serve_is_refused_and_the_old_one_goes_on() {
     assert_eq!(told["refused"]["bundle"], current.as_str(), "{told}");
     assert_eq!(room.current(), id);
     models_are_of_the_contract(&watcher);
+    stop(daemon);
+}
+
+/// A power cut at any moment of a switch or of the way back leaves a store of which one bundle serves.
+#[test]
+fn a_daemon_that_is_killed_while_bundles_change_serves_one_of_them_after_it() {
+    let room = Room::new();
+    let broker = Mosquitto::start_open();
+    let ids = [1, 2].map(|seed| room.promote(&room.bundle(seed)));
+    let plan = room.plan(&broker);
+    let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
+    publish(&broker, "everybody", &alert("a person in a coat", 1).to_string());
+    let mut daemon = plan.start();
+    for cut in 0..KILLS {
+        let current = room.current();
+        model(&watcher, serves(&current));
+        let other = if current == ids[0] { &ids[1] } else { &ids[0] };
+        if cut % 3 == 2 {
+            // One that cannot serve: the way back is cut too.
+            let folder = room.path(&format!("bad-{cut}"));
+            copy(&room.at("bundle-1"), &folder);
+            manifest(&folder, |manifest| manifest["schema"] = json!(90 + cut));
+            room.slip_in(&folder);
+        } else {
+            room.promote(other);
+        }
+        // From before it is seen, which is once a second, to after it serves.
+        std::thread::sleep(Duration::from_millis(150 * cut));
+        drop(daemon.kill());
+        let seen = watcher.seen.all().len();
+        daemon = plan.start();
+        let told = within(WITHIN, || {
+            let all = watcher.seen.all();
+            let told = last_json("spotter/hall/box/model", &all[seen..]);
+            (told["state"] == "serving" && told["bundle"] == room.current()).then_some(told)
+        });
+        assert!(ids.iter().any(|id| told["bundle"] == id.as_str()), "{told}");
+        let leftovers = fs::read_dir(room.path("store/generations")).unwrap();
+        let names = leftovers.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert!(names.filter(|name| name.contains('.')).count() == 0);
+    }
+    let before = sightings(&watcher).len();
+    within(WITHIN, || (sightings(&watcher).len() > before).then_some(()));
     stop(daemon);
 }

@@ -280,8 +280,10 @@ impl Store {
     /// # Errors
     /// [`Error::Io`], and [`Error::Corrupt`] where `current` is no link to a generation.
     pub fn earlier(&self) -> Result<Vec<Generation>> {
-        let (current, history) = (self.current()?, self.history()?);
-        let at = history.iter().position(|id| Some(*id) == current).unwrap_or(0);
+        let Some(current) = self.current()? else { return Ok(Vec::new()) };
+        let history = self.history()?;
+        // One that nobody promoted came after all that were.
+        let at = history.iter().position(|id| *id == current).unwrap_or(history.len());
         Ok(history.into_iter().take(at).rev().filter(|id| self.has(*id)).collect())
     }
 
