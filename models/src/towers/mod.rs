@@ -9,6 +9,7 @@ mod arithmetic;
 mod block;
 mod config;
 mod contract;
+mod cost;
 mod fold;
 mod folded;
 mod graph;
@@ -24,6 +25,7 @@ mod unfolded;
 mod weights;
 
 pub use config::{Config, Coupling, PromptPlace};
+pub use cost::{text_operations, vision_operations};
 pub use folded::{folded_text, folded_vision, text_tower, vision_tower};
 pub use layout::{Start, TensorSpec, is_coupling, is_trained, tensors};
 pub use random::random;
