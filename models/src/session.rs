@@ -78,7 +78,8 @@ pub struct SessionOptions {
     /// Whether the kernels of a tower are recorded once and replayed together (a CUDA graph), which
     /// spares the time of their launches. Only where its batch sizes are fixed.
     pub replay: bool,
-    /// Whether TensorRT may compute in half precision: it ignores how the graph was exported.
+    /// Whether a tower computes in half precision; opening it from a bundle sets this. TensorRT asks for it,
+    /// and on CUDA attention is then one operator.
     pub half: bool,
     /// Where ONNX Runtime writes which node ran where, and for how long: the file's name begins so.
     /// Then nodes that a GPU cannot run are left to the processor, where they are refused otherwise, and

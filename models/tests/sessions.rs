@@ -13,7 +13,7 @@ use spotter_models::{
     preprocess::Preprocess,
     session::{Model, Provider, SessionOptions, TextTower, VisionTower},
     tokenize::{TextInput, Tokenizer},
-    towers::{Config, Weights, random, text_tower, vision_tower},
+    towers::{Config, Weights, fuse_attention, random, text_tower, vision_tower},
 };
 use tower::{RUNTIME, Result, TINY, assert_close, noise};
 
@@ -170,6 +170,25 @@ fn a_provider_that_is_not_there_is_refused() -> Result<()> {
         let error = small.vision(Precision::F16, &options).err().unwrap().to_string();
         assert!(error.contains(&format!("execution provider {provider}")), "{error}");
         assert!(error.contains("choose `provider = \"cpu\"`"), "{error}");
+    }
+    Ok(())
+}
+
+#[test]
+fn attention_as_one_node_computes_the_same() -> Result<()> {
+    let small = small()?;
+    let plain = vision_tower(&small.weights, &small.config, Precision::F32)?;
+    let (fused, count) = fuse_attention(&plain)?;
+    assert_eq!(count, small.config.vision_layers - 1);
+    let (_, pixels) = noise(&small.config, 3);
+    for options in [SessionOptions::default(), sized(&[1, 2], true)] {
+        let mut embeddings = [&plain, &fused].map(|bytes| {
+            let mut tower =
+                VisionTower::from_model(&RUNTIME, small.model(bytes), &options).unwrap();
+            tower.embed(&pixels, 3).unwrap()
+        });
+        let [plain, fused] = &mut embeddings;
+        assert_same(fused, plain, TINY);
     }
     Ok(())
 }

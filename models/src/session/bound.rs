@@ -38,8 +38,8 @@ pub(super) struct Bound<T: Element> {
     // In this order they are dropped: memory on a device belongs to the session.
     /// On the device at an address that stays, where launches are replayed.
     fixed: Option<Fixed<T>>,
-    values: Tensor<T>,
-    embeddings: Tensor<f32>,
+    values: Host<T>,
+    embeddings: Host<f32>,
     binding: IoBinding,
     session: Session,
     input: String,
@@ -68,21 +68,29 @@ impl<T: Element> Bound<T> {
         let session = runtime.open_sized(name, bytes, options, input.open)?;
         let fault = |error: ort::Error| Error::internal(name.display().to_string(), error);
         let rows = input.shape.first().copied().unwrap_or(0);
-        let host = Allocator::default();
-        let values = Tensor::new(&host, input.shape).map_err(fault)?;
-        let mut embeddings = Tensor::new(&host, [rows, embed]).map_err(fault)?;
         let mut binding = session.create_binding().map_err(fault)?;
-        let fixed = if options.replays() {
+        let (values, embeddings, fixed);
+        if options.replays() {
             let device = device_memory(&session, options.provider).map_err(fault)?;
-            let values = Tensor::new(&device, input.shape).map_err(fault)?;
-            let mut embeddings = Tensor::new(&device, [rows, embed]).map_err(fault)?;
-            binding.bind_input(input.name, &values).map_err(fault)?;
-            binding.bind_output(OUTPUT, &mut embeddings).map_err(fault)?;
-            Some(Fixed { values, embeddings })
+            let mut on_device = Fixed {
+                values: Tensor::new(&device, input.shape).map_err(fault)?,
+                embeddings: Tensor::new(&device, [rows, embed]).map_err(fault)?,
+            };
+            binding.bind_input(input.name, &on_device.values).map_err(fault)?;
+            binding.bind_output(OUTPUT, &mut on_device.embeddings).map_err(fault)?;
+            let pinned = pinned_memory(&session, options.provider);
+            let to_device = |host: &mut Tensor<T>| host.copy_into(&mut on_device.values);
+            values = Host::new(pinned.as_ref(), input.shape, to_device).map_err(fault)?;
+            let to_host = |host: &mut Tensor<f32>| on_device.embeddings.copy_into(host);
+            embeddings = Host::new(pinned.as_ref(), &[rows, embed], to_host).map_err(fault)?;
+            fixed = Some(on_device);
         } else {
-            binding.bind_output(OUTPUT, &mut embeddings).map_err(fault)?;
-            None
-        };
+            let untried = |_: &mut _| Ok(());
+            values = Host::new(None, input.shape, untried).map_err(fault)?;
+            let mut host = Host::new(None, &[rows, embed], |_| Ok(())).map_err(fault)?;
+            binding.bind_output(OUTPUT, &mut host.0).map_err(fault)?;
+            (embeddings, fixed) = (host, None);
+        }
         let (input, name) = (input.name.to_owned(), name.to_path_buf());
         Ok(Self { fixed, values, embeddings, binding, session, input, name, rows })
     }
@@ -100,7 +108,7 @@ impl<T: Element> Bound<T> {
     /// Takes values of at most [`Bound::rows`] rows to where they are computed on; what is missing is
     /// zero, or the last values of an earlier load would cost time in vain.
     pub(super) fn load(&mut self, values: &[T]) -> Result<()> {
-        let (_, place) = self.values.try_extract_tensor_mut::<T>().map_err(fault(&self.name))?;
+        let place = self.values.host_mut();
         if values.len() > place.len() {
             return Err(Error::internal(self.name.display().to_string(), "too many values"));
         }
@@ -108,9 +116,9 @@ impl<T: Element> Bound<T> {
         head.copy_from_slice(values);
         tail.fill(T::default());
         match &mut self.fixed {
-            Some(fixed) => self.values.copy_into(&mut fixed.values),
+            Some(fixed) => self.values.0.copy_into(&mut fixed.values),
             // Binding copies to the device.
-            None => self.binding.bind_input(&self.input, &self.values),
+            None => self.binding.bind_input(&self.input, &self.values.0),
         }
         .map_err(fault(&self.name))
     }
@@ -124,10 +132,56 @@ impl<T: Element> Bound<T> {
     /// What was computed last: `[rows,embed]`.
     pub(super) fn read(&mut self) -> Result<&[f32]> {
         if let Some(fixed) = &self.fixed {
-            fixed.embeddings.copy_into(&mut self.embeddings).map_err(fault(&self.name))?;
+            fixed.embeddings.copy_into(&mut self.embeddings.0).map_err(fault(&self.name))?;
         }
-        let (_, values) = self.embeddings.try_extract_tensor::<f32>().map_err(fault(&self.name))?;
-        Ok(values)
+        Ok(self.embeddings.host())
+    }
+}
+
+/// A tensor in memory of the host.
+struct Host<T: Element>(Tensor<T>);
+
+impl<T: Element> Host<T> {
+    /// Zeros, in pinned memory where there is some and `copy`, which is tried, can use it; what a
+    /// library cannot copy from there it copies from any memory, only more slowly.
+    fn new(
+        pinned: Option<&Allocator>,
+        shape: &[usize],
+        copy: impl FnOnce(&mut Tensor<T>) -> ort::Result<()>,
+    ) -> ort::Result<Self> {
+        if let Some(Ok(tensor)) = pinned.map(|memory| Tensor::new(memory, shape)) {
+            let mut host = Self(tensor);
+            host.host_mut().fill(T::default());
+            if copy(&mut host.0).is_ok() {
+                return Ok(host);
+            }
+        }
+        let mut host = Self(Tensor::new(&Allocator::default(), shape)?);
+        // Nothing is read that was not written.
+        host.host_mut().fill(T::default());
+        Ok(host)
+    }
+
+    /// Its values.
+    fn host(&self) -> &[T] {
+        let count = self.0.shape().num_elements();
+        if count == 0 {
+            return &[];
+        }
+        // SAFETY: the tensor owns `count` values of `T` in memory of the host, which was written whole
+        // before it is read. (The library's binding refuses what CUDA has locked for its copies.)
+        unsafe { std::slice::from_raw_parts(self.0.data_ptr().cast::<T>(), count) }
+    }
+
+    /// Its values, to be written.
+    fn host_mut(&mut self) -> &mut [T] {
+        let count = self.0.shape().num_elements();
+        if count == 0 {
+            return &mut [];
+        }
+        // SAFETY: as above, and nobody else has the tensor while nothing runs. Whatever bits are there,
+        // they are numbers.
+        unsafe { std::slice::from_raw_parts_mut(self.0.data_ptr_mut().cast::<T>(), count) }
     }
 }
 
@@ -135,8 +189,17 @@ fn fault(name: &Path) -> impl Fn(ort::Error) -> Error + '_ {
     |error| Error::internal(name.display().to_string(), error)
 }
 
-/// Memory of what runs the session. (Host memory that the GPU reads by itself would spare a copy; the
-/// binding offers it only for libraries newer than a Jetson's.)
+/// Memory of the host that a GPU reads by itself (pinned), from where copies are several times as fast.
+fn pinned_memory(session: &Session, provider: Provider) -> Option<Allocator> {
+    if provider == Provider::Cpu {
+        return None;
+    }
+    let place = (AllocationDevice::CUDA_PINNED, AllocatorType::Device, MemoryType::CPUOutput);
+    let memory = MemoryInfo::new(place.0, 0, place.1, place.2).ok()?;
+    Allocator::new(session, memory).ok()
+}
+
+/// Memory of what runs the session.
 fn device_memory(session: &Session, provider: Provider) -> ort::Result<Allocator> {
     if provider == Provider::Cpu {
         return Ok(Allocator::default());

@@ -12,8 +12,12 @@ use super::{
     bound::{Bound, Element, Input},
 };
 use crate::{
-    Embedding, Error, Generation, Result, bundle::Bundle, manifest::Precision,
-    preprocess::Preprocess, tokenize::TextInput, towers::Config,
+    Embedding, Error, Generation, Result,
+    bundle::Bundle,
+    manifest::Precision,
+    preprocess::Preprocess,
+    tokenize::TextInput,
+    towers::{Config, fuse_attention},
 };
 
 /// The part that both towers share: sessions that were checked against their model.
@@ -61,6 +65,13 @@ impl<T: Element> Tower<T> {
         input: &Signature<'_>,
     ) -> Result<Self> {
         let sizes = options.sizes();
+        let fused;
+        let model = if options.half && options.provider == Provider::Cuda {
+            fused = fuse_attention(model.bytes)?.0;
+            Model { bytes: &fused, ..model }
+        } else {
+            model
+        };
         let sessions = if sizes.is_empty() {
             let session = runtime.open(model.name, model.bytes, options)?;
             check(&session, &model, input, None)?;

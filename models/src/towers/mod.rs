@@ -6,6 +6,7 @@
 //! model; a picture or text never comes in.
 
 mod arithmetic;
+mod attention;
 mod block;
 mod config;
 mod contract;
@@ -24,6 +25,7 @@ mod tensor;
 mod unfolded;
 mod weights;
 
+pub use attention::fuse_attention;
 pub use config::{Config, Coupling, PromptPlace};
 pub use cost::{text_operations, vision_operations};
 pub use folded::{folded_text, folded_vision, text_tower, vision_tower};

@@ -15,7 +15,10 @@ use spotter_models::{
 use super::Spread;
 use crate::{
     clock::{Clock, SystemClock},
-    cmd::{model::ModelArgs, print, print_json},
+    cmd::{
+        model::{ModelArgs, Opened},
+        print, print_json,
+    },
     engine::Engine,
     error::Error,
 };
@@ -109,39 +112,19 @@ struct Batch {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let opened = args.model.open()?;
-    let Engine { runtime, options, precision } = &opened.engine;
-    let batches = match options.provider {
-        // There one session takes any number, as the daemon opens it.
-        Provider::Cpu => Vec::new(),
-        _ if args.nodes => args.batches.iter().copied().take(1).collect(),
-        _ => args.batches.clone(),
-    };
-    let profile = args
-        .nodes
-        .then(|| std::env::temp_dir().join(format!("spotter-nodes-{}", std::process::id())));
-    let options = SessionOptions { batches, replay: !args.no_replay, profile, ..options.clone() };
-    let config = &opened.bundle.manifest().config;
-    let tower = VisionTower::open(runtime, &opened.bundle, *precision, &options)?;
-    let vision = Inputs::Crops { pixels: noise(tower.preprocess().len() * MAX_BATCH), tower };
-    let tower = TextTower::open(runtime, &opened.bundle, *precision, &options)?;
-    let text = Tokenizer::clip()?.encode(CAPTION)?.fit(config)?;
-    let length = match options.provider {
-        Provider::Cpu => text.ids().len(),
-        _ => config.word_limit() + 2,
-    };
-    let texts = Inputs::Texts { texts: vec![text; MAX_BATCH], tower };
-    let mut towers =
-        [(vision, vision_operations(config)), (texts, text_operations(config, length))];
+    let options = options(args, &opened.engine);
+    let mut towers = open(&opened, &options)?;
     if args.nodes {
         return nodes(args, &mut towers);
     }
+    let on_gpu = options.provider != Provider::Cpu;
     let mut report = Report {
         provider: options.provider,
-        precision: *precision,
-        gpu: (options.provider != Provider::Cpu).then(gpu_name).flatten(),
-        library: runtime.build(),
+        precision: opened.engine.precision,
+        gpu: on_gpu.then(gpu_name).flatten(),
+        library: opened.engine.runtime.build(),
         threads: options.threads,
-        replay: options.provider != Provider::Cpu && options.replay,
+        replay: on_gpu && options.replay,
         rounds: ROUNDS,
         towers: Vec::new(),
     };
@@ -161,6 +144,36 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         print(&table(&report)?)?
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How the towers are opened.
+fn options(args: &Args, engine: &Engine) -> SessionOptions {
+    let batches = match engine.options.provider {
+        // There one session takes any number, as the daemon opens it.
+        Provider::Cpu => Vec::new(),
+        _ if args.nodes => args.batches.iter().copied().take(1).collect(),
+        _ => args.batches.clone(),
+    };
+    let profile = args
+        .nodes
+        .then(|| std::env::temp_dir().join(format!("spotter-nodes-{}", std::process::id())));
+    SessionOptions { batches, replay: !args.no_replay, profile, ..engine.options.clone() }
+}
+
+/// Both towers with what they embed, and the operations that each input takes.
+fn open(opened: &Opened, options: &SessionOptions) -> Result<[(Inputs, u64); 2]> {
+    let Engine { runtime, precision, .. } = &opened.engine;
+    let config = &opened.bundle.manifest().config;
+    let tower = VisionTower::open(runtime, &opened.bundle, *precision, options)?;
+    let crops = Inputs::Crops { pixels: noise(tower.preprocess().len() * MAX_BATCH), tower };
+    let tower = TextTower::open(runtime, &opened.bundle, *precision, options)?;
+    let text = Tokenizer::clip()?.encode(CAPTION)?.fit(config)?;
+    let length = match options.provider {
+        Provider::Cpu => text.ids().len(),
+        _ => config.word_limit() + 2,
+    };
+    let texts = Inputs::Texts { texts: vec![text; MAX_BATCH], tower };
+    Ok([(crops, vision_operations(config)), (texts, text_operations(config, length))])
 }
 
 /// A tower and more than enough for its largest batch.
@@ -188,10 +201,11 @@ impl Inputs {
     }
 
     fn recompute(&mut self, batch: usize) -> Result<()> {
-        Ok(match self {
+        match self {
             Inputs::Crops { tower, .. } => tower.recompute(batch)?,
             Inputs::Texts { tower, .. } => tower.recompute(batch)?,
-        })
+        }
+        Ok(())
     }
 
     /// Whether the computation can be told from the copies.
