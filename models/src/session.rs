@@ -12,15 +12,21 @@ use std::{
 use ort::{
     environment::Environment,
     ep::{self, ExecutionProvider as _},
-    session::{Session, builder::GraphOptimizationLevel},
+    session::{
+        Session,
+        builder::{GraphOptimizationLevel, SessionBuilder},
+    },
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Generation, Result, preprocess::Preprocess, towers::Config};
 
+mod bound;
+mod gpu;
 mod tower;
 
 pub use crate::manifest::Precision;
+pub use gpu::gpu_name;
 pub use tower::{TextTower, VisionTower};
 
 /// File name of the library that `make setup` installs.
@@ -49,6 +55,13 @@ impl std::fmt::Display for Provider {
     }
 }
 
+/// Name of every tower's output.
+const OUTPUT: &str = "embedding";
+
+/// Batch sizes of a tower on a GPU where none are named: one for whoever waits for a single person,
+/// one for many.
+const GPU_BATCHES: [usize; 2] = [1, 16];
+
 /// How a session is opened.
 #[derive(Clone, Debug)]
 pub struct SessionOptions {
@@ -58,11 +71,53 @@ pub struct SessionOptions {
     pub threads: usize,
     /// Whether the graph is optimised as far as the library can. Only a benchmark's peer says no.
     pub optimise: bool,
+    /// Batch sizes of a tower; each gets a session of that shape, with memory of its own, and other
+    /// numbers of inputs are cut and padded to them. Empty: on the processor one session that takes any
+    /// number, on a GPU 1 and 16.
+    pub batches: Vec<usize>,
+    /// Whether the kernels of a tower are recorded once and replayed together (a CUDA graph), which
+    /// spares the time of their launches. Only where its batch sizes are fixed.
+    pub replay: bool,
+    /// Whether a tower computes in half precision; opening it from a bundle sets this. TensorRT asks for it,
+    /// and on CUDA attention is then one operator.
+    pub half: bool,
+    /// Where ONNX Runtime writes which node ran where, and for how long: the file's name begins so.
+    /// Then nodes that a GPU cannot run are left to the processor, where they are refused otherwise, and
+    /// nothing is replayed.
+    pub profile: Option<PathBuf>,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { provider: Provider::Cpu, threads: 1, optimise: true }
+        Self {
+            provider: Provider::Cpu,
+            threads: 1,
+            optimise: true,
+            batches: Vec::new(),
+            replay: true,
+            half: false,
+            profile: None,
+        }
+    }
+}
+
+impl SessionOptions {
+    /// Whether sessions of fixed shape keep their memory at addresses that stay.
+    fn replays(&self) -> bool {
+        self.replay && self.profile.is_none()
+    }
+
+    /// The batch sizes of a tower, ascending; none where a session takes any.
+    fn sizes(&self) -> Vec<usize> {
+        let mut sizes = match (&self.batches[..], self.provider) {
+            ([], Provider::Cpu) => Vec::new(),
+            ([], _) => GPU_BATCHES.to_vec(),
+            (named, _) => named.to_vec(),
+        };
+        sizes.retain(|size| *size > 0);
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
     }
 }
 
@@ -129,46 +184,86 @@ impl Runtime {
     /// [`Error::Corrupt`] where the bytes are no model this library can run,
     /// [`Error::Unavailable`] where the provider cannot run here.
     pub fn open(&self, name: &Path, bytes: &[u8], options: &SessionOptions) -> Result<Session> {
-        let setup = |error: ort::Error<()>| Error::internal("ONNX Runtime session", error);
-        let mut builder = Session::builder(&self.environment)
-            .map_err(setup)?
-            .with_intra_threads(options.threads.max(1))
-            .map_err(|error| setup(error.into()))?
-            // A waiting thread that spins takes the core that another camera needs: with a second
-            // busy core it doubled the latency.
-            .with_intra_op_spinning(false)
-            .map_err(|error| setup(error.into()))?
-            .with_inter_threads(1)
-            .map_err(|error| setup(error.into()))?
-            .with_optimization_level(if options.optimise {
-                GraphOptimizationLevel::All
-            } else {
-                GraphOptimizationLevel::Level1
-            })
-            .map_err(|error| setup(error.into()))?;
-        if !has_whole_products() {
-            builder = builder.with_precise_qmm().map_err(|error| setup(error.into()))?;
-        }
-        if options.provider != Provider::Cpu {
-            let dispatch = match options.provider {
-                Provider::TensorRt => ep::TensorRT::default().build(),
-                _ => ep::CUDA::default().build(),
-            };
-            builder = builder
-                .with_execution_providers([dispatch.error_on_failure()])
-                .map_err(|error| Error::Unavailable {
-                    what: format!("execution provider {}", options.provider),
-                    reason: format!(
-                        "{error}; choose `provider = \"cpu\"` or install a library that has it"
-                    ),
-                })?
-                .with_disable_cpu_fallback()
-                .map_err(|error| setup(error.into()))?;
+        // Launches can be replayed only where nothing about the shapes is open.
+        self.open_sized(name, bytes, &SessionOptions { replay: false, ..options.clone() }, &[])
+    }
+
+    /// Opens a model whose open sizes, by their names in it, have these values.
+    ///
+    /// # Errors
+    /// As [`Runtime::open`].
+    fn open_sized(
+        &self,
+        name: &Path,
+        bytes: &[u8],
+        options: &SessionOptions,
+        sizes: &[(&str, usize)],
+    ) -> Result<Session> {
+        let mut builder = self.builder(bytes, options)?;
+        for (size, value) in sizes {
+            let value = i64::try_from(*value).unwrap_or(i64::MAX);
+            builder = builder.with_dimension_override(size, value).map_err(setup)?;
         }
         builder.commit_from_memory(bytes).map_err(|error| {
             Error::corrupt(name, format!("ONNX Runtime cannot open this model: {error}"))
         })
     }
+
+    /// Everything of a session but its model and its sizes.
+    fn builder(&self, model: &[u8], options: &SessionOptions) -> Result<SessionBuilder> {
+        let mut builder = Session::builder(&self.environment)
+            .map_err(setup)?
+            .with_intra_threads(options.threads.max(1))
+            .map_err(setup)?
+            // A waiting thread that spins takes the core that another camera needs: with a second
+            // busy core it doubled the latency.
+            .with_intra_op_spinning(false)
+            .map_err(setup)?
+            .with_inter_threads(1)
+            .map_err(setup)?
+            .with_optimization_level(if options.optimise {
+                GraphOptimizationLevel::All
+            } else {
+                GraphOptimizationLevel::Level1
+            })
+            .map_err(setup)?;
+        if !has_whole_products() {
+            builder = builder.with_precise_qmm().map_err(setup)?;
+        }
+        if let Some(profile) = &options.profile {
+            builder = builder.with_profiling(profile).map_err(setup)?;
+        }
+        if options.provider == Provider::Cpu {
+            return Ok(builder);
+        }
+        let builder = builder
+            .with_execution_providers([gpu::provider(model, options)?])
+            .map_err(|error| Error::Unavailable {
+                what: format!("execution provider {}", options.provider),
+                reason: format!(
+                    "{error}; choose `provider = \"cpu\"` or install a library that has it"
+                ),
+            })?
+            // Weights stay as long as the session: in an arena they would only make holes.
+            .with_device_allocated_initializers()
+            .map_err(setup)?;
+        match options.profile {
+            Some(_) => Ok(builder),
+            None => builder.with_disable_cpu_fallback().map_err(setup),
+        }
+    }
+
+    /// Version and build of the library, as it tells them.
+    pub fn build(&self) -> &'static str {
+        ort::info()
+    }
+}
+
+fn setup<E>(error: E) -> Error
+where
+    ort::Error<()>: From<E>,
+{
+    Error::internal("ONNX Runtime session", ort::Error::<()>::from(error))
 }
 
 /// A tower's file and what it must be.

@@ -72,6 +72,53 @@ fn the_towers_of_a_bundle_are_chosen_by_precision() {
 }
 
 #[test]
+fn the_towers_are_measured_at_batch_sizes() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("embeddings.json").display().to_string();
+    let bench = |arguments: &[&str]| {
+        let tower = ["bench", "tower", "--bundle", tiny_bundle()];
+        spotterd(&[&tower[..], arguments].concat())
+    };
+    let short = ["--batches", "1,3", "--seconds", "0.01", "--embeddings", &at, "--json"];
+    let run = bench(&short);
+    assert_eq!(run.code, 0, "{}", run.err);
+    let report: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((&report["provider"], &report["gpu"]), (&"cpu".into(), &serde_json::Value::Null));
+    for (index, inputs) in ["crops", "texts"].iter().enumerate() {
+        let tower = &report["towers"][index];
+        assert_eq!(tower["inputs"], *inputs);
+        let gflop = tower["gflop"].as_f64().unwrap();
+        for (batch, size) in tower["batches"].as_array().unwrap().iter().zip([1.0, 3.0]) {
+            let number = |name: &str| batch[name].as_f64().unwrap();
+            let ms = batch["ms"]["median"].as_f64().unwrap();
+            assert!(ms > 0.0 && gflop > 0.0, "{batch}");
+            assert!((number("per_second") * ms / (1e3 * size) - 1.0).abs() < 1e-6, "{batch}");
+            assert!((number("tflops") * ms / (gflop * size) - 1.0).abs() < 1e-6, "{batch}");
+        }
+    }
+    // Those of both batch sizes, crops and then texts; what is in a batch of three is in that of one.
+    let rows: Vec<Vec<f32>> = serde_json::from_slice(&fs::read(&at).unwrap()).unwrap();
+    assert_eq!(rows.len(), 8);
+    let product =
+        |a: usize, b: usize| rows[a].iter().zip(&rows[b]).map(|(a, b)| a * b).sum::<f32>();
+    assert!((product(0, 1) - 1.0).abs() < 1e-5 && (product(4, 5) - 1.0).abs() < 1e-5);
+    assert!(product(1, 2) < 0.999_99, "other crops");
+
+    let run = bench(&["--nodes", "--batches", "2"]);
+    assert_eq!(run.code, 0, "{}", run.err);
+    assert!(
+        run.out.contains("CPUExecutionProvider") && run.out.contains("LayerNorm"),
+        "{}",
+        run.out
+    );
+    refused(&bench(&["--provider", "cuda"]), 3, &["execution provider cuda", "choose"]);
+    refused(&bench(&["--provider", "vulkan"]), 2, &["cpu, cuda or tensorrt"]);
+    refused(&bench(&["--batches", "1,0"]), 2, &["use 1 to 256"]);
+    refused(&bench(&["--seconds", "0"]), 2, &["use 0.001 to 600"]);
+    refused(&bench(&["--precision", "int8"]), 2, &["holds no int8 towers"]);
+}
+
+#[test]
 fn a_broken_bundle_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = copy_of_bundle(folder.path());

@@ -97,7 +97,7 @@ impl Graph {
             output: vec![name.into()],
             name: format!("{name}/Identity"),
             op_type: "Identity".into(),
-            attribute: vec![],
+            ..Node::default()
         });
         self.proto.output.push(value_info(name, Element::F32, sizes));
     }
@@ -179,6 +179,7 @@ impl Graph {
             name,
             op_type: operator.into(),
             attribute,
+            domain: String::new(),
         });
         outputs
     }

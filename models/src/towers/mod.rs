@@ -6,9 +6,11 @@
 //! model; a picture or text never comes in.
 
 mod arithmetic;
+mod attention;
 mod block;
 mod config;
 mod contract;
+mod cost;
 mod fold;
 mod folded;
 mod graph;
@@ -23,7 +25,9 @@ mod tensor;
 mod unfolded;
 mod weights;
 
+pub use attention::fuse_attention;
 pub use config::{Config, Coupling, PromptPlace};
+pub use cost::{text_operations, vision_operations};
 pub use folded::{folded_text, folded_vision, text_tower, vision_tower};
 pub use layout::{Start, TensorSpec, is_coupling, is_trained, tensors};
 pub use random::random;

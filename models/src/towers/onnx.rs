@@ -55,6 +55,9 @@ pub(super) struct Node {
     pub(super) op_type: String,
     #[prost(message, repeated, tag = "5")]
     pub(super) attribute: Vec<Attribute>,
+    /// The operator's set; empty: ONNX's own.
+    #[prost(string, tag = "7")]
+    pub(super) domain: String,
 }
 
 /// A constant argument of a node.

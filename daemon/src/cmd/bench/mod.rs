@@ -13,6 +13,7 @@ mod pairs;
 mod peer;
 mod retro;
 mod source;
+mod tower;
 mod tracks;
 
 /// Measure this machine
@@ -20,6 +21,8 @@ mod tracks;
 pub enum Command {
     /// Time the folded vision tower against a naive export of the same random weights
     Embed(embed::EmbedArgs),
+    /// Crops and texts a second through a bundle's towers, at several batch sizes
+    Tower(tower::Args),
     /// Write a bundle of random weights: for measurements, its scores mean nothing
     RandomBundle(embed::RandomArgs),
     /// Embed a folder of pictures and their captions, for the measurements of the gallery
@@ -37,6 +40,7 @@ pub enum Command {
 pub(super) fn run(command: &Command) -> Result<ExitCode> {
     match command {
         Command::Embed(args) => embed::embed(args),
+        Command::Tower(args) => tower::run(args),
         Command::RandomBundle(args) => embed::random_bundle(args),
         Command::Embeddings(args) => embeddings::run(args),
         Command::Match(args) => pairs::run(args),
