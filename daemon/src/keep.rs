@@ -17,7 +17,7 @@ use crate::{
     alert::Wall,
     clock::Clock,
     error::{Error, Result},
-    gallery::{self, Gallery, Record},
+    gallery::{self, Gallery, Record, RecordId},
     picture,
     score::{History, Looks, Passed},
     sighting::SightingId,
@@ -207,18 +207,21 @@ fn record(past: Past) -> Result<Record> {
 }
 
 /// What a gallery remembers of those whom a bundle saw, oldest first: as many of the newest tracks as the history
-/// takes.
-pub fn remembered(gallery: &Gallery, generation: Generation) -> Vec<Passed> {
+/// takes, with their numbers there.
+pub fn remembered(gallery: &Gallery, generation: Generation) -> Vec<(RecordId, Passed)> {
     let recent = gallery.recent(History::CAPACITY, &[], generation);
     let mut known = Vec::new();
     for recent in recent {
         match recent {
-            Ok(recent) => known.push(Passed {
-                camera: recent.camera,
-                track: crate::track::TrackId(recent.track),
-                at: recent.last,
-                looks: recent.looks.into_iter().map(gallery::Look::timeless).collect(),
-            }),
+            Ok(recent) => {
+                let passed = Passed {
+                    camera: recent.camera,
+                    track: crate::track::TrackId(recent.track),
+                    at: recent.last,
+                    looks: recent.looks.into_iter().map(gallery::Look::timeless).collect(),
+                };
+                known.push((recent.id, passed));
+            }
             Err(error) => tracing::warn!(%error, "A track of the gallery cannot be read."),
         }
     }
@@ -228,7 +231,7 @@ pub fn remembered(gallery: &Gallery, generation: Generation) -> Vec<Passed> {
 
 /// Brings into the history what a gallery remembers from before a restart, for calibration.
 pub fn remember(gallery: &Gallery, generation: Generation, history: &History) {
-    for passed in remembered(gallery, generation) {
+    for (_, passed) in remembered(gallery, generation) {
         history.watching(&passed.camera, passed.at);
         history.add(passed);
     }

@@ -513,21 +513,29 @@ impl Embedding {
         if Arc::ptr_eq(&armed, self.matcher.armed()) {
             return;
         }
-        // Not each against each: of ten thousand alerts one changes.
-        let after: BTreeMap<&AlertId, &ArmedAlert> =
-            armed.alerts().iter().map(|alert| (&alert.id, alert)).collect();
-        // A text without a revision may change under the same name.
-        let stays = |old: &&ArmedAlert| {
-            after.get(&old.id).is_some_and(|new| {
-                (new.revision, &new.text, &new.without) == (old.revision, &old.text, &old.without)
-            })
-        };
         let generation = armed.generation().filter(|other| *other != self.embedder.generation());
         let tower = generation.and_then(|generation| self.handover.take(generation));
         if generation.is_some() && tower.is_none() {
             // Another bundle's texts without its tower: looked for again with the next crop.
             return;
         }
+        // Not each against each: of ten thousand alerts one changes.
+        let after: BTreeMap<&AlertId, &ArmedAlert> =
+            armed.alerts().iter().map(|alert| (&alert.id, alert)).collect();
+        // A text without a revision may change under the same name.
+        let stays = |old: &&ArmedAlert| {
+            after.get(&old.id).is_some_and(|new| match &tower {
+                // Another bundle reads the same words otherwise.
+                Some(_) => {
+                    (new.revision, &new.understood, &new.spec)
+                        == (old.revision, &old.understood, &old.spec)
+                }
+                None => {
+                    (new.revision, &new.text, &new.without)
+                        == (old.revision, &old.text, &old.without)
+                }
+            })
+        };
         let before = self.matcher.armed().clone();
         let gone = before.alerts().iter().filter(|old| !stays(old));
         let gone: Vec<AlertId> = gone.map(|old| old.id.clone()).collect();

@@ -237,6 +237,12 @@ fn bundles_take_over_from_each_other_while_persons_are_watched() {
     assert!(
         of.values().all(|bundles| bundles.len() == 1 && ids.contains(bundles.first().unwrap()))
     );
+    // Nobody is told twice since the bundle is another.
+    let mut new: BTreeMap<String, u32> = BTreeMap::new();
+    for told in sightings(&watcher).iter().filter(|told| told["event"] == "new") {
+        *new.entry(format!("{} {}", told["camera"], told["track"])).or_default() += 1;
+    }
+    assert!(new.values().all(|count| *count == 1), "{new:?}");
     models_are_of_the_contract(&watcher);
     let log = daemon.said();
     for word in ["several bundles", "another bundle than", "two bundles", "ended by a bug"] {

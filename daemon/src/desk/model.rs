@@ -95,6 +95,9 @@ impl Clerk {
         self.unexplained.clear();
         self.phrases.clear();
         self.drifts = Drifts::default();
+        // What the bundle before could not read, this one may.
+        let changes = self.shared.store().try_again(self.shared.now());
+        self.shared.leave(changes);
         let known = self.shared.snapshot();
         let pending: BTreeSet<AlertId> = known.all().iter().map(|view| view.id.clone()).collect();
         self.shared.work().again(pending.iter().cloned());

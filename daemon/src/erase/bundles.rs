@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use spotter_models::bundle::Store;
 
 use super::Meaning;
-use crate::{error::Result, sighting::SightingId};
+use crate::sighting::SightingId;
 
 /// A bundle of the store that somebody who is erased was learnt from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,16 +22,17 @@ pub struct Trained {
 }
 
 /// Those of a store whose deltas name a sighting that is erased, or that is meant though nothing else is known
-/// of it any more.
-pub(super) fn trained(
-    store: &Path,
-    erased: &BTreeSet<String>,
-    meaning: &Meaning,
-) -> Result<Vec<Trained>> {
+/// of it any more. A store that cannot be read names none, which the log says.
+pub(super) fn trained(store: &Path, erased: &BTreeSet<String>, meaning: &Meaning) -> Vec<Trained> {
     let store = Store::new(store);
-    let current = store.current()?;
+    // What cannot be said of bundles keeps nobody from being erased.
+    let current = store.current().unwrap_or_default();
+    let deltas = store.deltas().unwrap_or_else(|error| {
+        tracing::error!(%error, "Nobody can say which bundles were trained on whom.");
+        Vec::new()
+    });
     let mut found = Vec::new();
-    for (generation, record) in store.deltas()? {
+    for (generation, record) in deltas {
         let record = match record {
             Ok(record) => record,
             Err(error) => {
@@ -52,5 +53,5 @@ pub(super) fn trained(
             found.push(Trained { bundle, name, current, sightings });
         }
     }
-    Ok(found)
+    found
 }

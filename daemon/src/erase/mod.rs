@@ -191,6 +191,7 @@ impl Eraser {
         if let Some(gallery) = gallery.filter(|_| !wish.dry_run) {
             let erased = gallery.erase(&wish.selection, false)?;
             (report.tracks, report.track_pictures) = (erased.records, erased.pictures);
+            self.again_of_history(&meaning, &mut report);
         }
         if !wish.dry_run {
             tracing::warn!(
@@ -262,6 +263,13 @@ impl Eraser {
         }
     }
 
+    /// Who was brought into the history while the gallery still had them, as a bundle that is opened does.
+    fn again_of_history(&self, meaning: &Meaning, report: &mut Report) {
+        if let Some(Running { history, .. }) = &self.running {
+            report.judged_by += history.forget(|passed| meaning.means(&of_passed(passed)));
+        }
+    }
+
     fn of_outbox(&self, wish: &Wish, meaning: &Meaning, report: &mut Report) -> Result<()> {
         let kept = self.outbox.kept()?;
         let doomed = messages::doomed(&kept, meaning);
@@ -314,7 +322,7 @@ impl Eraser {
         report.damaged += erased.damaged;
         report.unreadable += erased.unreadable;
         if let Some(store) = &self.bundles {
-            report.bundles = bundles::trained(store, &erased.sightings, meaning)?;
+            report.bundles = bundles::trained(store, &erased.sightings, meaning);
         }
         for Trained { bundle, current, .. } in report.bundles.iter().filter(|_| !wish.dry_run) {
             tracing::warn!(bundle, current, "A bundle was trained on persons who are erased.");

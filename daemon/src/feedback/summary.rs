@@ -70,13 +70,21 @@ impl Shelf {
         said
     }
 
-    /// How many of a bundle's sightings that were told since then staff rejected.
-    pub fn rejected(&self, bundle: Generation, since: Timestamp) -> u64 {
+    /// How many of a bundle's sightings that were told since then, for alerts that count, staff rejected.
+    pub fn rejected(
+        &self,
+        bundle: Generation,
+        since: Timestamp,
+        counts: impl Fn(&str) -> bool,
+    ) -> u64 {
         let inner = self.inner();
         let rejected = inner.entries.values().filter(|entry| {
             let is_rejected =
                 entry.verdict.as_ref().is_some_and(|kept| kept.judgement == Judgement::Rejected);
-            is_rejected && entry.facts.bundle == bundle && entry.facts.told >= since
+            is_rejected
+                && entry.facts.bundle == bundle
+                && entry.facts.told >= since
+                && counts(&entry.facts.alert)
         });
         rejected.count() as u64
     }

@@ -12,7 +12,7 @@ use spotter_models::Generation;
 use super::Look;
 use crate::{alert::Wall, frame::CameraId, track::TrackId};
 
-/// Most tracks that are kept for calibration: enough for a tail, few enough that a season does not
+/// Most tracks of a bundle that are kept for calibration; there are two bundles at most, while one takes over: enough for a tail, few enough that a season does not
 /// last in them.
 const MAX_TRACKS: usize = 4096;
 
@@ -90,10 +90,17 @@ impl History {
         if passed.looks.is_empty() {
             return;
         }
+        let generation =
+            |passed: &Passed| passed.looks.first().map(|look| look.embedding.generation());
         let mut inner = self.inner();
         inner.count += 1;
-        if inner.tracks.len() >= MAX_TRACKS {
-            inner.tracks.pop_front();
+        // Each bundle's tracks for themselves: one that is opened and refused must not cost the other its own.
+        let of_it = |other: &Passed| generation(other) == generation(&passed);
+        if inner.tracks.len() >= MAX_TRACKS
+            && inner.tracks.iter().filter(|other| of_it(other)).count() >= MAX_TRACKS
+            && let Some(oldest) = inner.tracks.iter().position(of_it)
+        {
+            inner.tracks.remove(oldest);
         }
         inner.tracks.push_back(passed);
     }

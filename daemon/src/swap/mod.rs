@@ -12,11 +12,11 @@ mod recall;
 mod staging;
 mod told;
 
-use std::{sync::Arc, thread::JoinHandle, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, thread::JoinHandle, time::Duration};
 
 use jiff::Timestamp;
 use spotter_models::{
-    Generation,
+    Generation, Kind,
     bundle::{Bundle, Store},
     vocabulary::Vocabulary,
 };
@@ -44,6 +44,9 @@ const NICE: i32 = 19;
 /// Of so many looks at the store one looks at what the site learnt and what staff reject.
 const LOOKS_BETWEEN: u64 = 5;
 
+/// After so many looks a candidate is tried again that a full disk or a busy store kept out.
+const LOOKS_UNTIL_TRIED_AGAIN: u64 = 600;
+
 /// Follows the store.
 pub struct Swapper {
     opener: Opener,
@@ -54,12 +57,16 @@ pub struct Swapper {
     since: Timestamp,
     step: Step,
     refused: Option<Refused>,
-    /// A generation that is not tried again while it is current: the store could not be changed.
+    /// A generation that cannot serve and is current still: the store could not be changed.
     given_up: Option<Generation>,
+    /// Whether the store does not say what is current, which was told.
+    is_unknown: bool,
+    /// The bundle that was to be taken back last.
+    taken_back: Option<Generation>,
     /// What the site learns, where it does.
     staging: Option<Staging>,
-    /// A candidate that could not be taken in; not tried again.
-    spoilt: Option<Generation>,
+    /// A candidate that could not be taken in, and the look from which on it is tried again.
+    spoilt: Option<(Generation, u64)>,
     /// What staff say of sightings.
     shelf: Arc<Shelf>,
     /// Where it stands.
@@ -105,6 +112,8 @@ impl Swapper {
             step: Step::Idle,
             refused,
             given_up: None,
+            is_unknown: false,
+            taken_back: None,
             told: Vec::new(),
         }
     }
@@ -114,9 +123,13 @@ impl Swapper {
         self.serving.generation()
     }
 
-    /// The words of the serving bundle's training captions, where it has them.
+    /// The words of the training captions of the bundle that reads alerts, where it has them.
     pub fn vocabulary(&self) -> Option<Arc<Vocabulary>> {
-        self.vocabulary.clone()
+        match &self.step {
+            // By now the desk reads with it.
+            Step::Arming(_, vocabulary) => vocabulary.clone(),
+            _ => self.vocabulary.clone(),
+        }
     }
 
     /// Looks what should serve, and goes a step further; the bundle that serves from now on, where it is
@@ -131,8 +144,7 @@ impl Swapper {
             Step::Idle => self.look(desk, now),
             Step::TakingIn(candidate, thread) if thread.is_finished() => {
                 if let Err(error) = joined(thread) {
-                    self.spoilt = Some(candidate);
-                    self.refuse(candidate, &error, now);
+                    self.spoil(candidate, &error, now);
                 }
             }
             Step::Opening(generation, thread) if thread.is_finished() => {
@@ -169,12 +181,18 @@ impl Swapper {
         if !self.looks.is_multiple_of(LOOKS_BETWEEN) {
             return;
         }
+        if let Some(generation) = self.given_up {
+            return self.return_from(generation);
+        }
         if let Some(why) = self.doubt(desk, now) {
             return self.take_back(&why, now);
         }
         let store = Store::new(&self.opener.root);
         let candidate = self.staging.as_ref().and_then(|staging| staging.candidate(&store));
-        if let Some(candidate) = candidate.filter(|candidate| self.spoilt != Some(*candidate)) {
+        let is_spoilt = |candidate: &Generation| {
+            self.spoilt.is_some_and(|(spoilt, until)| spoilt == *candidate && self.looks < until)
+        };
+        if let Some(candidate) = candidate.filter(|candidate| !is_spoilt(candidate)) {
             self.take_in(candidate, now);
         }
     }
@@ -182,26 +200,42 @@ impl Swapper {
     fn take_in(&mut self, candidate: Generation, now: Timestamp) {
         let Some(staging) = self.staging.clone() else { return };
         tracing::info!(%candidate, "What the site learnt is taken in.");
-        let opener = self.opener.clone();
+        let (opener, shelf, serving) = (self.opener.clone(), self.shelf.clone(), self.serving());
         let work = move || {
             give_way();
-            staging.take(candidate, &opener.store()?, &opener.engine)
+            staging.take(candidate, (&opener.store()?, serving), (&opener.engine, &shelf))
         };
         match std::thread::Builder::new().name("swap".into()).spawn(work) {
             Ok(thread) => self.step = Step::TakingIn(candidate, thread),
             Err(error) => {
-                self.refuse(candidate, &Error::internal("thread of a bundle", error), now);
+                self.spoil(candidate, &Error::internal("thread of a bundle", error), now);
             }
         }
+    }
+
+    /// A candidate cannot be taken in: not tried again, or later, where it is not to blame.
+    fn spoil(&mut self, candidate: Generation, why: &Error, now: Timestamp) {
+        let may_pass = matches!(why.kind(), Kind::Unavailable | Kind::Exhausted);
+        let until = if may_pass { self.looks + LOOKS_UNTIL_TRIED_AGAIN } else { u64::MAX };
+        self.spoilt = Some((candidate, until));
+        tracing::error!(%candidate, error = %why, "What the site learnt is not taken in.");
+        metrics::refused();
+        self.refused = Some(Refused::new(candidate, why, now));
     }
 
     /// Why the serving bundle brings more false alarms than it may, where it is one of the site's.
     fn doubt(&self, desk: &Desk, now: Timestamp) -> Option<String> {
         self.serving.manifest().parent?;
-        let rejected = self.shelf.rejected(self.serving(), self.since);
-        let span = Duration::try_from(now.duration_since(self.since)).ok()?;
+        if self.taken_back == Some(self.serving()) {
+            return None;
+        }
         let armed = desk.armed();
+        // What is not watched for any more has no budget, so that what was rejected of it does not count.
         let promises = armed.alerts().iter().map(|alert| alert.cutoff.promise);
+        let names: BTreeSet<&str> = armed.alerts().iter().map(|alert| alert.id.as_str()).collect();
+        let counts = |alert: &str| names.contains(alert);
+        let rejected = self.shelf.rejected(self.serving(), self.since, counts);
+        let span = Duration::try_from(now.duration_since(self.since)).ok()?;
         let per_day = promises.map(|promise| Some(promise?.budget_share)).sum::<Option<f64>>()?;
         doubt::why(rejected, span, per_day)
     }
@@ -209,6 +243,8 @@ impl Swapper {
     /// Has the bundle that was current before be current again.
     fn take_back(&mut self, why: &str, now: Timestamp) {
         let serving = self.serving();
+        // Once: where the one before cannot serve either, this one goes on.
+        self.taken_back = Some(serving);
         match self.opener.store().and_then(|store| Ok(store.rollback()?)) {
             Ok(previous) => {
                 tracing::error!(%serving, %previous, why, "The bundle is taken back.");
@@ -223,10 +259,18 @@ impl Swapper {
     /// The generation that should serve and does not.
     fn wanted(&mut self) -> Option<Generation> {
         let current = Store::new(&self.opener.root).current();
-        let wanted = current.unwrap_or_else(|error| {
-            tracing::error!(%error, "Which bundle should serve is not known.");
-            None
-        });
+        let wanted = match current {
+            Ok(wanted) => {
+                self.is_unknown = false;
+                wanted
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_unknown, true) {
+                    tracing::error!(%error, "Which bundle should serve is not known.");
+                }
+                None
+            }
+        };
         if wanted != self.given_up {
             self.given_up = None;
         }
@@ -278,15 +322,18 @@ impl Swapper {
         metrics::refused();
         self.forget(generation);
         self.refused = Some(Refused::new(generation, why, now));
+        self.return_from(generation);
+    }
+
+    /// Has the store go back to what serves, unless somebody made yet another one current.
+    fn return_from(&mut self, generation: Generation) {
         let serving = self.serving();
-        let returned = self.opener.store().and_then(|store| {
-            // Not over a promotion that came meanwhile.
-            if self.is_current(generation) { Ok(store.return_to(serving)?) } else { Ok(()) }
+        let returned =
+            self.opener.store().and_then(|store| Ok(store.return_from(generation, serving)?));
+        self.given_up = returned.err().map(|error| {
+            tracing::error!(%error, "The store names a bundle that cannot serve; tried again.");
+            generation
         });
-        if let Err(error) = returned {
-            tracing::error!(%error, "The store names a bundle that cannot serve: promote another one.");
-            self.given_up = Some(generation);
-        }
     }
 
     /// Forgets what a generation that does not serve was shown.

@@ -84,7 +84,9 @@ impl Opener {
             tracing::error!(generation = %current, error = %wrong, "The current bundle cannot serve.");
             match self.generation(earlier) {
                 Ok(opened) => {
-                    self.store()?.return_to(earlier)?;
+                    if let Err(error) = store.return_from(current, earlier) {
+                        tracing::error!(%error, "The store names a bundle that cannot serve; tried again.");
+                    }
                     tracing::error!(generation = %earlier, "The bundle that was current before serves.");
                     return Ok((opened, Some(Refused::new(current, &wrong, now))));
                 }

@@ -8,7 +8,7 @@ use crate::{
     clock::{Mono, Stop},
     embed::Embedder,
     error::Result,
-    gallery::{Gallery, Recent},
+    gallery::{Gallery, Recent, RecordId},
     keep, picture,
     score::{History, Look, Passed},
     track::TrackId,
@@ -31,7 +31,11 @@ pub(super) fn all(
     let own = remembered.len();
     let missing = ENOUGH.saturating_sub(own);
     // Who was seen by it before was seen before the others. Newest first in the gallery, oldest first in the history.
-    remembered.into_iter().for_each(|passed| history.recall(passed));
+    for (id, passed) in remembered {
+        if let Err(error) = bring(gallery, history, (id, passed)) {
+            tracing::warn!(%error, "Somebody who passed is not known to the new bundle.");
+        }
+    }
     let recent: Vec<Recent> = gallery.recent(missing, &[], serving).flatten().collect();
     let mut seen = 0;
     for recent in recent.into_iter().rev() {
@@ -54,24 +58,24 @@ fn look(
 ) -> Result<bool> {
     let Some(jpeg) = gallery.picture(recent.id)? else { return Ok(false) };
     let embedding = embedder.embed(picture::decode(&jpeg)?.view())?;
-    let generation = embedding.generation();
     let quality = recent.looks.iter().map(|look| look.quality).fold(0.0, f32::max);
-    history.recall(Passed {
+    let passed = Passed {
         camera: recent.camera.clone(),
         track: TrackId(recent.track),
         at: recent.last,
         looks: vec![Look { embedding, quality, at: Mono::default() }],
-    });
-    // Who is erased meanwhile is erased from the gallery first and from the history after: whichever of this and that
-    // comes last sees the other.
-    if gallery.record(recent.id)?.is_none() {
-        history.forget(|passed| {
-            passed.camera == recent.camera
-                && passed.track.0 == recent.track
-                && passed.at == recent.last
-                && passed.looks.iter().any(|look| look.embedding.generation() == generation)
-        });
-        return Ok(false);
-    }
+    };
+    bring(gallery, history, (recent.id, passed))?;
     Ok(true)
+}
+
+/// Brings somebody of the gallery into the history, unless they are erased meanwhile: an erasure forgets them there after it has
+/// taken them out of the gallery, and whichever of that and of this comes last sees the other.
+fn bring(gallery: &Gallery, history: &History, (id, passed): (RecordId, Passed)) -> Result<()> {
+    let known = passed.clone();
+    history.recall(passed);
+    if gallery.record(id)?.is_none() {
+        history.forget(|passed| *passed == known);
+    }
+    Ok(())
 }

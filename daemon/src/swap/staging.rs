@@ -12,6 +12,7 @@ use crate::{
     bounded,
     engine::Engine,
     error::{Error, Result},
+    feedback::Shelf,
 };
 
 /// Most bytes of a file of the folder that is read for what it says.
@@ -86,20 +87,41 @@ impl Staging {
         (!store.has(candidate)).then_some(candidate)
     }
 
-    /// Folds a candidate onto the pack, has it compute its probe, and makes it current.
+    /// Folds a candidate onto the pack, has it compute its probe, and makes it current, unless another than `serving` is
+    /// current by then.
     ///
     /// # Errors
-    /// As [`Store::apply`] and [`Store::promote`], and where another one lies there by now.
-    pub(super) fn take(&self, candidate: Generation, store: &Store, engine: &Engine) -> Result<()> {
+    /// As [`Store::apply`] and [`Store::promote`], where another one lies there by now, or somebody was erased whom it
+    /// learnt from.
+    pub(super) fn take(
+        &self,
+        candidate: Generation,
+        (store, serving): (&Store, Generation),
+        (engine, shelf): (&Engine, &Shelf),
+    ) -> Result<()> {
         let delta = self.folder.join("delta");
-        let lies = Delta::open(&delta)?.record().result;
+        let place = || delta.display().to_string();
+        let opened = Delta::open(&delta)?;
+        let lies = opened.record().result;
         if lies != candidate {
             let reason = format!("gives {lies}, and the report beside it says {candidate}");
-            return Err(Error::config(delta.display().to_string(), reason));
+            return Err(Error::config(place(), reason));
+        }
+        let learnt = opened.record().provenance.get("sightings").and_then(|list| list.as_array());
+        let mut learnt = learnt.into_iter().flatten().filter_map(|name| name.as_str());
+        if let Some(gone) = learnt.find(|name| !shelf.knows(name)) {
+            let reason = format!(
+                "learnt from sighting {gone}, of which nothing is kept any more: it was erased or is too old; the next \
+                 night learns anew"
+            );
+            return Err(Error::config(place(), reason));
         }
         let generation =
             store.apply(&delta, &self.pack, |bundle| engine.towers(bundle).map(drop))?;
-        Ok(store.promote(generation)?)
+        if store.current()? == Some(serving) {
+            store.promote(generation)?;
+        }
+        Ok(())
     }
 
     /// Where an adaptation stands, if there ever was one.

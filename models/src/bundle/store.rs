@@ -260,14 +260,20 @@ impl Store {
         Ok(previous)
     }
 
-    /// Makes an installed generation current again, as [`Store::rollback`] does, though another was current between.
+    /// Makes a generation current again that was open all the time, as [`Store::rollback`] does, where `from` is current.
+    /// Nothing of it is read.
     ///
     /// # Errors
-    /// As [`Store::promote`].
-    pub fn return_to(&self, generation: Generation) -> Result<()> {
-        self.open(generation)?;
+    /// [`Error::Invalid`] where it is not installed, [`Error::Unavailable`] and [`Error::Io`] as [`Store::install`].
+    pub fn return_from(&self, from: Generation, to: Generation) -> Result<()> {
+        if !self.has(to) {
+            return Err(self.is_absent(to));
+        }
         let _change = self.begin_change()?;
-        self.switch(generation)
+        if self.current()? == Some(from) {
+            self.switch(to)?;
+        }
+        Ok(())
     }
 
     /// Whether a generation is installed; nothing of it is read.
