@@ -241,7 +241,7 @@ fn what_the_night_learnt_serves_without_anybody_doing_anything() {
     let code = output.status.code().unwrap();
     assert!(code == 0 || allowed == [code.to_string()], "{code}");
     if code == 0 {
-        until(&log, |said| said.contains("The new bundle is refused"));
+        until(&log, |said| said.contains("What the site learnt is not taken in."));
         assert_eq!(store.current().unwrap(), Some(current));
     }
 }
