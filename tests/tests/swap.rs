@@ -237,6 +237,29 @@ fn bundles_take_over_from_each_other_while_persons_are_watched() {
     assert!(
         of.values().all(|bundles| bundles.len() == 1 && ids.contains(bundles.first().unwrap()))
     );
+    // Who was seen by either is found.
+    let address = format!("mqtt://127.0.0.1:{}", broker.port);
+    let run = spotterd(&[
+        "search",
+        "a person in a coat",
+        "--limit",
+        "100",
+        "--site",
+        "hall",
+        "--broker",
+        &address,
+        "--wait",
+        "20",
+        "--json",
+    ]);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    let answers: Value = serde_json::from_str(&run.out).unwrap();
+    let answer = &answers["answers"][0];
+    let found = answer["results"].as_array().unwrap();
+    let other = ids.iter().find(|id| *id != last).unwrap();
+    let by = |bundle: Value| found.iter().filter(|found| found["bundle"] == bundle).count();
+    assert!(by(Value::Null) > 0 && by(json!(other)) > 0, "{answer}");
+    assert_eq!(answer["not_searched"], Value::Null);
     // Nobody is told twice since the bundle is another.
     let mut new: BTreeMap<String, u32> = BTreeMap::new();
     for told in sightings(&watcher).iter().filter(|told| told["event"] == "new") {

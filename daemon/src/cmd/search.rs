@@ -222,6 +222,11 @@ pub(super) fn lines(device: &str, answer: &Value) -> String {
         let message = finding["message"].as_str().unwrap_or_default();
         text += &format!("  note: {}\n", shown(message, 300));
     }
+    if let Some(tracks) = answer["not_searched"].as_u64() {
+        text += &format!(
+            "  note: {tracks} of them were not searched: the model that saw them is not installed any more\n"
+        );
+    }
     for found in results {
         let at = found["last_seen"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
         let at = at.map_or_else(String::new, |at| times::short(at, &now));

@@ -12,6 +12,7 @@ mod feedback;
 mod inbox;
 mod model;
 mod neighbours;
+mod past;
 mod requests;
 mod seeds;
 mod status;
@@ -36,6 +37,7 @@ use drift::Drifts;
 pub use inbox::{Inbox, Truth};
 use model::Held;
 pub use model::{Model, Texts};
+pub use past::{OpenPast, Past};
 use requests::Request;
 pub use status::{CameraState, Status};
 use work::{Part, Work};
@@ -80,6 +82,8 @@ pub struct Setup {
     pub places: Arc<ArcSwap<Places>>,
     /// What texts are read and judged by.
     pub model: Model,
+    /// Opens bundles that serve no more, for searches.
+    pub past: OpenPast,
     /// The bundles that there are, where there is a store of them.
     pub bundles: bundle::Store,
     /// Who passed, where anybody is kept.
@@ -225,6 +229,7 @@ impl Desk {
             places: setup.places,
             model: setup.model,
             bundles: setup.bundles,
+            past: setup.past,
             held: None,
             gallery: setup.gallery,
             eraser,
@@ -295,6 +300,7 @@ struct Clerk {
     places: Arc<ArcSwap<Places>>,
     model: Model,
     bundles: bundle::Store,
+    past: OpenPast,
     /// While another bundle is taken over.
     held: Option<Held>,
     gallery: Option<Arc<Gallery>>,

@@ -9,9 +9,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use spotter_models::{Embedding, calibration::Null};
+use spotter_models::{Embedding, Generation, calibration::Null};
 
-use super::{Clerk, calibrate::doubts};
+use super::{Clerk, calibrate::doubts, past};
 use crate::{
     alert::{
         Like, Spec, Wall, Who,
@@ -96,20 +96,25 @@ struct Found {
     /// How likely somebody who does not fit scores as much; `null` where nothing is calibrated.
     false_alarm_probability: Option<f64>,
     picture: bool,
+    /// The bundle that the scores are of, where it is not the one that serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<String>,
 }
 
 /// A track that was found, judged as it would have been while it was in view.
-struct Judged {
+pub(super) struct Judged {
     hit: Hit,
     /// The largest score over its looks.
     reached: f32,
-    false_alarm_probability: Option<f64>,
+    pub(super) false_alarm_probability: Option<f64>,
+    /// The bundle that saw it, where it is not the one that serves.
+    pub(super) bundle: Option<Generation>,
 }
 
 impl Judged {
     /// Found by another track, not by a text.
     fn alike(hit: Hit) -> Self {
-        Self { reached: hit.score, hit, false_alarm_probability: None }
+        Self { reached: hit.score, hit, false_alarm_probability: None, bundle: None }
     }
 }
 
@@ -145,7 +150,7 @@ impl Clerk {
         }
     }
 
-    fn gallery(&self) -> Result<&Gallery> {
+    pub(super) fn gallery(&self) -> Result<&Gallery> {
         self.gallery.as_deref().ok_or_else(|| {
             Error::config("gallery.keep", "is false: this device remembers nobody who passed")
         })
@@ -175,14 +180,15 @@ impl Clerk {
         if let Some(picture) = search.picture {
             return self.like_picture(&picture, &filter, (limit, search.pictures));
         }
-        let text = search.text.unwrap_or_default();
+        let wanted = search.text.unwrap_or_default();
+        let text = wanted.as_str();
         if text.trim().is_empty() || text.chars().count() > MAX_TEXT {
             let reason = format!("is needed: a description of 1 to {MAX_TEXT} characters");
             return Err(Error::config("text", reason));
         }
-        let spec = Spec::of_text(&text);
+        let spec = Spec::of_text(text);
         let findings = self.findings(&spec)?;
-        let read = self.model.reader.read(&text)?;
+        let read = self.model.reader.read(text)?;
         let counts =
             |camera: &CameraId| filter.cameras.is_empty() || filter.cameras.contains(camera);
         let text = &read.embedding;
@@ -190,8 +196,14 @@ impl Clerk {
         let asked = Asked { text, sought, budget_per_day: None, counts: &counts, is_watched: true };
         let study = self.model.policy.study(&asked, self.shared.now().at)?;
         let hits = self.gallery()?.search(&read.embedding, &filter, limit)?;
-        let judged = self.judged(hits, &read.embedding, study.null())?;
-        let about = json!({"text": read.understood, "findings": findings});
+        let mut judged = self.judged(hits, &read.embedding, study.null())?;
+        let (past, not_searched) = self.search_past(&wanted, &filter, limit)?;
+        past::in_order(&mut judged, past);
+        judged.truncate(limit);
+        let mut about = json!({"text": read.understood, "findings": findings});
+        if not_searched > 0 {
+            about["not_searched"] = json!(not_searched);
+        }
         self.results(about, &judged, search.pictures)
     }
 
@@ -279,7 +291,7 @@ impl Clerk {
 
     /// What decided on kept tracks: the largest score over the looks at each, not the cosine that they
     /// were found by.
-    fn judged(
+    pub(super) fn judged(
         &self,
         hits: Vec<Hit>,
         text: &Embedding,
@@ -295,21 +307,23 @@ impl Clerk {
                 reached = place.score(text)?.max(reached);
             }
             let false_alarm_probability = null.map(|null| null.probability(reached));
-            judged.push(Judged { hit, reached, false_alarm_probability });
+            judged.push(Judged { hit, reached, false_alarm_probability, bundle: None });
         }
         Ok(judged)
     }
 
     fn results(&self, mut about: Value, judged: &[Judged], with_pictures: bool) -> Result<Answer> {
-        let found = judged.iter().map(|Judged { hit, false_alarm_probability, .. }| Found {
-            id: hit.id.0,
-            camera: hit.camera.clone(),
-            first_seen: rfc3339(hit.first),
-            last_seen: rfc3339(hit.last),
-            score: hit.score,
-            false_alarm_probability: *false_alarm_probability,
-            picture: hit.has_picture,
-        });
+        let found =
+            judged.iter().map(|Judged { hit, false_alarm_probability, bundle, .. }| Found {
+                id: hit.id.0,
+                camera: hit.camera.clone(),
+                first_seen: rfc3339(hit.first),
+                last_seen: rfc3339(hit.last),
+                score: hit.score,
+                false_alarm_probability: *false_alarm_probability,
+                picture: hit.has_picture,
+                bundle: bundle.map(|bundle| bundle.to_string()),
+            });
         about["results"] = json!(found.collect::<Vec<_>>());
         let kept = self.gallery.as_deref();
         about["searched"] = json!(kept.map_or(0, |gallery| gallery.counts().records));

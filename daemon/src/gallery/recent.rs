@@ -1,6 +1,6 @@
 //! The newest records' looks: what a calibration is made from.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use spotter_models::{Embedding, Generation};
@@ -37,6 +37,16 @@ pub struct RecentLooks {
 }
 
 impl Gallery {
+    /// The bundles that saw somebody who is kept, each with how many tracks.
+    pub fn generations(&self) -> BTreeMap<Generation, usize> {
+        let mut tracks = BTreeMap::new();
+        for segment in &self.shared().segments {
+            *tracks.entry(segment.head.generation).or_default() += segment.rows().list.len();
+        }
+        tracks.retain(|_, tracks| *tracks > 0);
+        tracks
+    }
+
     /// The looks of the newest `n` records of a generation, the newest first, only of these cameras
     /// where any are named. Which ones is settled now; they are read one by one.
     pub fn recent(&self, n: usize, cameras: &[CameraId], generation: Generation) -> RecentLooks {

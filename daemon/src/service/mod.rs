@@ -225,6 +225,10 @@ impl Service {
                 },
                 commands: config.mqtt.commands.clone(),
                 bundles: config.bundles.store(&config.bundle)?,
+                past: {
+                    let opener = opener.clone();
+                    Box::new(move |generation| opener.past(generation))
+                },
                 topics: topics.clone(),
                 outbox: outbox.clone(),
                 board: board.clone(),

@@ -14,12 +14,12 @@ use crate::{
     alert::reader::TowerReader,
     clock::Stop,
     config::Bundles,
-    desk::{Model, Texts},
-    embed::Embedder,
+    desk::{Model, Past, Texts},
+    embed::{self, Embedder},
     engine::Engine,
     error::{Error, Result},
     gallery::Gallery,
-    health,
+    health, keep,
     lens::ModelLens,
     score::{Choice, History},
 };
@@ -96,6 +96,20 @@ impl Opener {
             }
         }
         Err(wrong)
+    }
+
+    /// What a bundle reads and judges by that serves no more, for who searches among those whom it saw.
+    ///
+    /// # Errors
+    /// Where it is not installed any more, or cannot be opened.
+    pub fn past(&self, generation: Generation) -> Result<Past> {
+        let bundle = self.store()?.open(generation)?;
+        let text = embed::text_tower(&self.engine, &bundle)?;
+        let history = Arc::new(History::default());
+        let remembered = self.gallery.as_ref().map(|gallery| keep::remembered(gallery, generation));
+        remembered.into_iter().flatten().for_each(|(_, passed)| history.recall(passed));
+        let policy = self.policy.open(&bundle, history)?;
+        Ok(Past { reader: Box::new(TowerReader::new(text)?), policy })
     }
 
     fn current(&self) -> Result<Opened> {
