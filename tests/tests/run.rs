@@ -189,6 +189,7 @@ fn schema_of(topic: &str) -> Option<&'static str> {
         ["box", "cameras", _] => Some("camera"),
         ["box", "alerts", _] => Some("alert-state"),
         ["box", "sightings"] => Some("sighting"),
+        ["box", "model"] => Some("model"),
         ["box", "snapshots" | "marker"] => None,
         _ => panic!("a topic that is not in the contract: {topic}"),
     }

@@ -104,6 +104,29 @@ fn systemd_has_nothing_to_say_against_the_unit() {
 }
 
 #[test]
+fn systemd_has_nothing_to_say_against_the_nights_units() {
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = program::path("spotter-trainer").display().to_string();
+    let service = fs::read_to_string(shipped("spotter-adapt.service")).unwrap();
+    let copy = folder.path().join("spotter-adapt.service");
+    fs::write(&copy, service.replace("/usr/bin/spotter-trainer", &trainer)).unwrap();
+    fs::copy(shipped("spotter-adapt.timer"), folder.path().join("spotter-adapt.timer")).unwrap();
+    for unit in ["spotter-adapt.service", "spotter-adapt.timer"] {
+        let run = verify(&folder.path().join(unit));
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert!(run.status.success() && !said.contains("spotter-adapt"), "{said}");
+    }
+    // The user that the unit names is made, and the daemon reads what it leaves.
+    let users = fs::read_to_string(shipped("spotter.sysusers")).unwrap();
+    let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let lines: Vec<Vec<String>> = users.lines().map(words).collect();
+    assert!(lines.iter().any(|line| line.starts_with(&["u".into(), "spotter-adapt".into()])));
+    assert_eq!(values(&service, "User"), ["spotter-adapt"]);
+    assert_eq!(values(&service, "SupplementaryGroups"), ["spotter"]);
+    assert!(values(&unit(), "SupplementaryGroups").contains(&"spotter-adapt".to_owned()));
+}
+
+#[test]
 fn the_user_and_the_folders_are_what_the_unit_names() {
     let unit = unit();
     let root = tempfile::tempdir().unwrap();
