@@ -381,15 +381,15 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_bundles_are_kept_apart() {
         let history = History::default();
-        for number in 0..MAX_TRACKS as i64 + 10 {
+        for number in 0..2 * MAX_TRACKS as i64 + 20 {
             let at = noon() + SignedDuration::from_secs(number);
             history.add(passed("gate", at, u8::from(number % 2 == 0)));
         }
         history.add(Passed { looks: Vec::new(), ..passed("gate", noon(), 1) });
-        assert_eq!(history.count(), MAX_TRACKS as u64 + 10);
+        assert_eq!(history.count(), 2 * MAX_TRACKS as u64 + 20);
         let (even, odd) = (Generation([1; 16]), Generation([0; 16]));
-        assert_eq!(history.tracks(even).len() + history.tracks(odd).len(), MAX_TRACKS);
-        assert_eq!(history.tracks(odd)[0].at, noon() + SignedDuration::from_secs(11));
+        assert_eq!([even, odd].map(|of| history.tracks(of).len()), [MAX_TRACKS; 2]);
+        assert_eq!(history.tracks(odd)[0].at, noon() + SignedDuration::from_secs(21));
         (0..1000).for_each(|n| history.watching(&camera(&format!("c{n}")), noon()));
         assert_eq!(history.inner().traffic.len(), MAX_CAMERAS);
     }
