@@ -209,7 +209,7 @@ fn bundles_take_over_from_each_other_while_persons_are_watched() {
             0 => assert_eq!(&room.promote(next), next),
             1 => command(&broker, &json!({"command": "use-bundle", "bundle": next})),
             // Back to what was current before.
-            _ => command(&broker, &json!({"command": "use-bundle", "bundle": next})),
+            _ => command(&broker, &json!({"command": "rollback"})),
         }
         let told = model(&watcher, serves(next));
         assert_eq!((&told["refused"], &told["opening"]), (&Value::Null, &Value::Null), "{told}");
