@@ -17,10 +17,11 @@ use crate::{
     desk::{Model, Past, Texts},
     embed::{self, Embedder},
     engine::Engine,
-    error::{Error, Result},
+    error::Result,
     gallery::Gallery,
     health, keep,
     lens::ModelLens,
+    metrics,
     score::{Choice, History},
 };
 
@@ -55,13 +56,6 @@ pub struct Opened {
     pub model: Model,
 }
 
-impl Opened {
-    /// Its identity.
-    pub fn generation(&self) -> Generation {
-        self.bundle.generation()
-    }
-}
-
 impl Opener {
     /// The store, where there is one.
     pub(super) fn store(&self) -> Result<Store> {
@@ -88,6 +82,7 @@ impl Opener {
                         tracing::error!(%error, "The store names a bundle that cannot serve; tried again.");
                     }
                     tracing::error!(generation = %earlier, "The bundle that was current before serves.");
+                    metrics::refused();
                     return Ok((opened, Some(Refused::new(current, &wrong, now))));
                 }
                 Err(error) => {
@@ -157,11 +152,5 @@ impl Opener {
         };
         let vocabulary = Vocabulary::of(&bundle)?.map(Arc::new);
         Ok(Opened { bundle, vocabulary, embedder, model })
-    }
-}
-
-impl Refused {
-    pub(super) fn new(bundle: Generation, why: &Error, at: Timestamp) -> Self {
-        Self { bundle, reason: why.to_string(), at }
     }
 }

@@ -118,10 +118,11 @@ impl Staging {
         }
         let generation =
             store.apply(&delta, &self.pack, |bundle| engine.towers(bundle).map(drop))?;
-        if store.current()? == Some(serving) {
-            store.promote(generation)?;
+        if store.current()? != Some(serving) {
+            tracing::warn!(%generation, "Another bundle was promoted meanwhile: this one is installed, and waits.");
+            return Ok(());
         }
-        Ok(())
+        Ok(store.promote(generation)?)
     }
 
     /// Where an adaptation stands, if there ever was one.

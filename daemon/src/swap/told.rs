@@ -10,6 +10,7 @@ use spotter_models::{Generation, bundle::Bundle};
 use super::staging::Adaptation;
 use crate::{
     alert::{Wall, rfc3339},
+    error::Error,
     feedback::Verdicts,
 };
 
@@ -22,6 +23,12 @@ pub struct Refused {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+}
+
+impl Refused {
+    pub(super) fn new(bundle: Generation, why: &Error, at: Timestamp) -> Self {
+        Self { bundle, reason: why.to_string(), at }
+    }
 }
 
 /// The retained payload of the model's topic.
