@@ -3,7 +3,7 @@
 //! The modules are the stages of the data path, in its order: [`source`] decodes, [`detect`] finds
 //! persons, [`track`] follows them, [`crop`] chooses the views worth embedding, [`embed`] places them
 //! among the texts of [`alert`], [`score`] compares, [`sighting`] decides what is told; [`outbox`] keeps
-//! it and [`mqtt`] sends it. [`gallery`] keeps who was seen, [`erase`] takes it away again, but for whom a [`hold`] keeps. [`desk`] takes alerts in. [`page`] shows all that on the box itself. [`watch`] is one camera's part of it;
+//! it and [`mqtt`] sends it. [`gallery`] keeps who was seen, [`erase`] takes it away again, but for whom a [`hold`] keeps. [`desk`] takes alerts in. [`page`] shows all that on the box itself. [`swap`] has another bundle serve, after it looked along as a [`shadow`]. [`watch`] is one camera's part of it;
 //! [`pipeline`] runs it live, [`replay`] over recordings.
 
 pub mod alert;
@@ -45,6 +45,7 @@ pub mod report;
 pub mod scene;
 pub mod score;
 pub mod service;
+pub mod shadow;
 pub mod shutdown;
 pub mod sighting;
 pub mod source;

@@ -150,6 +150,11 @@ pub fn switched() {
     counter!("spotter_bundle_switches_total").increment(1);
 }
 
+/// A candidate did not see a view that the serving bundle did.
+pub fn shadow_dropped(reason: &'static str) {
+    counter!("spotter_shadow_dropped_total", "reason" => reason).increment(1);
+}
+
 /// A bundle that was to serve was refused.
 pub fn refused() {
     counter!("spotter_bundle_refused_total").increment(1);
@@ -173,6 +178,7 @@ fn describe() {
         "High scores of a camera's newest persons, over promised ones."
     );
     describe_counter!("spotter_bundle_switches_total", "Times another bundle took over.");
+    describe_counter!("spotter_shadow_dropped_total", "Views that a candidate did not see.");
     describe_counter!("spotter_bundle_refused_total", "Bundles that were to serve and cannot.");
     describe_link();
     describe_outbox();

@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rand::rngs::SmallRng;
 
 use crate::{
@@ -37,6 +37,7 @@ use crate::{
     metrics::{self, Stage, Stopwatch},
     portraits::Portraits,
     score::{Armed, ArmedAlert, History, Matcher, Passed, Seen},
+    shadow::Shadow,
     sighting::{Ledger, Moment, Scored, Sighting},
     source::{Signal, Slot},
     track::{TrackId, TrackIds},
@@ -239,6 +240,8 @@ pub struct Embedding {
     pub unseen: VecDeque<(CameraId, TrackId)>,
     /// The texts and what is known of each track.
     pub matcher: Matcher,
+    /// A candidate that looks along, where there is one.
+    pub shadow: Arc<ArcSwapOption<Shadow>>,
     /// Decides what is told.
     pub ledger: Ledger<SmallRng>,
     /// The best view of everybody in view.
@@ -421,6 +424,10 @@ impl Embedding {
         metrics::left(Stage::Embed, &seen.camera, 1);
         let sightings: Vec<Sighting> = stopwatch.time(Stage::Score, || {
             let scored = self.matcher.look(seen, &view, &embedding, now.wall)?;
+            if let Some(shadow) = self.shadow.load().as_ref() {
+                let is_first = self.matcher.looks(&seen.camera, view.track) == 1;
+                shadow.see((seen, &view), is_first, (self.matcher.armed(), &scored));
+            }
             Ok::<_, Error>(scored.into_iter().flat_map(|s| self.ledger.see(s, now)).collect())
         })?;
         metrics::left(Stage::Score, &seen.camera, sightings.len() as u64);
@@ -451,6 +458,9 @@ impl Embedding {
                 count += queue.forget(|seen, view| {
                     is_meant(&seen.camera, view.track, (seen.decoded_at, seen.decoded_at))
                 });
+                if let Some(shadow) = self.shadow.load().as_ref() {
+                    shadow.erase(&meant);
+                }
                 for (camera, track) in meant.drain(..) {
                     self.matcher.forget(&camera, track);
                     drop(self.portraits.end(&camera, track));
@@ -471,6 +481,9 @@ impl Embedding {
             self.remember(passed, &sightings);
         }
         self.portraits.end_camera(camera);
+        if let Some(shadow) = self.shadow.load().as_ref() {
+            shadow.end_camera(camera);
+        }
         self.tell(&sightings, None);
         if let Some(feedback) = &mut self.feedback {
             feedback.end_camera(camera);
@@ -479,6 +492,9 @@ impl Embedding {
 
     fn end(&mut self, camera: &CameraId, track: TrackId, now: Moment) {
         let sightings = self.ledger.end(camera, track.0, now);
+        if let Some(shadow) = self.shadow.load().as_ref() {
+            shadow.end_track(camera, track, &sightings);
+        }
         match self.matcher.end(camera, track, now.wall) {
             Some(passed) => self.remember(passed, &sightings),
             None => drop(self.portraits.end(camera, track)),

@@ -33,6 +33,12 @@ pub struct View {
 }
 
 impl View {
+    /// The same without the frame around it, for who looks at the person only.
+    pub fn without_scene(&self) -> Self {
+        let Self { track, bbox, quality, crop, scene: _ } = self;
+        Self { track: *track, bbox: *bbox, quality: *quality, crop: crop.clone(), scene: None }
+    }
+
     /// Memory it takes, in bytes.
     pub fn bytes(&self) -> usize {
         self.crop.data().len() + self.scene.as_ref().map_or(0, |scene| scene.bytes())

@@ -493,6 +493,43 @@ fn prune_keeps_what_is_needed() {
 }
 
 #[test]
+fn a_candidate_waits_beside_the_current_generation_until_it_is_promoted_or_withdrawn() {
+    let Fixture { store, ids, .. } = &Fixture::new();
+    let error = store.nominate(ids[0]).unwrap_err();
+    assert!(error.to_string().contains("no current generation"), "{error}");
+    store.promote(ids[0]).unwrap();
+    assert!(store.nominate(ids[0]).unwrap_err().to_string().contains("nothing to compare"));
+    let absent = "ffffffffffffffffffffffffffffffff".parse().unwrap();
+    assert_eq!(store.nominate(absent).unwrap_err().kind(), Kind::Config);
+    assert_eq!(store.candidate().unwrap(), None);
+    store.nominate(ids[1]).unwrap();
+    store.nominate(ids[2]).unwrap();
+    assert_eq!(
+        (store.current().unwrap(), store.candidate().unwrap()),
+        (Some(ids[0]), Some(ids[2]))
+    );
+    // Pruning leaves it, withdrawing another does not take it away.
+    store.withdraw(ids[1]).unwrap();
+    assert_eq!(store.prune(0).unwrap(), [ids[1]]);
+    assert_eq!(store.candidate().unwrap(), Some(ids[2]));
+    store.withdraw(ids[2]).unwrap();
+    store.withdraw(ids[2]).unwrap();
+    assert_eq!(store.candidate().unwrap(), None);
+    // One that was promoted is none any more.
+    store.nominate(ids[2]).unwrap();
+    store.promote(ids[2]).unwrap();
+    assert_eq!(store.candidate().unwrap(), None);
+    assert_eq!(store.rollback().unwrap(), ids[0]);
+    assert_eq!(store.candidate().unwrap(), None, "nor after a rollback");
+    // What is no link to a generation is an error, and withdrawing takes it away.
+    let link = store.root().join("candidate");
+    fs::write(&link, "generations/x").unwrap();
+    assert_corrupt(&store.candidate().unwrap_err(), &["candidate"]);
+    store.withdraw(ids[2]).unwrap();
+    assert_eq!(store.candidate().unwrap(), None);
+}
+
+#[test]
 fn a_store_that_another_process_changes_is_left_alone() {
     let Fixture { folder, store, ids } = &Fixture::new();
     let other = lock(store.root());

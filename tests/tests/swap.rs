@@ -484,3 +484,80 @@ fn a_daemon_that_is_killed_while_bundles_change_serves_one_of_them_after_it() {
     within(WITHIN, || (sightings(&watcher).len() > before).then_some(()));
     stop(daemon);
 }
+
+/// Texts and pictures of two random bundles have nothing in common: by one of them everybody is on one side of this
+/// text, by the other on the other.
+const SIDES: (u64, u64, &str) = (4, 1, "woman in a red dress");
+
+#[test]
+fn a_candidate_looks_along_and_serves_where_it_finds_the_same() {
+    let room = Room::new();
+    let broker = Mosquitto::start_open();
+    let bundles = [room.bundle(1), room.bundle(2)];
+    let serving = room.promote(&bundles[0]);
+    let mut plan = room.plan(&broker);
+    plan.rest += "[bundles]\nshadow_s = 3\n";
+    let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
+    let daemon = plan.start();
+    publish(&broker, "everybody", &alert("a person in a coat", 1).to_string());
+    until_seen_by(&watcher, &serving);
+    let run = spotterd(&["bundle", "promote", &room.at("store"), &bundles[1], "--shadow"]);
+    assert_eq!(run.code, 0, "{}{}", run.out, run.err);
+    let candidate = run.out.split_whitespace().next().unwrap().to_owned();
+    assert_eq!(room.current(), serving);
+    let listed = spotterd(&["bundle", "list", &room.at("store")]);
+    assert!(listed.out.contains(&format!("? {candidate}")), "{}", listed.out);
+    let runs = |told: &Value| told["shadow"]["outcome"] == "running";
+    let told = model(&watcher, runs);
+    assert_eq!((&told["bundle"], &told["shadow"]["bundle"]), (&json!(serving), &json!(candidate)));
+    // A power cut ends the trial, not the candidacy.
+    daemon.kill();
+    let daemon = plan.start();
+    let told = model(&watcher, serves(&candidate));
+    let shadow = &told["shadow"];
+    assert_eq!(shadow["outcome"], "promoted", "{told}");
+    let count = |name: &str| shadow[name].as_u64().unwrap();
+    assert!(count("persons") > 0 && count("both") == count("persons"), "{told}");
+    assert_eq!((count("only_serving"), count("only_candidate")), (0, 0), "{told}");
+    assert_eq!(told["refused"], Value::Null, "{told}");
+    assert_eq!(room.current(), candidate);
+    assert!(fs::read_link(room.path("store/candidate")).is_err());
+    // Nothing of what it would have told was told before it served.
+    until_seen_by(&watcher, &candidate);
+    let order: Vec<Value> = sightings(&watcher).iter().map(|told| told["bundle"].clone()).collect();
+    let first = order.iter().position(|bundle| *bundle == candidate.as_str()).unwrap();
+    assert!(order[..first].iter().all(|bundle| *bundle == serving.as_str()));
+    models_are_of_the_contract(&watcher);
+    stop(daemon);
+}
+
+#[test]
+fn a_candidate_that_would_tell_far_more_is_refused() {
+    let room = Room::new();
+    let broker = Mosquitto::start_open();
+    let (silent, loud, text) = SIDES;
+    let bundles = [room.bundle(silent), room.bundle(loud)];
+    let serving = room.promote(&bundles[0]);
+    let candidate = room.promote(&bundles[1]);
+    room.promote(&serving);
+    let mut plan = room.plan(&broker);
+    plan.policy = "fixed=0";
+    plan.rest += "[bundles]\nshadow_s = 8\n";
+    let watcher = Watcher::start(broker.port, "spotter/hall/box/#");
+    let daemon = plan.start();
+    model(&watcher, serves(&serving));
+    publish(&broker, "everybody", &alert(text, 1).to_string());
+    command(&broker, &json!({"command": "use-bundle", "bundle": candidate, "shadow": true}));
+    let told = model(&watcher, |told| told["shadow"]["outcome"] == "refused");
+    let (shadow, refused) = (&told["shadow"], &told["refused"]);
+    assert_eq!((&told["bundle"], &refused["bundle"]), (&json!(serving), &json!(candidate)));
+    let reason = refused["reason"].as_str().unwrap();
+    assert!(reason.contains("too many more"), "{told}");
+    assert_eq!(shadow["alerts"][0]["alert"], "everybody", "{told}");
+    assert_eq!(shadow["alerts"][0]["only_candidate"], shadow["only_candidate"], "{told}");
+    assert!(fs::read_link(room.path("store/candidate")).is_err());
+    assert_eq!(room.current(), serving);
+    assert_eq!(sightings(&watcher), Vec::<Value>::new());
+    models_are_of_the_contract(&watcher);
+    stop(daemon);
+}

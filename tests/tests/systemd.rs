@@ -314,6 +314,7 @@ fn embedding() -> Embedding {
     Embedding {
         embedder: Embedder::open(&engine, &bundle).unwrap(),
         handover: Arc::new(Handover::new(bundle.generation())),
+        shadow: Arc::default(),
         unseen: VecDeque::new(),
         matcher: Matcher::new(Arc::default(), Arc::default()),
         ledger: Ledger::new(Limits::default(), SmallRng::seed_from_u64(1)),

@@ -162,7 +162,7 @@ fn install(room: &Room, root: &Root<'_>) {
     let at = |path: &str| root.path(path).display().to_string();
     let config = format!(
         "bundle = {:?}\n[bundles]\nsignatures = \"required\"\nvendor_keys = [{:?}]\nsite_keys = [{:?}]\n\
-         staging = {:?}\npack = {:?}\n[metrics]\nlisten = \"127.0.0.1:0\"\n[mqtt]\nbroker = \"embedded\"\n\
+         staging = {:?}\npack = {:?}\nshadow_s = 1\n[metrics]\nlisten = \"127.0.0.1:0\"\n[mqtt]\nbroker = \"embedded\"\n\
          embedded_port = {}\n[decision]\npolicy = \"fixed=0.9\"\n[storage]\nfolder = {:?}\n\
          [[camera]]\nid = \"door\"\nurl = \"test:ball\"\n",
         at("var/lib/spotter/bundles"),

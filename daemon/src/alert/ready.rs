@@ -179,6 +179,11 @@ struct Fault {
 }
 
 impl Reading {
+    /// The alerts that can be looked for.
+    pub fn into_ready(self) -> Vec<Ready> {
+        self.ready
+    }
+
     fn compute(
         &mut self,
         reader: &mut dyn TextReader,

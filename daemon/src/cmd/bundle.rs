@@ -32,7 +32,7 @@ pub enum Command {
     Show(ShowArgs),
     /// Check every file's hash, then compute the bundle's probe and compare
     Verify(VerifyArgs),
-    /// List the generations of a store; `*` marks the current one
+    /// List the generations of a store; `*` marks the current one, `?` one that is to be compared with it
     List(StoreArgs),
     /// Make a generation of a store the current one; a bundle folder is installed first
     Promote(PromoteArgs),
@@ -81,6 +81,10 @@ pub struct PromoteArgs {
     store: PathBuf,
     /// A generation of the store, or the folder of a bundle
     bundle: PathBuf,
+    /// Have the running daemon compare it with the current one first, while both look at who passes: it is promoted
+    /// after that, or refused with the figures
+    #[arg(long)]
+    shadow: bool,
     #[command(flatten)]
     keys: KeyArgs,
 }
@@ -238,8 +242,14 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode> {
 
 fn list(args: &StoreArgs) -> Result<ExitCode> {
     let mut text = String::new();
-    for installed in args.keys.bundles()?.store(&args.store)?.list()? {
-        let mark = if installed.current { "*" } else { " " };
+    let store = args.keys.bundles()?.store(&args.store)?;
+    let candidate = store.candidate()?;
+    for installed in store.list()? {
+        let mark = match installed.current {
+            true => "*",
+            false if candidate == Some(installed.generation) => "?",
+            false => " ",
+        };
         let about = match &installed.manifest {
             Ok(manifest) => format!("{}, {}", manifest.name, manifest.created_at),
             Err(error) => format!("broken: {error}"),
@@ -261,6 +271,14 @@ fn promote(args: &PromoteArgs) -> Result<ExitCode> {
         Some(generation) => generation,
         None => store.install(&args.bundle)?,
     };
+    if args.shadow {
+        store.nominate(generation)?;
+        super::print(&format!(
+            "{generation} is the candidate: a running daemon has it look along for a while ([bundles] shadow_s) and then \
+             promotes or refuses it, which its model topic tells\n"
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     store.promote(generation)?;
     super::print(&format!(
         "{generation} is the current bundle; a running daemon takes it over within seconds\n"

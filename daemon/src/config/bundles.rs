@@ -11,7 +11,7 @@ use spotter_models::{
 use crate::{error::Result, swap::Staging};
 
 /// Which bundles are trusted.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Bundles {
     /// Whether a bundle must be signed.
@@ -25,6 +25,22 @@ pub struct Bundles {
     pub staging: Option<PathBuf>,
     /// The pack that the vendor's bundle was folded from; needed with `staging`.
     pub pack: Option<PathBuf>,
+    /// Seconds that a candidate looks along at least, what it would have told being compared with what is told, before
+    /// it is promoted; 0 promotes what the site learnt at once.
+    pub shadow_s: u32,
+}
+
+impl Default for Bundles {
+    fn default() -> Self {
+        Self {
+            signatures: Signatures::default(),
+            vendor_keys: Vec::new(),
+            site_keys: Vec::new(),
+            staging: None,
+            pack: None,
+            shadow_s: 3600,
+        }
+    }
 }
 
 /// Whether a bundle must be signed.

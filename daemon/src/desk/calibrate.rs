@@ -6,7 +6,9 @@ use spotter_models::Embedding;
 
 use super::{BATCH, Clerk, READING, TICK, drift::Drift};
 use crate::{
-    alert::{AlertId, Code, Refusal, Spec, View, Wall, lint::Doubtful, ready::Ready},
+    alert::{
+        AlertId, Code, Refusal, Spec, View, Wall, lint::Doubtful, place::Places, ready::Ready,
+    },
     error::Result,
     frame::CameraId,
     metrics,
@@ -133,7 +135,9 @@ impl Clerk {
     pub(super) fn study(&self, ready: &Ready, now: Wall) -> Result<Study> {
         let spec = ready.view.spec.as_deref();
         let wanted = (&ready.text.embedding, ready.own.as_ref());
-        self.asking(wanted, spec, |asked| self.model.policy.study(asked, now.at))
+        asking(&self.shared.places.load(), wanted, spec, |asked| {
+            self.model.policy.study(asked, now.at)
+        })
     }
 
     /// What an alert's text, or the track that it is like, scores on the cameras on which it counts.
@@ -143,36 +147,17 @@ impl Clerk {
         spec: &Spec,
         now: Wall,
     ) -> Result<Study> {
-        self.asking(wanted, Some(spec), |asked| self.model.policy.study(asked, now.at))
+        asking(&self.shared.places.load(), wanted, Some(spec), |asked| {
+            self.model.policy.study(asked, now.at)
+        })
     }
 
     /// How those who passed since a text was studied score.
     fn upper(&self, ready: &Ready, before: &Study) -> Result<Vec<(CameraId, Upper)>> {
         let spec = ready.view.spec.as_deref();
         let wanted = (&ready.text.embedding, ready.own.as_ref());
-        self.asking(wanted, spec, |asked| self.model.policy.upper(asked, before))
-    }
-
-    /// Asks the policy of a text on the cameras on which it counts.
-    fn asking<T>(
-        &self,
-        (text, own): (&Embedding, Option<&Own>),
-        spec: Option<&Spec>,
-        ask: impl FnOnce(&Asked<'_>) -> Result<T>,
-    ) -> Result<T> {
-        let sought = own.map_or(Sought::Words, Sought::Track);
-        let Some(spec) = spec else {
-            let counts = &|_: &CameraId| true;
-            return ask(&Asked { text, sought, budget_per_day: None, counts, is_watched: true });
-        };
-        let places = self.places.load();
-        let here: BTreeSet<&CameraId> = places.watching(spec).collect();
-        ask(&Asked {
-            text,
-            sought,
-            budget_per_day: spec.budget_per_day,
-            counts: &|camera| here.contains(camera),
-            is_watched: !here.is_empty(),
+        asking(&self.shared.places.load(), wanted, spec, |asked| {
+            self.model.policy.upper(asked, before)
         })
     }
 
@@ -200,6 +185,28 @@ impl Clerk {
         let studies: Vec<&Study> = armed.chain([study]).collect();
         self.model.policy.cut(&studies, now.at).pop().unwrap_or_else(Cutoff::never)
     }
+}
+
+/// Asks a policy of a text on the cameras on which it counts.
+pub(super) fn asking<T>(
+    places: &Places,
+    (text, own): (&Embedding, Option<&Own>),
+    spec: Option<&Spec>,
+    ask: impl FnOnce(&Asked<'_>) -> Result<T>,
+) -> Result<T> {
+    let sought = own.map_or(Sought::Words, Sought::Track);
+    let Some(spec) = spec else {
+        let counts = &|_: &CameraId| true;
+        return ask(&Asked { text, sought, budget_per_day: None, counts, is_watched: true });
+    };
+    let here: BTreeSet<&CameraId> = places.watching(spec).collect();
+    ask(&Asked {
+        text,
+        sought,
+        budget_per_day: spec.budget_per_day,
+        counts: &|camera| here.contains(camera),
+        is_watched: !here.is_empty(),
+    })
 }
 
 /// What staff should know of the threshold of a text, or of an alert that `is_like` somebody.

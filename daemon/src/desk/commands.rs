@@ -24,6 +24,9 @@ struct Named {
 #[derive(Deserialize)]
 struct UseBundle {
     bundle: String,
+    /// Whether it is compared with the serving one first.
+    #[serde(default)]
+    shadow: bool,
 }
 
 impl Clerk {
@@ -62,17 +65,21 @@ impl Clerk {
         Ok((answer, Vec::new()))
     }
 
-    /// Has a generation of the store be the current one, which the daemon then serves by.
+    /// Has a generation of the store be the current one, which the daemon then serves by, or the candidate.
     fn use_bundle(&self, payload: &[u8]) -> Result<Value> {
-        let UseBundle { bundle } = read(payload)?;
+        let UseBundle { bundle, shadow } = read(payload)?;
         let generation: Generation = bundle.parse()?;
-        self.bundles.promote(generation)?;
-        Ok(json!({"bundle": generation.to_string()}))
+        match shadow {
+            true => self.bundles.nominate(generation)?,
+            false => self.bundles.promote(generation)?,
+        }
+        Ok(json!({"bundle": generation.to_string(), "shadow": shadow}))
     }
 
     fn list_bundles(&self) -> Result<Value> {
         let installed: Vec<Value> = self.bundles.list()?.iter().map(told).collect();
-        Ok(json!({"bundles": installed}))
+        let candidate = self.bundles.candidate()?.map(|candidate| candidate.to_string());
+        Ok(json!({"bundles": installed, "candidate": candidate}))
     }
 }
 

@@ -4,6 +4,7 @@
 //! the disk. The desk's own thread reads texts with the text tower, tells staff each alert's state
 //! through the outbox and hands the armed set to whoever matches. Nothing here looks at pictures.
 
+mod beside;
 mod calibrate;
 mod commands;
 mod drift;
@@ -32,6 +33,7 @@ use std::{
 use arc_swap::ArcSwap;
 use spotter_models::{Embedding, bundle};
 
+pub use beside::Beside;
 use calibrate::doubts;
 use drift::Drifts;
 pub use inbox::{Inbox, Truth};
@@ -125,6 +127,8 @@ struct Shared {
     /// Whether the desk is closed, also where nobody asked the daemon to stop: a start that failed.
     is_closed: AtomicBool,
     signal: Arc<Signal>,
+    /// The cameras and their zones.
+    places: Arc<ArcSwap<Places>>,
     armed: ArcSwap<Armed>,
     /// What is to be read and judged by from now on.
     incoming: Mutex<Option<Model>>,
@@ -212,6 +216,7 @@ impl Desk {
             broker_forgot: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             signal: Signal::new(),
+            places: setup.places,
             armed: ArcSwap::default(),
             incoming: Mutex::default(),
             clock: setup.clock,
@@ -226,7 +231,6 @@ impl Desk {
         }));
         let clerk = Clerk {
             shared: shared.clone(),
-            places: setup.places,
             model: setup.model,
             bundles: setup.bundles,
             past: setup.past,
@@ -297,7 +301,6 @@ impl Drop for Desk {
 /// Lives in the desk's thread.
 struct Clerk {
     shared: Arc<Shared>,
-    places: Arc<ArcSwap<Places>>,
     model: Model,
     bundles: bundle::Store,
     past: OpenPast,
@@ -490,7 +493,8 @@ impl Clerk {
 
     /// Shows every alert that is known on the local page.
     fn show(&self) {
-        let (known, places, twins) = (self.shared.snapshot(), self.places.load(), self.twins());
+        let (known, places, twins) =
+            (self.shared.snapshot(), self.shared.places.load(), self.twins());
         let shown = known.all().iter().map(|view| {
             let (state, why) = state::name(&view.status);
             let ready = self.ready.get(&view.id);
@@ -535,7 +539,7 @@ impl Clerk {
             if view.status == AlertStatus::Armed && arming.is_none() {
                 continue;
             }
-            let state = AlertState::new(view, arming.as_ref(), &self.places.load(), now);
+            let state = AlertState::new(view, arming.as_ref(), &self.shared.places.load(), now);
             messages.extend(state.and_then(|state| self.state(&view.id, state.to_json())));
         }
         messages.extend(forgotten.iter().filter_map(|id| self.state(id, Vec::new())));

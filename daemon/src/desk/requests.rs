@@ -354,7 +354,7 @@ impl Clerk {
             }
             None => (self.model.reader.read(&spec.text)?, None, None),
         };
-        let here: BTreeSet<CameraId> = self.places.load().watching(&spec).cloned().collect();
+        let here: BTreeSet<CameraId> = self.shared.places.load().watching(&spec).cloned().collect();
         let counts = |camera: &CameraId| here.contains(camera);
         let now = self.shared.now();
         let study = self.study_here((&text.embedding, own.as_ref()), &spec, now)?;

@@ -70,6 +70,11 @@ impl Shelf {
         said
     }
 
+    /// What staff said last of a sighting.
+    pub fn judged(&self, sighting: &str) -> Option<Judgement> {
+        Some(self.inner().entries.get(sighting)?.verdict.as_ref()?.judgement)
+    }
+
     /// How many of a bundle's sightings that were told since then, for alerts that count, staff rejected.
     pub fn rejected(
         &self,

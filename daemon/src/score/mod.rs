@@ -56,6 +56,7 @@ pub struct Matcher {
 
 struct Track {
     looks: Looks,
+    looked: u32,
     first: Mono,
     last: Mono,
     bbox: [f32; 4],
@@ -85,6 +86,7 @@ impl Matcher {
         let bbox = relative(&view.bbox, seen.frame);
         let track = self.tracks.entry(key).or_insert_with(|| Track {
             looks: Looks::new(embedding.generation()),
+            looked: 0,
             first: seen.decoded_at,
             last: seen.decoded_at,
             bbox,
@@ -93,9 +95,15 @@ impl Matcher {
             // Seen by the bundle before: those looks say nothing to this one.
             track.looks = Looks::new(embedding.generation());
         }
+        track.looked += 1;
         track.looks.add(embedding, view.quality.total(), seen.decoded_at)?;
         (track.last, track.bbox) = (seen.decoded_at, bbox);
         scored(&self.armed, &self.places.load(), (&seen.camera, view.track), track, now)
+    }
+
+    /// How many views of a track were looked at, also by a bundle before.
+    pub fn looks(&self, camera: &CameraId, id: TrackId) -> u32 {
+        self.tracks.get(&(camera.clone(), id)).map_or(0, |track| track.looked)
     }
 
     /// Compares with the texts of another bundle from now on. Which tracks are in view, to be looked at anew: what was

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::{SignedDuration, Timestamp};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rand::{SeedableRng, rngs::SmallRng};
@@ -48,9 +48,10 @@ use crate::{
     pipeline::{Embedding, Pipeline},
     portraits::Portraits,
     score::{History, Matcher},
+    shadow::Shadow,
     sighting::{Ledger, Limits},
     source::{Signal, Status},
-    swap::{Opened, Opener, Swapper},
+    swap::{Opened, Opener, Swapper, Trials},
     track::TrackIds,
 };
 
@@ -237,12 +238,14 @@ impl Service {
             },
         )?;
         let handover = Arc::new(Handover::new(bundle.generation()));
+        let shadow: Arc<ArcSwapOption<Shadow>> = Arc::default();
         let mut detectors = detectors(&config, &engine)?;
         let mut embedding = Embedding {
             embedder,
             handover: handover.clone(),
             unseen: VecDeque::new(),
             matcher: Matcher::new(desk.armed(), places.clone()),
+            shadow: shadow.clone(),
             ledger: Ledger::new(Limits::default(), SmallRng::from_os_rng()),
             portraits: Portraits::default(),
             history: history.clone(),
@@ -275,8 +278,14 @@ impl Service {
         let link = Link::start(settings, outbox.clone(), clock.clone(), inbox)?;
         let page = start_page(&config, &board, metrics)?;
         let started = clock.now();
+        let trials = Trials {
+            span: Duration::from_secs(u64::from(config.bundles.shadow_s)),
+            place: shadow,
+            places: places.clone(),
+            clock: clock.clone(),
+        };
         let swapper = Swapper::new(
-            opener,
+            (opener, trials),
             (bundle, vocabulary),
             handover,
             refused,

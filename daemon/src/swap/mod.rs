@@ -3,14 +3,15 @@
 //! The store's current generation is what should serve. Where it is another than the one that does, it is opened
 //! beside it, by a thread that gives way to the cameras; it must compute what its probe says, and know the texts of
 //! alerts and those who passed. Then the desk arms every alert by it, and once all are, the embedder takes its tower
-//! between two crops. What the site learnt is taken in from where the trainer leaves it, and a bundle that staff reject
-//! too often is taken back. One that cannot serve is refused with a reason, and the store goes back to the one that does.
+//! between two crops. What the site learnt is taken in from where the trainer leaves it, looks along for a while as the
+//! store's candidate and is promoted where nothing speaks against it; a bundle that staff reject too often is taken back. One that cannot serve is refused with a reason, and the store goes back to the one that does.
 
 mod doubt;
 mod open;
 mod recall;
 mod staging;
 mod told;
+mod trial;
 
 use std::{collections::BTreeSet, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -25,6 +26,8 @@ pub use open::{Opened, Opener};
 use staging::Adaptation;
 pub use staging::Staging;
 pub use told::Refused;
+pub use trial::Trials;
+use trial::{Compared, End, Trial};
 
 use crate::{
     alert::{Rules, Wall},
@@ -36,6 +39,7 @@ use crate::{
     memory, metrics,
     mqtt::Topics,
     outbox::{Class, Message},
+    shadow::Comparison,
 };
 
 /// How much the thread that opens a bundle gives way: as far as it can.
@@ -43,6 +47,9 @@ const NICE: i32 = 19;
 
 /// Of so many looks at the store one looks at what the site learnt and what staff reject.
 const LOOKS_BETWEEN: u64 = 5;
+
+/// Of so many looks at a trial one is told.
+const LOOKS_UNTIL_TOLD: u64 = 60;
 
 /// After so many looks a candidate is tried again that a full disk or a busy store kept out.
 const LOOKS_UNTIL_TRIED_AGAIN: u64 = 600;
@@ -63,6 +70,12 @@ pub struct Swapper {
     is_unknown: bool,
     /// The bundle that was to be taken back last.
     taken_back: Option<Generation>,
+    /// How candidates are tried.
+    trials: Trials,
+    /// A candidate that may not serve and is the store's still.
+    turned_down: Option<Generation>,
+    /// What came of the last one that was tried.
+    compared: Option<Compared>,
     /// What the site learns, where it does.
     staging: Option<Staging>,
     /// A candidate that could not be taken in, and the look from which on it is tried again.
@@ -81,16 +94,25 @@ enum Step {
     Idle,
     /// A thread folds and installs it.
     TakingIn(Generation, JoinHandle<Result<()>>),
-    /// A thread opens it.
-    Opening(Generation, JoinHandle<Result<Opened>>),
+    /// A thread opens it, to serve or to be tried.
+    Opening(Generation, Purpose, JoinHandle<Result<Opened>>),
+    /// It looks along.
+    Trying(Box<Trial>),
     /// The desk arms its texts.
     Arming(Arc<Bundle>, Option<Arc<Vocabulary>>),
+}
+
+/// What a bundle is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Serve,
+    Try,
 }
 
 impl Swapper {
     /// Follows from what serves now; `refused` is what was to serve instead.
     pub fn new(
-        opener: Opener,
+        (opener, trials): (Opener, Trials),
         (serving, vocabulary): (Arc<Bundle>, Option<Arc<Vocabulary>>),
         handover: Arc<Handover>,
         refused: Option<Refused>,
@@ -99,6 +121,9 @@ impl Swapper {
     ) -> Self {
         Self {
             staging: opener.bundles.staging(),
+            trials,
+            turned_down: None,
+            compared: None,
             spoilt: None,
             shelf,
             adaptation: None,
@@ -147,23 +172,23 @@ impl Swapper {
                     self.spoil(candidate, &error, now);
                 }
             }
-            Step::Opening(generation, thread) if thread.is_finished() => {
-                let opened = joined(thread).and_then(|opened| {
-                    let rules = rules(opened.vocabulary.clone())?;
-                    Ok((opened, rules))
-                });
-                match opened {
+            Step::Opening(generation, Purpose::Serve, thread) if thread.is_finished() => {
+                match joined(thread) {
                     // Somebody changed their mind meanwhile: what is current now is looked at next.
                     Ok(_) if !self.is_current(generation) => self.forget(generation),
-                    Ok((opened, rules)) => {
-                        let Opened { bundle, vocabulary, embedder, model } = opened;
-                        self.handover.leave(embedder);
-                        desk.adopt(model, rules);
-                        self.step = Step::Arming(bundle, vocabulary);
-                    }
+                    Ok(opened) => self.adopt(opened, desk, rules, now),
                     Err(error) => self.refuse(generation, &error, now),
                 }
             }
+            Step::Opening(generation, Purpose::Try, thread) if thread.is_finished() => {
+                match joined(thread) {
+                    Ok(_) if self.candidate() != Some(generation) => self.forget(generation),
+                    Ok(opened) => self.try_out(opened, desk, now),
+                    Err(error) => self.turn_down(generation, error.to_string(), now),
+                }
+            }
+            Step::Trying(trial) if trial.has_ended() => self.judge(*trial, desk, rules, now),
+            Step::Trying(trial) => self.watch(trial),
             Step::Arming(bundle, vocabulary) if self.handover.serving() == bundle.generation() => {
                 return Some(self.switched(bundle, vocabulary, now));
             }
@@ -176,7 +201,7 @@ impl Swapper {
     fn look(&mut self, desk: &Desk, now: Timestamp) {
         self.looks += 1;
         if let Some(generation) = self.wanted() {
-            return self.open(generation, desk, now);
+            return self.open(generation, Purpose::Serve, desk, now);
         }
         if !self.looks.is_multiple_of(LOOKS_BETWEEN) {
             return;
@@ -186,6 +211,12 @@ impl Swapper {
         }
         if let Some(why) = self.doubt(desk, now) {
             return self.take_back(&why, now);
+        }
+        if let Some(generation) = self.turned_down {
+            return self.withdraw(generation);
+        }
+        if let Some(candidate) = self.candidate() {
+            return self.open(candidate, Purpose::Try, desk, now);
         }
         let store = Store::new(&self.opener.root);
         let candidate = self.staging.as_ref().and_then(|staging| staging.candidate(&store));
@@ -201,9 +232,19 @@ impl Swapper {
         let Some(staging) = self.staging.clone() else { return };
         tracing::info!(%candidate, "What the site learnt is taken in.");
         let (opener, shelf, serving) = (self.opener.clone(), self.shelf.clone(), self.serving());
+        let is_tried = !self.trials.span.is_zero();
         let work = move || {
             give_way();
-            staging.take(candidate, (&opener.store()?, serving), (&opener.engine, &shelf))
+            let store = opener.store()?;
+            let generation = staging.take(candidate, &store, (&opener.engine, &shelf))?;
+            if is_tried {
+                Ok(store.nominate(generation)?)
+            } else if store.current()? == Some(serving) {
+                Ok(store.promote(generation)?)
+            } else {
+                tracing::warn!(%generation, "Another bundle was promoted meanwhile: this one is installed, and waits.");
+                Ok(())
+            }
         };
         match std::thread::Builder::new().name("swap".into()).spawn(work) {
             Ok(thread) => self.step = Step::TakingIn(candidate, thread),
@@ -281,7 +322,7 @@ impl Swapper {
         matches!(Store::new(&self.opener.root).current(), Ok(Some(current)) if current == generation)
     }
 
-    fn open(&mut self, generation: Generation, desk: &Desk, now: Timestamp) {
+    fn open(&mut self, generation: Generation, purpose: Purpose, desk: &Desk, now: Timestamp) {
         tracing::info!(%generation, "Another bundle is opened beside the one that serves.");
         let (opener, texts, stop) = (self.opener.clone(), desk.texts(), self.stop.clone());
         let serving = self.serving();
@@ -290,10 +331,33 @@ impl Swapper {
             opener.beside(generation, (&texts, serving, &stop))
         };
         match std::thread::Builder::new().name("swap".into()).spawn(work) {
-            Ok(thread) => self.step = Step::Opening(generation, thread),
+            Ok(thread) => self.step = Step::Opening(generation, purpose, thread),
             Err(error) => {
-                self.refuse(generation, &Error::internal("thread of a bundle", error), now)
+                let error = Error::internal("thread of a bundle", error);
+                match purpose {
+                    Purpose::Serve => self.refuse(generation, &error, now),
+                    Purpose::Try => self.turn_down(generation, error.to_string(), now),
+                }
             }
+        }
+    }
+
+    /// Has the desk arm every alert by it, after which it serves.
+    fn adopt(
+        &mut self,
+        opened: Opened,
+        desk: &Desk,
+        rules: impl Fn(Option<Arc<Vocabulary>>) -> Result<Rules>,
+        now: Timestamp,
+    ) {
+        let Opened { bundle, vocabulary, embedder, model } = opened;
+        match rules(vocabulary.clone()) {
+            Ok(rules) => {
+                self.handover.leave(embedder);
+                desk.adopt(model, rules);
+                self.step = Step::Arming(bundle, vocabulary);
+            }
+            Err(error) => self.refuse(bundle.generation(), &error, now),
         }
     }
 
@@ -314,6 +378,100 @@ impl Swapper {
         metrics::switched();
         tracing::info!(%old, %generation, "Another bundle serves.");
         generation
+    }
+
+    /// The generation that is to be tried, where there is one.
+    fn candidate(&self) -> Option<Generation> {
+        let candidate = Store::new(&self.opener.root).candidate();
+        candidate.ok().flatten().filter(|candidate| *candidate != self.serving())
+    }
+
+    fn try_out(&mut self, opened: Opened, desk: &Desk, now: Timestamp) {
+        let generation = opened.bundle.generation();
+        match self.trials.begin(opened, (desk, &self.opener, &self.stop), now) {
+            Ok(trial) => {
+                tracing::info!(%generation, "The candidate looks along.");
+                self.compared = Some(Compared::new(&trial, &Comparison::default(), "running"));
+                self.step = Step::Trying(Box::new(trial));
+            }
+            Err(error) => self.turn_down(generation, error.to_string(), now),
+        }
+    }
+
+    /// Looks whether a trial is over.
+    fn watch(&mut self, mut trial: Box<Trial>) {
+        self.looks += 1;
+        if trial.end.is_none() {
+            if self.wanted().is_some() || self.candidate() != Some(trial.generation()) {
+                self.trials.end(&mut trial, End::CalledOff);
+            } else if self.trials.is_over(&trial) {
+                self.trials.end(&mut trial, End::Over);
+            } else if self.looks.is_multiple_of(LOOKS_UNTIL_TOLD) {
+                let comparison = trial.shadow.comparison();
+                self.compared = Some(Compared::new(&trial, &comparison, "running"));
+            }
+        }
+        self.step = Step::Trying(trial);
+    }
+
+    /// A trial has ended: the candidate serves, or does not.
+    fn judge(
+        &mut self,
+        trial: Trial,
+        desk: &Desk,
+        rules: impl Fn(Option<Arc<Vocabulary>>) -> Result<Rules>,
+        now: Timestamp,
+    ) {
+        let generation = trial.generation();
+        let comparison = trial.shadow.comparison();
+        let told = |outcome| Some(Compared::new(&trial, &comparison, outcome));
+        let (promoted, refused, called_off) =
+            (told("promoted"), told("refused"), told("called-off"));
+        if trial.end == Some(End::CalledOff) {
+            tracing::warn!(%generation, "The candidate is not tried any more: somebody chose otherwise.");
+            self.compared = called_off;
+            if let Err(error) = trial.join() {
+                tracing::warn!(%error, "It could not have served.");
+            }
+            return self.forget(generation);
+        }
+        // An end that nobody asked for is told by the thread's own error.
+        let allowed = allowed(desk, self.trials.took(&trial));
+        let said = comparison.said(|sighting| self.shelf.judged(&sighting.to_string()));
+        let against = comparison.against(said, allowed);
+        self.compared = refused;
+        let opened = match (trial.join(), against) {
+            (Err(error), _) => return self.turn_down(generation, error.to_string(), now),
+            (Ok(_), Some(why)) => return self.turn_down(generation, why, now),
+            (Ok(opened), None) => opened,
+        };
+        let counts = comparison.found;
+        tracing::info!(%generation, persons = comparison.persons, ?counts, "Nothing speaks against the candidate.");
+        match self.opener.store().and_then(|store| Ok(store.promote(generation)?)) {
+            Ok(()) => {
+                self.compared = promoted;
+                self.adopt(opened, desk, rules, now);
+            }
+            Err(error) => self.turn_down(generation, error.to_string(), now),
+        }
+    }
+
+    /// A candidate may not serve.
+    fn turn_down(&mut self, generation: Generation, reason: String, now: Timestamp) {
+        tracing::error!(%generation, reason, "The candidate is refused.");
+        metrics::refused();
+        self.forget(generation);
+        self.refused = Some(Refused { bundle: generation, reason, at: now });
+        self.withdraw(generation);
+    }
+
+    /// Takes its candidacy away.
+    fn withdraw(&mut self, generation: Generation) {
+        let withdrawn = self.opener.store().and_then(|store| Ok(store.withdraw(generation)?));
+        self.turned_down = withdrawn.err().map(|error| {
+            tracing::error!(%error, "The store names a candidate that may not serve; tried again.");
+            generation
+        });
     }
 
     /// Says why a generation does not serve, and has the store go back to the one that does.
@@ -349,7 +507,9 @@ impl Swapper {
         let opening = match &self.step {
             Step::Idle => None,
             Step::TakingIn(generation, _) => Some(*generation),
-            Step::Opening(generation, _) => Some(*generation),
+            Step::Opening(generation, ..) => Some(*generation),
+            // Told by itself.
+            Step::Trying(_) => None,
             Step::Arming(bundle, _) => Some(bundle.generation()),
         };
         if self.looks.is_multiple_of(LOOKS_BETWEEN) || forgot || self.told.is_empty() {
@@ -357,7 +517,7 @@ impl Swapper {
         }
         let payload = told::payload(
             (&self.serving, self.since),
-            (opening, self.refused.as_ref()),
+            (opening, self.refused.as_ref(), self.compared.as_ref()),
             (self.shelf.said(self.serving()), self.adaptation.as_ref()),
             now,
         );
@@ -376,6 +536,14 @@ impl Swapper {
     }
 }
 
+/// How many false alarms the budgets of all alerts allow in this time; none where one has none.
+fn allowed(desk: &Desk, span: Duration) -> f64 {
+    let armed = desk.armed();
+    let promises = armed.alerts().iter().map(|alert| alert.cutoff.promise);
+    let per_day = promises.map(|promise| Some(promise?.budget_share)).sum::<Option<f64>>();
+    per_day.unwrap_or(0.0) * span.as_secs_f64() / 86_400.0
+}
+
 /// Has this thread get what the cameras leave.
 fn give_way() {
     let given_way = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE);
@@ -392,7 +560,11 @@ fn joined<T>(thread: JoinHandle<Result<T>>) -> Result<T> {
 impl Drop for Swapper {
     fn drop(&mut self) {
         let unfinished = match std::mem::replace(&mut self.step, Step::Idle) {
-            Step::Opening(_, thread) => joined(thread).map(drop),
+            Step::Opening(_, _, thread) => joined(thread).map(drop),
+            Step::Trying(mut trial) => {
+                self.trials.end(&mut trial, End::CalledOff);
+                trial.join().map(drop)
+            }
             Step::TakingIn(_, thread) => joined(thread),
             Step::Idle | Step::Arming(..) => Ok(()),
         };

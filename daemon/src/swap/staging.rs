@@ -87,18 +87,17 @@ impl Staging {
         (!store.has(candidate)).then_some(candidate)
     }
 
-    /// Folds a candidate onto the pack, has it compute its probe, and makes it current, unless another than `serving` is
-    /// current by then.
+    /// Folds a candidate onto the pack, has it compute its probe, and installs it.
     ///
     /// # Errors
-    /// As [`Store::apply`] and [`Store::promote`], where another one lies there by now, or somebody was erased whom it
+    /// As [`Store::apply`], where another one lies there by now, or somebody was erased whom it
     /// learnt from.
     pub(super) fn take(
         &self,
         candidate: Generation,
-        (store, serving): (&Store, Generation),
+        store: &Store,
         (engine, shelf): (&Engine, &Shelf),
-    ) -> Result<()> {
+    ) -> Result<Generation> {
         let delta = self.folder.join("delta");
         let place = || delta.display().to_string();
         let opened = Delta::open(&delta)?;
@@ -116,13 +115,7 @@ impl Staging {
             );
             return Err(Error::config(place(), reason));
         }
-        let generation =
-            store.apply(&delta, &self.pack, |bundle| engine.towers(bundle).map(drop))?;
-        if store.current()? != Some(serving) {
-            tracing::warn!(%generation, "Another bundle was promoted meanwhile: this one is installed, and waits.");
-            return Ok(());
-        }
-        Ok(store.promote(generation)?)
+        Ok(store.apply(&delta, &self.pack, |bundle| engine.towers(bundle).map(drop))?)
     }
 
     /// Where an adaptation stands, if there ever was one.

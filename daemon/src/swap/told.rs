@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use spotter_models::{Generation, bundle::Bundle};
 
-use super::staging::Adaptation;
+use super::{staging::Adaptation, trial::Compared};
 use crate::{
     alert::{Wall, rfc3339},
     error::Error,
@@ -45,6 +45,9 @@ struct Told<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     opening: Option<String>,
     refused: Option<ToldRefused>,
+    /// What came of the last candidate that looked along.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<&'a Compared>,
     /// What staff said of its sightings, as far as verdicts are kept.
     verdicts: Verdicts,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,10 +68,11 @@ type Figures<'a> = BTreeMap<&'a str, f64>;
 /// Longest reason that is told, in characters.
 const MAX_REASON: usize = 1000;
 
-/// What is told of the serving bundle, of one that is being opened and of the last one that was refused.
+/// What is told of the serving bundle, of one that is being opened, of the last one that was refused and of the last one
+/// that looked along.
 pub(super) fn payload(
     (bundle, since): (&Bundle, Timestamp),
-    (opening, refused): (Option<Generation>, Option<&Refused>),
+    (opening, refused, shadow): (Option<Generation>, Option<&Refused>, Option<&Compared>),
     (verdicts, adaptation): (Verdicts, Option<&Adaptation>),
     now: Wall,
 ) -> Vec<u8> {
@@ -88,6 +92,7 @@ pub(super) fn payload(
             reason: refused.reason.chars().take(MAX_REASON).collect(),
             at: rfc3339(refused.at),
         }),
+        shadow,
         verdicts,
         adaptation,
         clock_synced: now.believed(),

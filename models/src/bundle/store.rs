@@ -4,6 +4,7 @@
 //! ROOT/generations/<id>/   bundles, with their signature or the delta they were folded from; a name with
 //!                          a dot is unfinished or half removed
 //! ROOT/current             symbolic link to generations/<id>
+//! ROOT/candidate           symbolic link to the one that is to be compared with the current one before it serves
 //! ROOT/history             ids in the order of their promotion, the last one current or about to be
 //! ```
 //! Every step is one rename, so a crash leaves the state before or after it. What a crash leaves
@@ -37,6 +38,9 @@ pub(super) const CURRENT: &str = "current";
 
 /// Name of the folder that holds the bundles.
 pub(super) const GENERATIONS: &str = "generations";
+
+/// Name of the link to the generation that is tried before it is promoted.
+const CANDIDATE: &str = "candidate";
 
 const HISTORY: &str = "history";
 
@@ -240,7 +244,64 @@ impl Store {
         let forgotten = history.len().saturating_sub(MOST_HISTORY);
         let lines: String = history.iter().skip(forgotten).map(|id| format!("{id}\n")).collect();
         aside::replace_file(&self.root.join(HISTORY), lines.as_bytes())?;
-        self.switch(generation)
+        self.switch(generation)?;
+        self.end_candidacy()
+    }
+
+    /// What is current is no candidate, also once another one is current again.
+    fn end_candidacy(&self) -> Result<()> {
+        match (self.current(), self.link(CANDIDATE)) {
+            (Ok(Some(current)), Ok(Some(candidate))) if current == candidate => {
+                aside::remove(&self.root.join(CANDIDATE))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has whoever serves compare a generation with the current one before it is promoted, after verifying it; in the
+    /// place of another candidate.
+    ///
+    /// # Errors
+    /// As [`Store::promote`], and [`Error::Invalid`] where it is the current one or none is.
+    pub fn nominate(&self, generation: Generation) -> Result<()> {
+        self.open(generation)?;
+        let _change = self.begin_change()?;
+        match self.current()? {
+            Some(current) if current != generation => {
+                aside::replace_link(&self.root.join(CANDIDATE), &target_of(generation))
+            }
+            Some(_) => Err(Error::invalid(
+                format!("generation {generation}"),
+                "is the current one: there is nothing to compare it with",
+            )),
+            None => Err(Error::invalid(
+                format!("store {}", self.root.display()),
+                "has no current generation to compare a candidate with; promote one",
+            )),
+        }
+    }
+
+    /// The generation that was nominated and is not current by now.
+    ///
+    /// # Errors
+    /// As [`Store::current`].
+    pub fn candidate(&self) -> Result<Option<Generation>> {
+        let candidate = self.link(CANDIDATE)?;
+        Ok(candidate
+            .filter(|candidate| !matches!(self.current(), Ok(Some(id)) if id == *candidate)))
+    }
+
+    /// A generation is no candidate any more, where it still was.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] and [`Error::Io`] as [`Store::install`].
+    pub fn withdraw(&self, generation: Generation) -> Result<()> {
+        let _change = self.begin_change()?;
+        match self.link(CANDIDATE) {
+            Ok(candidate) if candidate != Some(generation) => Ok(()),
+            // What is no link to a generation is nobody's candidate either.
+            Ok(_) | Err(_) => aside::remove(&self.root.join(CANDIDATE)),
+        }
     }
 
     /// Goes back to the generation that was current before, and returns it.
@@ -325,7 +386,7 @@ impl Store {
         }
     }
 
-    /// Removes all but the current generation, the one that [`Store::rollback`] would go back to,
+    /// Removes all but the current generation, the one that [`Store::rollback`] would go back to, the candidate,
     /// the `keep` others that were installed last, and the parents of deltas among these, by which they
     /// are trusted. Returns what was removed.
     ///
@@ -334,7 +395,7 @@ impl Store {
     pub fn prune(&self, keep: usize) -> Result<Vec<Generation>> {
         let _change = self.begin_change()?;
         let mut kept: BTreeSet<Generation> =
-            [self.current()?, self.previous()?].into_iter().flatten().collect();
+            [self.current()?, self.previous()?, self.candidate()?].into_iter().flatten().collect();
         let mut others = Vec::new();
         for generation in self.ids()? {
             if !kept.contains(&generation) {
@@ -368,7 +429,11 @@ impl Store {
     /// [`Error::Corrupt`] where `current` is something else than a link to a generation,
     /// [`Error::Io`].
     pub fn current(&self) -> Result<Option<Generation>> {
-        let link = self.root.join(CURRENT);
+        self.link(CURRENT)
+    }
+
+    fn link(&self, name: &str) -> Result<Option<Generation>> {
+        let link = self.root.join(name);
         let target = match std::fs::read_link(&link) {
             Ok(target) => target,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -456,8 +521,7 @@ impl Store {
     }
 
     fn switch(&self, generation: Generation) -> Result<()> {
-        let target = Path::new(GENERATIONS).join(generation.to_string());
-        aside::replace_link(&self.root.join(CURRENT), &target)
+        aside::replace_link(&self.root.join(CURRENT), &target_of(generation))
     }
 
     fn folder_of(&self, generation: Generation) -> PathBuf {
@@ -513,6 +577,12 @@ impl Store {
                 aside::remove(&entry.path())?;
             }
         }
+        self.end_candidacy()?;
         Ok(root)
     }
+}
+
+/// What a link to a generation holds: from the store's folder.
+fn target_of(generation: Generation) -> PathBuf {
+    Path::new(GENERATIONS).join(generation.to_string())
 }
