@@ -1,7 +1,7 @@
 //! Spotter's daemon: cameras in, persons who fit a description out.
 //!
-//! The modules are the stages of the data path, in its order: [`source`] decodes, [`detect`] finds
-//! persons, [`track`] follows them, [`crop`] chooses the views worth embedding, [`embed`] places them
+//! The modules are the stages of the data path, in its order: [`source`] decodes, [`motion`] says where
+//! anything moves, [`detect`] finds persons, [`track`] follows them, [`crop`] chooses the views worth embedding, [`embed`] places them
 //! among the texts of [`alert`], [`score`] compares, [`sighting`] decides what is told; [`outbox`] keeps
 //! it and [`mqtt`] sends it. [`gallery`] keeps who was seen, [`erase`] takes it away again, but for whom a [`hold`] keeps. [`desk`] takes alerts in. [`page`] shows all that on the box itself. [`swap`] has another bundle serve, after it looked along as a [`shadow`]. [`watch`] is one camera's part of it;
 //! [`pipeline`] runs it live, [`replay`] over recordings.
@@ -31,6 +31,7 @@ pub mod lens;
 pub mod mask;
 pub mod memory;
 pub mod metrics;
+pub mod motion;
 pub mod mqtt;
 pub mod notify;
 pub mod out;

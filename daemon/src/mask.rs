@@ -90,6 +90,15 @@ impl Mask {
         Frame { pixels, ..frame }
     }
 
+    /// Makes black what is masked of a part of a frame of this size.
+    ///
+    /// # Errors
+    /// Where the part is no picture.
+    pub fn part(&self, part: Rgb, rect: PixelRect, (width, height): (u32, u32)) -> Result<Rgb> {
+        let rows = self.rows(Size { width, height, margin: (CHROMA, CHROMA) });
+        rows.blacken(part, (rect.x, rect.y))
+    }
+
     fn rows(&self, size: Size) -> Arc<Rows> {
         let mut kept = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, rows)) = kept.iter().find(|(of, _)| *of == size) {
@@ -125,10 +134,7 @@ impl Pixels for Masked {
     }
 
     fn region(&self, rect: PixelRect) -> Result<Rgb> {
-        let part = self.pixels.region(rect)?;
-        let (width, height) = self.size;
-        let rows = self.mask.rows(Size { width, height, margin: (CHROMA, CHROMA) });
-        rows.blacken(part, (rect.x, rect.y))
+        self.mask.part(self.pixels.region(rect)?, rect, self.size)
     }
 }
 

@@ -150,6 +150,18 @@ pub fn switched() {
     counter!("spotter_bundle_switches_total").increment(1);
 }
 
+/// Whether the large one of a camera's two streams flows.
+pub fn large_stream(camera: &CameraId, flows: bool) {
+    gauge!("spotter_source_large_streaming", "camera" => camera.to_string())
+        .set(f64::from(u8::from(flows)));
+}
+
+/// A crop of a camera with two streams came from the small one.
+pub fn small_crop(camera: &CameraId, reason: &'static str) {
+    counter!("spotter_small_crops_total", "camera" => camera.to_string(), "reason" => reason)
+        .increment(1);
+}
+
 /// A candidate did not see a view that the serving bundle did.
 pub fn shadow_dropped(reason: &'static str) {
     counter!("spotter_shadow_dropped_total", "reason" => reason).increment(1);
@@ -178,6 +190,8 @@ fn describe() {
         "High scores of a camera's newest persons, over promised ones."
     );
     describe_counter!("spotter_bundle_switches_total", "Times another bundle took over.");
+    describe_gauge!("spotter_source_large_streaming", "1 while the large stream flows.");
+    describe_counter!("spotter_small_crops_total", "Crops from the small one of two streams.");
     describe_counter!("spotter_shadow_dropped_total", "Views that a candidate did not see.");
     describe_counter!("spotter_bundle_refused_total", "Bundles that were to serve and cannot.");
     describe_link();

@@ -39,7 +39,7 @@ use crate::{
     score::{Armed, ArmedAlert, History, Matcher, Passed, Seen},
     shadow::Shadow,
     sighting::{Ledger, Moment, Scored, Sighting},
-    source::{Signal, Slot},
+    source::{Group, Signal, Slot},
     track::{TrackId, TrackIds},
     watch::{Step, View, Watch},
 };
@@ -54,6 +54,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub struct Lane {
     camera: CameraId,
     slot: Arc<Slot<Frame>>,
+    /// The camera's large stream, where the frames are those of a small one.
+    large: Option<Arc<Group>>,
     interval: Duration,
     /// When the next look is due, in nanoseconds of monotonic time.
     due: AtomicU64,
@@ -80,11 +82,24 @@ impl Lane {
         Self {
             camera,
             slot,
+            large: None,
             interval: Duration::from_secs_f64(1.0 / rate_hz),
             due: AtomicU64::new(0),
             claimed: AtomicBool::new(false),
             state: Mutex::new(LaneState { watch, is_closed: false, last: None, mask: None }),
         }
+    }
+
+    /// Crops come from this stream of the same camera.
+    pub fn with_large(self, large: Option<Arc<Group>>) -> Self {
+        Self { large, ..self }
+    }
+
+    /// Looks at every frame that is due, whether or not anything moves.
+    pub fn with_every_look(self) -> Self {
+        let mut state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        state.watch = state.watch.with_every_look();
+        Self { state: Mutex::new(state), ..self }
     }
 
     /// Nobody looks behind these masks from now on; waits for a look that is under way.
@@ -327,7 +342,16 @@ impl Site {
             Some(mask) => mask.over(frame),
             None => frame,
         };
+        let frame = match &lane.large {
+            Some(large) => large.over(frame, state.mask.clone()),
+            None => frame,
+        };
         count_skipped(lane, &mut state, &frame);
+        if state.watch.is_still(&frame) {
+            metrics::dropped(Stage::Detect, &lane.camera, "still", 1);
+            metrics::tracks(&lane.camera, 0);
+            return;
+        }
         metrics::entered(Stage::Detect, &lane.camera, 1);
         let found = stopwatch.time(Stage::Detect, || {
             detector.detect(frame.pixels.as_ref(), frame.width, frame.height)

@@ -40,6 +40,8 @@ pub struct Replay {
     pub matching: Option<Matching>,
     /// Frames a second of the recording that are looked at.
     pub rate_hz: f64,
+    /// Whether a detector looks at frames, too, in which nothing moves and nobody is followed.
+    pub every_look: bool,
     /// Names the tracks of all recordings.
     pub ids: Arc<TrackIds>,
     /// Times the stages.
@@ -133,6 +135,9 @@ impl Replay {
     /// says so in the log.
     pub fn run(&mut self, camera: &CameraId, video: &Path) -> Result<Recording> {
         let mut watch = Watch::new(camera.clone(), self.ids.clone());
+        if self.every_look {
+            watch = watch.with_every_look();
+        }
         let mut recording = Recording::default();
         let interval = Duration::from_secs_f64(1.0 / self.rate_hz);
         let mut due = Duration::ZERO;
@@ -171,6 +176,9 @@ impl Replay {
     }
 
     fn look(&mut self, watch: &mut Watch, frame: &Frame, recording: &mut Recording) -> Result<()> {
+        if watch.is_still(frame) {
+            return recording.note_persons(frame, &[]);
+        }
         let found = self.stopwatch.time(Stage::Detect, || {
             self.detector.detect(frame.pixels.as_ref(), frame.width, frame.height)
         });

@@ -13,6 +13,7 @@ use crate::{
     frame::{CameraId, Frame},
     geometry::BBox,
     metrics::{self, Stage, Stopwatch},
+    motion::{self, Motion},
     scene::Scene,
     track::{Rules, State, TrackId, TrackIds, TrackView, Tracker},
 };
@@ -60,6 +61,8 @@ pub struct Watch {
     camera: CameraId,
     tracker: Tracker,
     selector: Selector,
+    /// What says whether anything moves, unless every frame is looked at.
+    motion: Option<Motion>,
 }
 
 impl Watch {
@@ -69,6 +72,26 @@ impl Watch {
             camera,
             tracker: Tracker::new(Rules::default(), ids),
             selector: Selector::new(SelectionRules::default()),
+            motion: Some(Motion::default()),
+        }
+    }
+
+    /// Looks at every frame, whether or not anything moves.
+    pub fn with_every_look(self) -> Self {
+        Self { motion: None, ..self }
+    }
+
+    /// Whether a detector need not look at this frame: nobody is followed and nothing moves. Every frame that could be
+    /// looked at is to be asked for.
+    pub fn is_still(&mut self, frame: &Frame) -> bool {
+        let Some(motion) = &mut self.motion else { return false };
+        let (across, down) = motion::CELLS;
+        match frame.pixels.scaled(across, down) {
+            Ok(picture) => !motion.wants(&picture, frame.pts, !self.tracker.is_idle()),
+            Err(error) => {
+                tracing::debug!(camera = %self.camera, %error, "Whether anything moves is not known.");
+                false
+            }
         }
     }
 

@@ -356,6 +356,7 @@ fn the_test_picture_is_live_and_its_pixels_are_right() {
         camera: &camera,
         spec: &spec,
         decoder: &DecoderChoice::Auto,
+        decodes: true,
         lower: Lower::Tcp,
         connect_timeout: LONG,
     };
@@ -389,6 +390,7 @@ fn a_missing_device_says_so() {
         camera: &camera,
         spec: &spec,
         decoder: &DecoderChoice::Auto,
+        decodes: true,
         lower: Lower::Tcp,
         connect_timeout: LONG,
     };

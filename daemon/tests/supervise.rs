@@ -16,7 +16,7 @@ use spotterd::{
     frame::{CameraId, Frame},
     source::{
         DecoderChoice, Pace, RtspUrl, Rules, Setup, Signal, Slot, SourceSpec, Status, Supervisor,
-        Transport,
+        Taker, Transport,
     },
 };
 
@@ -41,7 +41,7 @@ fn start(spec: SourceSpec, rules: Rules, clock: Arc<dyn Clock>) -> Source {
         rules,
         clock,
         stop: stop.clone(),
-        slot: slot.clone(),
+        taker: Taker::Newest(slot.clone()),
     })
     .unwrap();
     Source { supervisor, slot, signal, stop }

@@ -9,8 +9,24 @@ use gstreamer_app as gst_app;
 /// Frames a second at which every clip is sent; 10, as the recordings in `tests/data` have it.
 pub const FPS: u32 = 10;
 
-/// Frames between two key frames: 1 s, as most cameras have it.
-const KEY_DISTANCE: u32 = FPS;
+/// How a clip is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// Width and height; the recording's own where there are none.
+    pub size: Option<(u32, u32)>,
+    /// Frames a second.
+    pub fps: u32,
+    /// Seconds between two key frames.
+    pub keys_s: u32,
+    /// Kilobits a second, about.
+    pub kbps: u32,
+}
+
+impl Default for Form {
+    fn default() -> Self {
+        Self { size: None, fps: FPS, keys_s: 1, kbps: 1500 }
+    }
+}
 
 /// How long encoding may stand still.
 const STUCK: gst::ClockTime = gst::ClockTime::from_seconds(60);
@@ -48,15 +64,16 @@ impl Codec {
         }
     }
 
-    fn encoder(self) -> String {
+    fn encoder(self, form: &Form) -> String {
+        let (keys, kbps) = (form.fps * form.keys_s, form.kbps);
         match self {
             Codec::H264 => format!(
-                "x264enc speed-preset=ultrafast tune=zerolatency key-int-max={KEY_DISTANCE} \
-                 threads=1 bitrate=1500 ! video/x-h264,profile=constrained-baseline"
+                "x264enc speed-preset=ultrafast tune=zerolatency key-int-max={keys} \
+                 threads=1 bitrate={kbps} ! video/x-h264,profile=constrained-baseline"
             ),
             Codec::H265 => format!(
-                "x265enc speed-preset=ultrafast tune=zerolatency key-int-max={KEY_DISTANCE} \
-                 bitrate=1500 log-level=none"
+                "x265enc speed-preset=ultrafast tune=zerolatency key-int-max={keys} \
+                 bitrate={kbps} log-level=none"
             ),
             Codec::Mjpeg => "videoconvert ! video/x-raw,format=I420 ! jpegenc quality=80".into(),
         }
@@ -94,6 +111,8 @@ pub struct Clip {
     pub caps: gst::Caps,
     /// The frames.
     pub frames: Vec<gst::Buffer>,
+    /// Frames a second at which it is sent.
+    pub fps: u32,
 }
 
 impl Clip {
@@ -108,23 +127,15 @@ impl Clip {
         let extension = file.extension().and_then(|extension| extension.to_str());
         let location = format!("filesrc location={:?}", file.display().to_string());
         if extension == Some(codec.name()) && sizes.is_empty() {
-            return collect(codec, &format!("{location} ! {}", codec.parser()));
+            return collect(codec, FPS, &format!("{location} ! {}", codec.parser()));
         }
-        let encode = |scale: &str| {
-            let description = format!(
-                "{location} ! decodebin ! videoconvert ! videorate ! videoscale ! \
-                 video/x-raw,framerate={FPS}/1{scale} ! {} ! {}",
-                codec.encoder(),
-                codec.parser()
-            );
-            collect(codec, &description)
-        };
         if sizes.is_empty() {
-            return encode("");
+            return Self::encode(file, codec, &Form::default());
         }
         let mut joined: Option<Clip> = None;
-        for (index, (width, height)) in sizes.iter().enumerate() {
-            let part = encode(&format!(",width={width},height={height},pixel-aspect-ratio=1/1"))?;
+        for (index, size) in sizes.iter().enumerate() {
+            let form = Form { size: Some(*size), ..Form::default() };
+            let part = Self::encode(file, codec, &form)?;
             let (from, to) = (index * part.frames.len(), (index + 1) * part.frames.len());
             let key = |at: usize| next_key(&part.frames, at / sizes.len());
             let frames = part.frames.get(key(from)..key(to)).unwrap_or_default().to_vec();
@@ -134,6 +145,27 @@ impl Clip {
             }
         }
         joined.ok_or_else(|| anyhow!("no sizes"))
+    }
+
+    /// Encodes a recording.
+    ///
+    /// # Errors
+    /// As [`Clip::load`].
+    pub fn encode(file: &Path, codec: Codec, form: &Form) -> Result<Self> {
+        gst::init()?;
+        let scale = form.size.map(|(width, height)| {
+            format!(",width={width},height={height},pixel-aspect-ratio=1/1")
+        });
+        let description = format!(
+            "filesrc location={:?} ! decodebin ! videoconvert ! videorate ! videoscale ! \
+             video/x-raw,framerate={}/1{} ! {} ! {}",
+            file.display().to_string(),
+            form.fps,
+            scale.unwrap_or_default(),
+            codec.encoder(form),
+            codec.parser()
+        );
+        collect(codec, form.fps, &description)
     }
 
     /// Writes the clip so that [`Clip::load`] takes it as it is.
@@ -161,7 +193,7 @@ fn next_key(frames: &[gst::Buffer], index: usize) -> usize {
 }
 
 /// Runs a pipeline to its end and keeps what comes out.
-fn collect(codec: Codec, description: &str) -> Result<Clip> {
+fn collect(codec: Codec, fps: u32, description: &str) -> Result<Clip> {
     let description = format!("{description} ! appsink name=out sync=false max-buffers=8");
     let pipeline = gst::parse::launch(&description).with_context(|| description.clone())?;
     let sink = pipeline
@@ -182,7 +214,7 @@ fn collect(codec: Codec, description: &str) -> Result<Clip> {
         bail!("{description}: {} ({:?})", error.error(), error.debug());
     }
     match caps {
-        Some(caps) if !frames.is_empty() => Ok(Clip { codec, caps, frames }),
+        Some(caps) if !frames.is_empty() => Ok(Clip { codec, caps, frames, fps }),
         _ => bail!("{description}: no frame"),
     }
 }

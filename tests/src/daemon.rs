@@ -134,11 +134,36 @@ impl Daemon {
 
     /// The value of a metric, by the beginning of its line.
     pub fn metric(&self, name: &str) -> Option<f64> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics)).ok()?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).ok()?;
+        let page = self.try_metrics().ok()?;
         page.lines().find(|line| line.starts_with(name))?.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// All metrics.
+    ///
+    /// # Panics
+    /// Where there are none.
+    pub fn metrics(&self) -> String {
+        self.try_metrics().unwrap()
+    }
+
+    fn try_metrics(&self) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.metrics))?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page)?;
+        Ok(page)
+    }
+
+    /// Processor time that the process used so far.
+    ///
+    /// # Panics
+    /// Where the process is gone.
+    pub fn cpu(&self) -> Duration {
+        // Ticks of a hundredth of a second, as every Linux has them for programs.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks = |index: usize| fields[index].parse::<u64>().unwrap();
+        Duration::from_millis(10 * (ticks(11) + ticks(12)))
     }
 
     /// Waits until a line of the log holds all these words, and returns it.

@@ -1,6 +1,8 @@
 //! A real RTSP server: as a library for the program `rtsp-server`, and that program as a process that
 //! tests start and kill.
 
+#![expect(clippy::disallowed_methods, reason = "a server that sends as time passes")]
+
 use std::{
     collections::HashMap,
     io::{BufRead, BufReader, Write},
@@ -10,6 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail};
@@ -17,18 +20,21 @@ use gstreamer::{self as gst, glib, prelude::*};
 use gstreamer_app as gst_app;
 use gstreamer_rtsp_server::{self as server, prelude::*};
 
-use crate::clip::{Clip, FPS};
+use crate::clip::Clip;
 
 /// What is served, and to whom.
 pub struct Serving {
     /// Mount points, such as `/gate`, and what each sends.
-    pub mounts: HashMap<String, Clip>,
+    pub mounts: HashMap<String, Arc<Clip>>,
     /// User and password, where they are asked for.
     pub credentials: Option<(String, String)>,
     /// The port, 0 for any that is free.
     pub port: u16,
     /// How media may travel.
     pub transports: Transports,
+    /// Whether all clips run on one clock from the start of the server on, as a camera's streams do; else each client
+    /// gets a clip from its beginning.
+    pub is_live: bool,
 }
 
 /// How media may travel.
@@ -55,8 +61,9 @@ pub fn serve(serving: Serving) -> Result<()> {
         server.set_auth(Some(&auth(user, password)));
     }
     let mounts = server.mount_points().context("a server without mount points")?;
+    let begin = serving.is_live.then(Instant::now);
     for (path, clip) in serving.mounts {
-        let factory = factory(Arc::new(clip));
+        let factory = factory(clip, begin);
         if serving.transports == Transports::UdpOnly {
             factory.set_protocols(server::gst_rtsp::RTSPLowerTrans::UDP);
         }
@@ -66,7 +73,8 @@ pub fn serve(serving: Serving) -> Result<()> {
         mounts.add_factory(&path, factory);
     }
     let attached = server.attach(None).context("the port is taken")?;
-    println!("listening {}", server.bound_port());
+    let begins = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+    println!("listening {} since {begins}", server.bound_port());
     std::io::stdout().flush()?;
     context.run();
     attached.remove();
@@ -87,11 +95,15 @@ fn allowed(role: &str) -> gst::Structure {
         .build()
 }
 
-/// Each client gets the clip from its beginning, in real time, for ever.
-fn factory(clip: Arc<Clip>) -> server::RTSPMediaFactory {
+/// Each client gets the clip in real time, for ever: from its beginning, or as it runs since `begin`.
+fn factory(clip: Arc<Clip>, begin: Option<Instant>) -> server::RTSPMediaFactory {
     let factory = server::RTSPMediaFactory::new();
+    let pace = match begin {
+        Some(_) => "do-timestamp=true",
+        None => "max-buffers=2 ! identity sync=true",
+    };
     factory.set_launch(&format!(
-        "( appsrc name=frames is-live=true format=time max-buffers=2 ! identity sync=true ! {} )",
+        "( appsrc name=frames is-live=true format=time {pace} ! {} )",
         clip.codec.payloader()
     ));
     factory.set_shared(false);
@@ -102,8 +114,10 @@ fn factory(clip: Arc<Clip>) -> server::RTSPMediaFactory {
             .ok()
             .and_then(|bin| bin.by_name("frames"))
             .and_then(|source| source.downcast::<gst_app::AppSrc>().ok());
-        if let Some(source) = source {
-            feed(&source, clip.clone());
+        match (source, begin) {
+            (Some(source), None) => feed(&source, clip.clone()),
+            (Some(source), Some(begin)) => follow(source, clip.clone(), begin),
+            (None, _) => {}
         }
     });
     factory
@@ -117,11 +131,11 @@ fn feed(source: &gst_app::AppSrc, clip: Arc<Clip>) {
         let number = sent.fetch_add(1, Ordering::Relaxed);
         let Some(frame) = clip.frames.get(number as usize % clip.frames.len()) else { return };
         let mut frame = frame.copy();
-        let time = gst::ClockTime::SECOND * number / u64::from(FPS);
+        let time = gst::ClockTime::SECOND * number / u64::from(clip.fps);
         if let Some(frame) = frame.get_mut() {
             frame.set_pts(time);
             frame.set_dts(time);
-            frame.set_duration(gst::ClockTime::SECOND / u64::from(FPS));
+            frame.set_duration(gst::ClockTime::SECOND / u64::from(clip.fps));
         }
         // An error means that the client has gone, and the pipeline with it.
         let _gone = source.push_buffer(frame);
@@ -129,10 +143,33 @@ fn feed(source: &gst_app::AppSrc, clip: Arc<Clip>) {
     source.set_callbacks(callbacks.build());
 }
 
+/// Hands over frames as their time comes, first all since the last key frame, until the client has gone.
+fn follow(source: gst_app::AppSrc, clip: Arc<Clip>, begin: Instant) {
+    source.set_caps(Some(&clip.caps));
+    let fps = f64::from(clip.fps);
+    let frame = move |number: usize| clip.frames.get(number % clip.frames.len()).cloned();
+    let is_key = |frame: gst::Buffer| !frame.flags().contains(gst::BufferFlags::DELTA_UNIT);
+    let now = (begin.elapsed().as_secs_f64() * fps) as usize;
+    let mut number =
+        (0..=now).rev().find(|number| frame(*number).is_some_and(is_key)).unwrap_or_default();
+    std::thread::spawn(move || {
+        loop {
+            let due = begin + Duration::from_secs_f64(number as f64 / fps);
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let Some(frame) = frame(number) else { return };
+            if source.push_buffer(frame.copy()).is_err() {
+                return;
+            }
+            number += 1;
+        }
+    });
+}
+
 /// The program `rtsp-server` as a process. Killed when dropped.
 pub struct ServerProcess {
     child: Child,
     port: u16,
+    begins: Duration,
 }
 
 impl ServerProcess {
@@ -150,9 +187,11 @@ impl ServerProcess {
         let output = child.stdout.take().context("no output")?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
-        let port = line.trim().strip_prefix("listening ").and_then(|port| port.parse().ok());
-        match port {
-            Some(port) => Ok(Self { child, port }),
+        let said =
+            line.trim().strip_prefix("listening ").and_then(|said| said.split_once(" since "));
+        let said = said.and_then(|(port, ms)| Some((port.parse().ok()?, ms.parse().ok()?)));
+        match said {
+            Some((port, ms)) => Ok(Self { child, port, begins: Duration::from_millis(ms) }),
             None => {
                 let status = child.kill().and_then(|()| child.wait());
                 bail!("{}: said {line:?} and not where it listens ({status:?})", program.display())
@@ -163,6 +202,11 @@ impl ServerProcess {
     /// Where it listens.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// When its clips began, since 1970, where they run on one clock.
+    pub fn begins(&self) -> Duration {
+        self.begins
     }
 
     /// The process's number.

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use spotterd::{
     clock::{Clock, Stop, SystemClock},
     frame::{CameraId, Frame},
-    source::{DecoderChoice, Rules, Setup, Signal, Slot, SourceSpec, Status, Supervisor},
+    source::{DecoderChoice, Rules, Setup, Signal, Slot, SourceSpec, Status, Supervisor, Taker},
 };
 
 /// Longest time between two looks at what raises no signal.
@@ -44,7 +44,7 @@ impl Watched {
             rules,
             clock: clock.clone(),
             stop: Arc::new(Stop::default()),
-            slot: slot.clone(),
+            taker: Taker::Newest(slot.clone()),
         })?;
         Ok(Self { supervisor, slot, clock, signal })
     }

@@ -17,7 +17,8 @@ use spotterd::{
     clock::{Clock, Mono, Stop, SystemClock},
     frame::{CameraId, Frame},
     source::{
-        DecoderChoice, RtspUrl, Rules, Setup, Signal, Slot, SourceSpec, Supervisor, Transport,
+        DecoderChoice, RtspUrl, Rules, Setup, Signal, Slot, SourceSpec, Supervisor, Taker,
+        Transport,
     },
 };
 
@@ -66,7 +67,7 @@ fn camera(
         rules: Rules::default(),
         clock: clock.clone(),
         stop: Arc::new(Stop::default()),
-        slot: slot.clone(),
+        taker: Taker::Newest(slot.clone()),
     })
     .unwrap();
     Camera { supervisor, slot }

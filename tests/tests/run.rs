@@ -23,7 +23,7 @@ use spotterd::{
     frame::{CameraId, Frame},
     geometry::BBox,
     metrics::Stopwatch,
-    source::{DecoderChoice, RtspUrl, Rules, Setup, Signal, Slot, SourceSpec, Supervisor},
+    source::{DecoderChoice, RtspUrl, Rules, Setup, Signal, Slot, SourceSpec, Supervisor, Taker},
     track::TrackId,
     watch::Watch,
 };
@@ -128,7 +128,7 @@ fn each_of_six_persons_over_rtsp_becomes_a_track() {
         rules: Rules::default(),
         clock: clock.clone(),
         stop: Arc::new(Stop::default()),
-        slot: slot.clone(),
+        taker: Taker::Newest(slot.clone()),
     })
     .unwrap();
     let engine = Engine {

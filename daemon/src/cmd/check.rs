@@ -157,13 +157,21 @@ fn camera(camera: &crate::config::Camera) -> crate::Result<String> {
         .decoder
         .check()
         .map_err(|reason| Error::Source { camera: camera.id.to_string(), reason })?;
-    source::present(&spec)
-        .map_err(|reason| Error::Source { camera: camera.id.to_string(), reason })?;
+    let watched =
+        camera.watched().map_err(|reason| Error::config(camera.id.to_string(), reason))?;
+    for spec in [&spec, &watched] {
+        source::present(spec)
+            .map_err(|reason| Error::Source { camera: camera.id.to_string(), reason })?;
+    }
+    let small = match spec == watched {
+        true => String::new(),
+        false => format!(", persons found in {}", watched.place()),
+    };
     let mask = camera.mask().map_err(|reason| Error::config(camera.id.to_string(), reason))?;
     let masked = mask.map_or_else(String::new, |mask| {
         let names: Vec<String> = mask.names().map(ToString::to_string).collect();
         let percent = 100.0 * mask.share();
         format!("; masks {} hide {percent:.0} % of the picture", names.join(", "))
     });
-    Ok(format!("{} (not opened){masked}", spec.place()))
+    Ok(format!("{}{small} (not opened){masked}", spec.place()))
 }

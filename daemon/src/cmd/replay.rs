@@ -57,6 +57,9 @@ pub struct Args {
     /// Frames a second of the recording that are looked at
     #[arg(long, default_value_t = 5.0, value_name = "HZ")]
     rate: f64,
+    /// Look at frames, too, in which nothing moves and nobody is followed
+    #[arg(long)]
+    every_look: bool,
     /// Write sightings, tracks and summary as JSON; `-` is standard output
     #[arg(long, value_name = "OUT")]
     json: Option<PathBuf>,
@@ -112,6 +115,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         detector: engine.detector(&args.engine.detector)?,
         matching,
         rate_hz: args.rate,
+        every_look: args.every_look,
         ids: Arc::default(),
         stopwatch: Stopwatch::new(Arc::new(SystemClock::new())),
         progress: Box::new(|_| {}),

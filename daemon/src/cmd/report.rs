@@ -136,6 +136,7 @@ fn scenes(args: &Args, engine: &Engine, bundle: &Bundle, truths: &[Truth]) -> Re
         detector: engine.detector(&args.engine.detector)?,
         matching: Some(Matching::new(Embedder::open(engine, bundle)?, matcher)),
         rate_hz: args.rate,
+        every_look: false,
         ids: Arc::default(),
         stopwatch: Stopwatch::new(Arc::new(SystemClock::new())),
         progress: Box::new(|_| {}),

@@ -47,6 +47,10 @@ pub struct Camera {
     pub id: CameraId,
     /// `rtsp://…`, `rtsps://…`, `file:PATH`, `v4l2:/dev/videoN` or `test:PATTERN`.
     pub url: Address,
+    /// The address of the same camera's small stream, where it has one: persons are found and followed in it, and only
+    /// crops of them are decoded from `url`.
+    #[serde(default)]
+    pub sub_url: Option<Address>,
     /// RTSP only: `tcp`, `udp`, or `auto`, which is TCP and then UDP.
     #[serde(default)]
     pub transport: Transport,
@@ -83,14 +87,28 @@ impl Camera {
     /// # Errors
     /// Why the address is none, without repeating a password that may stand in it.
     pub fn source(&self) -> Result<SourceSpec, String> {
-        let Some((scheme, rest)) = self.url.0.split_once(':') else {
-            return Err("url: must begin with rtsp:, rtsps:, file:, v4l2: or test:".into());
-        };
+        self.at("url", &self.url)
+    }
+
+    /// What persons are found and followed in: the small stream, where there is one.
+    ///
+    /// # Errors
+    /// As [`Camera::source`].
+    pub fn watched(&self) -> Result<SourceSpec, String> {
+        match &self.sub_url {
+            Some(address) => self.at("sub_url", address),
+            None => self.source(),
+        }
+    }
+
+    fn at(&self, key: &str, address: &Address) -> Result<SourceSpec, String> {
+        let unknown = || format!("{key}: must begin with rtsp:, rtsps:, file:, v4l2: or test:");
+        let Some((scheme, rest)) = address.0.split_once(':') else { return Err(unknown()) };
         let path = || PathBuf::from(rest.strip_prefix("//").unwrap_or(rest));
         let said = |error: Error| error.to_string();
         match scheme {
             "rtsp" | "rtsps" => Ok(SourceSpec::Rtsp {
-                url: RtspUrl::new(&self.url.0).map_err(said)?,
+                url: RtspUrl::new(&address.0).map_err(said)?,
                 transport: self.transport,
                 credentials_file: self.credentials_file.clone(),
             }),
@@ -103,7 +121,7 @@ impl Camera {
                 size: FrameSize::new(TEST_SIZE.0, TEST_SIZE.1).map_err(said)?,
                 fps: Fps::new(TEST_FPS).map_err(said)?,
             }),
-            _ => Err("url: must begin with rtsp:, rtsps:, file:, v4l2: or test:".into()),
+            _ => Err(unknown()),
         }
     }
 
@@ -133,6 +151,12 @@ impl Camera {
 
     pub(super) fn check(&self) -> Result<(), String> {
         let source = self.source()?;
+        let is_encoded = |source: &SourceSpec| {
+            matches!(source, SourceSpec::Rtsp { .. } | SourceSpec::File { .. })
+        };
+        if self.sub_url.is_some() && !(is_encoded(&source) && is_encoded(&self.watched()?)) {
+            return Err("sub_url: only cameras and files have two streams".into());
+        }
         let rtsp = matches!(source, SourceSpec::Rtsp { .. });
         if self.credentials_file.is_some() && !rtsp {
             return Err("credentials_file: only RTSP cameras have one".into());

@@ -177,11 +177,19 @@ pub struct Detector {
     pub rate_hz: f64,
     /// Threads that detect and track; cameras share them fairly.
     pub workers: NonZeroUsize,
+    /// Whether frames are passed over in which nothing moves while nobody is followed; every three seconds one is
+    /// looked at all the same.
+    pub motion_gate: bool,
 }
 
 impl Default for Detector {
     fn default() -> Self {
-        Self { model: "deimv2-femto".into(), rate_hz: 5.0, workers: NonZeroUsize::MIN }
+        Self {
+            model: "deimv2-femto".into(),
+            rate_hz: 5.0,
+            workers: NonZeroUsize::MIN,
+            motion_gate: true,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     outbox::{Class, Message},
     page::{CameraShown, CameraState as CameraShownState, Health},
     pipeline::Lane,
-    source::{Setup, Slot, Status, Supervisor},
+    source::{Group, Setup, Slot, SourceSpec, Status, Supervisor, Taker},
 };
 
 /// How often a camera's rate is told at most, where nothing else changes.
@@ -28,7 +28,10 @@ pub(super) struct Running {
     camera: Camera,
     rate_hz: f64,
     lane: Arc<Lane>,
+    /// What persons are found in.
     pub(super) supervisor: Supervisor,
+    /// Where crops come from, where that is another stream.
+    large: Option<Supervisor>,
     /// What staff were told last.
     told: Option<Told>,
 }
@@ -55,6 +58,12 @@ impl Told {
 }
 
 impl Running {
+    /// Asks its sources to stop.
+    pub(super) fn halt(&self) {
+        self.supervisor.halt();
+        self.large.iter().for_each(Supervisor::halt);
+    }
+
     /// Staff may not know what they were told.
     pub(super) fn was_not_told(&mut self) {
         self.told = None;
@@ -79,7 +88,7 @@ impl Service {
         let (stay, go): (Vec<_>, Vec<_>) =
             before.into_iter().partition(|(_, running)| stays(running));
         self.cameras = stay.into_iter().collect();
-        go.iter().for_each(|(_, running)| running.supervisor.halt());
+        go.iter().for_each(|(_, running)| running.halt());
         let is_wanted = |id: &CameraId| wanted.iter().any(|camera| camera.id == *id);
         self.gone.retain(|id| !is_wanted(id));
         self.gone.extend(go.iter().map(|(id, _)| id.clone()).filter(|id| !is_wanted(id)));
@@ -104,21 +113,38 @@ impl Service {
     fn watch(&self, camera: Camera, default: f64) -> Result<Running> {
         let slot: Arc<Slot<Frame>> = Slot::new(self.signal.clone());
         let rate_hz = camera.rate_hz.unwrap_or(default);
-        let lane = Lane::new(camera.id.clone(), self.ids.clone(), slot.clone(), rate_hz);
+        let group =
+            camera.sub_url.as_ref().map(|_| Group::new(camera.id.clone(), camera.decoder.clone()));
+        let lane = Lane::new(camera.id.clone(), self.ids.clone(), slot.clone(), rate_hz)
+            .with_large(group.clone());
+        let lane = match self.config.detector.motion_gate {
+            true => lane,
+            false => lane.with_every_look(),
+        };
         lane.use_mask(mask(&camera)?);
         self.history.watching(&camera.id, Wall::new(self.clock.wall(), None).at);
-        let spec =
-            camera.source().map_err(|reason| Error::config(camera.id.to_string(), reason))?;
-        let supervisor = Supervisor::spawn(Setup {
+        let invalid = |reason| Error::config(camera.id.to_string(), reason);
+        let large = match group {
+            Some(group) => {
+                Some(self.open(&camera, camera.source().map_err(invalid)?, Taker::Kept(group))?)
+            }
+            None => None,
+        };
+        let watched = camera.watched().map_err(invalid)?;
+        let supervisor = self.open(&camera, watched, Taker::Newest(slot))?;
+        Ok(Running { camera, rate_hz, lane: Arc::new(lane), supervisor, large, told: None })
+    }
+
+    fn open(&self, camera: &Camera, spec: SourceSpec, taker: Taker) -> Result<Supervisor> {
+        Supervisor::spawn(Setup {
             camera: camera.id.clone(),
             spec,
             decoder: camera.decoder.clone(),
             rules: camera.rules(),
             clock: self.clock.clone(),
             stop: self.stop.clone(),
-            slot,
-        })?;
-        Ok(Running { camera, rate_hz, lane: Arc::new(lane), supervisor, told: None })
+            taker,
+        })
     }
 
     /// What staff do not know yet of the cameras. Ends what is open on a camera that went down.
@@ -136,6 +162,10 @@ impl Service {
             let at = self.clock.now();
             let (state, reason, fps, since) = describe(&status, at);
             metrics::source(id, fps.map(f64::from), running.supervisor.counts());
+            if let Some(large) = &running.large {
+                let is_streaming = matches!(*large.status(), Status::Streaming { .. });
+                metrics::large_stream(id, is_streaming);
+            }
             if state != "streaming" {
                 // Nobody is seen where nothing is.
                 metrics::tracks(id, 0);

@@ -470,7 +470,7 @@ impl Service {
     /// link takes leave.
     pub fn end(self) {
         self.stop.ask();
-        self.cameras.values().for_each(|running| running.supervisor.halt());
+        self.cameras.values().for_each(Running::halt);
         drop(self.cameras);
         self.pipeline.join();
         drop(self.desk);

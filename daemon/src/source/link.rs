@@ -29,6 +29,8 @@ pub(super) struct Linker {
     pipeline: gst::glib::WeakRef<gst::Pipeline>,
     sink: gst_app::AppSink,
     choice: DecoderChoice,
+    /// Whether frames are decoded, or kept as they come.
+    decodes: bool,
     place: String,
     /// A file may use every core for one stream; of many cameras each has one thread, because frame
     /// threads delay each frame by as many frames as there are threads.
@@ -62,6 +64,7 @@ impl Linker {
             pipeline: pipeline.downgrade(),
             sink: sink.clone(),
             choice: opening.decoder.clone(),
+            decodes: opening.decodes,
             place: opening.spec.place(),
             single_thread: !opening.spec.is_lossless(),
             turns: matches!(opening.spec, SourceSpec::File { .. }),
@@ -194,6 +197,10 @@ impl Linker {
         }
         let depay = self.make(depay)?;
         let parse = self.make(codec.parser())?;
+        if !self.decodes {
+            self.keep(codec, &parse);
+            return self.chain(pad, &[&depay, &parse]);
+        }
         let decoder = self.decoder(codec)?;
         self.chain(pad, &[&depay, &parse, &decoder])
     }
@@ -213,6 +220,10 @@ impl Linker {
         // A second parser, because `parsebin` ends with the stream's own form, and decoders differ in
         // what they take: it costs nothing where nothing is to be changed.
         let parse = self.make(codec.parser())?;
+        if !self.decodes {
+            self.keep(codec, &parse);
+            return self.chain(pad, &[&parse]);
+        }
         let decoder = self.decoder(codec)?;
         let in_device = decoder.factory().is_some_and(|factory| factory.name() == NVIDIA_DECODER);
         if !self.turns || in_device {
@@ -224,6 +235,22 @@ impl Linker {
         let turn = self.make("videoflip")?;
         turn.set_property_from_str("video-direction", "auto");
         self.chain(pad, &[&parse, &decoder, &convert, &turn])
+    }
+
+    /// Has frames come whole, key frames with all that a decoder needs to begin with them.
+    fn keep(&self, codec: Codec, parse: &gst::Element) {
+        if parse.has_property("config-interval") {
+            parse.set_property("config-interval", -1_i32);
+        }
+        let whole = gst::Caps::builder(codec.media_type());
+        let whole = match codec {
+            Codec::H264 | Codec::H265 => {
+                whole.field("stream-format", "byte-stream").field("alignment", "au")
+            }
+            Codec::Mjpeg => whole,
+        };
+        self.sink.set_caps(Some(&whole.build()));
+        *lock(&self.stream) = Some(Stream { codec: Some(codec), decoder: None });
     }
 
     /// Opens the decoder that was asked for and notes which it became.

@@ -1,6 +1,6 @@
 //! One GStreamer pipeline of one source: opened, pulled from, dropped, never mended.
 //!
-//! `source ! (depay and parse | parsebin) ! decoder ! appsink`. Its owner pulls frames and reads the
+//! `source ! (depay and parse | parsebin) ! decoder ! appsink`, without the decoder where frames are kept as they come. Its owner pulls frames and reads the
 //! bus in one place ([`Pipeline::pull`]); GStreamer's threads call us only to link what a stream turns
 //! out to hold ([`super::link`]). A pipeline that failed is thrown away and built anew, because an
 //! element's state after an error is nobody's promise.
@@ -15,6 +15,7 @@ use super::{
     decoder::{Codec, DecoderChoice},
     device::{Converter, DeviceConverter, DevicePixels},
     elements, fault,
+    group::Unit,
     link::Linker,
     pixels::{Converters, SystemPixels},
     reason::Reason,
@@ -40,6 +41,8 @@ const GIVEN_UP_LOOKS: u32 = 4;
 pub enum Pulled {
     /// The next frame.
     Frame(Frame),
+    /// The next frame as it came, its format and its width and height.
+    Unit(Unit, gst::Caps, (u32, u32)),
     /// The stream is over; nothing comes any more.
     Ended,
     /// The pipeline failed; nothing comes any more.
@@ -65,6 +68,8 @@ pub struct Opening<'a> {
     pub spec: &'a SourceSpec,
     /// What decodes them.
     pub decoder: &'a DecoderChoice,
+    /// Whether frames are decoded, or kept as they come.
+    pub decodes: bool,
     /// Whether an RTSP stream with transport `auto` comes by UDP this time.
     pub lower: Lower,
     /// How long connecting may take.
@@ -100,6 +105,7 @@ pub struct Pipeline {
     linker: Arc<Linker>,
     camera: CameraId,
     spec: SourceSpec,
+    decodes: bool,
     lower: Lower,
     connect_timeout: Duration,
     clock: Arc<dyn Clock>,
@@ -146,6 +152,7 @@ impl Pipeline {
             linker,
             camera: opening.camera.clone(),
             spec: opening.spec.clone(),
+            decodes: opening.decodes,
             lower: opening.lower,
             connect_timeout: opening.connect_timeout,
             clock,
@@ -183,10 +190,11 @@ impl Pipeline {
                 (Some(_), false) => DRAIN,
             };
             if let Some(sample) = self.sink.try_pull_sample(span(wait)) {
-                return match self.frame(&sample, timeline) {
-                    Ok(frame) => Pulled::Frame(frame),
-                    Err(reason) => self.fail(reason),
+                let pulled = match self.decodes {
+                    true => self.frame(&sample, timeline).map(Pulled::Frame),
+                    false => self.unit(&sample),
                 };
+                return pulled.unwrap_or_else(|reason| self.fail(reason));
             }
             if self.sink.is_eos() && self.outcome.is_none() {
                 // The end reaches the sink a moment before the bus: an error may stand between.
@@ -301,6 +309,25 @@ impl Pipeline {
             };
             fault::translate(&fault::Failure::of(error), &self.spec, &attempt)
         })
+    }
+
+    /// A frame as it came.
+    fn unit(&mut self, sample: &gst::Sample) -> Result<Pulled, Reason> {
+        let internal = |problem: &str| Reason::Internal {
+            place: self.spec.place(),
+            problem: problem.to_string(),
+        };
+        let buffer = sample.buffer_owned().ok_or_else(|| internal("a sample without a buffer"))?;
+        let caps = sample.caps_owned().ok_or_else(|| internal("a sample without a format"))?;
+        let side = |name| {
+            let side = caps.structure(0).and_then(|media| media.get::<i32>(name).ok());
+            side.and_then(|side| u32::try_from(side).ok()).filter(|side| *side > 0)
+        };
+        let size = side("width").zip(side("height"));
+        let size = size.ok_or_else(|| internal("a stream that does not say how large it is"))?;
+        self.pulled += 1;
+        let is_key = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        Ok(Pulled::Unit(Unit { buffer, is_key, at: self.clock.now() }, caps, size))
     }
 
     fn frame(&mut self, sample: &gst::Sample, timeline: &mut Timeline) -> Result<Frame, Reason> {

@@ -47,6 +47,7 @@ impl Reader {
             camera: &camera,
             spec: &spec,
             decoder,
+            decodes: true,
             lower: Lower::default(),
             connect_timeout: STUCK,
         };
@@ -81,6 +82,8 @@ impl Iterator for Reader {
         }
         match self.pipeline.pull(&mut self.timeline, STUCK) {
             Pulled::Frame(frame) => Some(Ok(frame)),
+            // Only where frames are not decoded.
+            Pulled::Unit(..) => None,
             Pulled::Ended => {
                 self.over = true;
                 None

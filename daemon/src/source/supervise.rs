@@ -20,6 +20,7 @@ use super::{
     backoff::Backoff,
     closing::Closing,
     decoder::{Codec, DecoderChoice},
+    group::Group,
     knock::{self, Closed, Patience},
     pipeline::{Lower, Opening, Pipeline, Pulled},
     reason::{Reason, Retry},
@@ -150,7 +151,25 @@ pub struct Setup {
     /// Ends this source; may be shared with others.
     pub stop: Arc<Stop>,
     /// Where frames go.
-    pub slot: Arc<Slot<Frame>>,
+    pub taker: Taker,
+}
+
+/// Who takes a source's frames.
+#[derive(Clone)]
+pub enum Taker {
+    /// The newest one, decoded.
+    Newest(Arc<Slot<Frame>>),
+    /// The last ones as they come, to be decoded where somebody is worth a look.
+    Kept(Arc<Group>),
+}
+
+impl Taker {
+    /// Wakes who looks for frames.
+    fn wake(&self) {
+        if let Taker::Newest(slot) = self {
+            slot.signal().raise();
+        }
+    }
 }
 
 /// What the thread and its owner share.
@@ -278,6 +297,9 @@ impl Worker {
             let decoded = self.shared.counters.decoded.load(Ordering::Relaxed);
             let over = self.attempt();
             self.timeline.restart();
+            if let Taker::Kept(group) = &self.setup.taker {
+                group.clear();
+            }
             let (repeat, once) = match &self.setup.spec {
                 SourceSpec::File { repeat, .. } => (*repeat, !*repeat),
                 _ => (false, false),
@@ -301,7 +323,7 @@ impl Worker {
             self.fail(&reason);
             if once {
                 // The reason stays to be read: nothing will change it.
-                self.setup.slot.signal().raise();
+                self.setup.taker.wake();
                 return;
             }
             self.choose_transport(&reason);
@@ -310,7 +332,7 @@ impl Worker {
         self.closing.wait(CLOSE_PATIENCE);
         self.shared.status.store(Arc::new(Status::Ended));
         tracing::info!(camera = %self.setup.camera, "Source ended.");
-        self.setup.slot.signal().raise();
+        self.setup.taker.wake();
     }
 
     fn stopping(&self) -> bool {
@@ -332,6 +354,7 @@ impl Worker {
             camera: &self.setup.camera,
             spec: &self.setup.spec,
             decoder: &self.setup.decoder,
+            decodes: matches!(self.setup.taker, Taker::Newest(_)),
             lower: self.lower,
             connect_timeout: self.setup.rules.connect,
         };
@@ -347,8 +370,17 @@ impl Worker {
             }
             match pipeline.pull(&mut self.timeline, TICK) {
                 Pulled::Frame(frame) => {
-                    self.note_frame(&mut flow, &frame, &pipeline);
-                    self.setup.slot.put(frame);
+                    let (at, size) = (frame.decoded_at, (frame.width, frame.height));
+                    self.note_frame(&mut flow, (at, size), &pipeline);
+                    if let Taker::Newest(slot) = &self.setup.taker {
+                        slot.put(frame);
+                    }
+                }
+                Pulled::Unit(unit, caps, size) => {
+                    self.note_frame(&mut flow, (unit.at, size), &pipeline);
+                    if let Taker::Kept(group) = &self.setup.taker {
+                        group.push(unit, (&caps, size));
+                    }
                 }
                 Pulled::Ended => break Over::Ended,
                 Pulled::Failed(reason) => break Over::Failed(reason),
@@ -405,9 +437,12 @@ impl Worker {
     }
 
     /// Keeps the status true: at the first frame, at each change, and as the rate is measured.
-    fn note_frame(&mut self, flow: &mut Option<Flow>, frame: &Frame, pipeline: &Pipeline) {
-        let now = frame.decoded_at;
-        let size = (frame.width, frame.height);
+    fn note_frame(
+        &mut self,
+        flow: &mut Option<Flow>,
+        (now, size): (Mono, (u32, u32)),
+        pipeline: &Pipeline,
+    ) {
         let Some(flow) = flow else {
             let begun = flow.insert(Flow::begin(now, size, pipeline));
             self.announce(begun, "Stream opened.");

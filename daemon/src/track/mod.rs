@@ -182,6 +182,11 @@ impl Tracker {
         Self { rules, ids, tracks: Vec::new(), last: None }
     }
 
+    /// Whether it follows nobody, nor waits for anybody to come back.
+    pub fn is_idle(&self) -> bool {
+        self.tracks.is_empty()
+    }
+
     /// Takes the persons that a detector found in the frame of `pts`, which is `width` x `height`
     /// pixels.
     ///

@@ -72,6 +72,7 @@ impl Tracks {
             detector: opened.detector()?,
             matching: Some(Matching::new(opened.embedder()?, matcher)),
             rate_hz: RATE_HZ,
+            every_look: false,
             ids: ids.clone(),
             stopwatch: Stopwatch::new(Arc::new(SystemClock::new())),
             progress: Box::new(|_| {}),
