@@ -10,7 +10,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -116,7 +116,7 @@ fn factory(clip: Arc<Clip>, begin: Option<Instant>) -> server::RTSPMediaFactory 
             .and_then(|source| source.downcast::<gst_app::AppSrc>().ok());
         match (source, begin) {
             (Some(source), None) => feed(&source, clip.clone()),
-            (Some(source), Some(begin)) => follow(source, clip.clone(), begin),
+            (Some(source), Some(begin)) => follow(&source, clip.clone(), begin),
             (None, _) => {}
         }
     });
@@ -144,25 +144,44 @@ fn feed(source: &gst_app::AppSrc, clip: Arc<Clip>) {
 }
 
 /// Hands over frames as their time comes, first all since the last key frame, until the client has gone.
-fn follow(source: gst_app::AppSrc, clip: Arc<Clip>, begin: Instant) {
+fn follow(source: &gst_app::AppSrc, clip: Arc<Clip>, begin: Instant) {
     source.set_caps(Some(&clip.caps));
+    let begun = Arc::new(AtomicBool::new(false));
+    let callbacks = gst_app::AppSrcCallbacks::builder().need_data(move |source, _| {
+        // Before it wants data it takes none.
+        if !begun.swap(true, Ordering::Relaxed) {
+            let (source, clip, begun) = (source.clone(), clip.clone(), begun.clone());
+            std::thread::spawn(move || {
+                send(&source, &clip, begin);
+                // It was stopped, as between the description of a stream and its start.
+                begun.store(false, Ordering::Relaxed);
+            });
+        }
+    });
+    source.set_callbacks(callbacks.build());
+}
+
+fn send(source: &gst_app::AppSrc, clip: &Clip, begin: Instant) {
     let fps = f64::from(clip.fps);
-    let frame = move |number: usize| clip.frames.get(number % clip.frames.len()).cloned();
-    let is_key = |frame: gst::Buffer| !frame.flags().contains(gst::BufferFlags::DELTA_UNIT);
+    let frame = |number: usize| clip.frames.get(number % clip.frames.len());
+    let is_key = |frame: &gst::Buffer| !frame.flags().contains(gst::BufferFlags::DELTA_UNIT);
     let now = (begin.elapsed().as_secs_f64() * fps) as usize;
     let mut number =
         (0..=now).rev().find(|number| frame(*number).is_some_and(is_key)).unwrap_or_default();
-    std::thread::spawn(move || {
-        loop {
-            let due = begin + Duration::from_secs_f64(number as f64 / fps);
-            std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            let Some(frame) = frame(number) else { return };
-            if source.push_buffer(frame.copy()).is_err() {
-                return;
-            }
-            number += 1;
+    while let Some(frame) = frame(number) {
+        let due = begin + Duration::from_secs_f64(number as f64 / fps);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let mut frame = frame.copy();
+        if let Some(frame) = frame.get_mut() {
+            // Its time is when it is sent.
+            frame.set_pts(gst::ClockTime::NONE);
+            frame.set_dts(gst::ClockTime::NONE);
         }
-    });
+        if source.push_buffer(frame).is_err() {
+            return;
+        }
+        number += 1;
+    }
 }
 
 /// The program `rtsp-server` as a process. Killed when dropped.
