@@ -53,8 +53,9 @@ chaos: build
 
 bench: build
 	rm -rf target/bench/full
-	target/release/spotterd bench embed
 	scripts/bench-peers
+	target/release/spotterd bench embed
+	target/release/spotterd bench embed --precision int8
 	target/release/spotterd bench match
 	target/release/spotterd bench retro
 	target/release/spotterd bench random-bundle --out target/bench/full

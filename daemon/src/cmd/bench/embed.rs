@@ -1,15 +1,15 @@
 //! `spotterd bench embed` and `random-bundle`: the vision tower against a naive export of it.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Result;
 use clap::ValueEnum;
-use ort::{session::Session, value::TensorRef};
+use ort::value::TensorRef;
 use spotter_models::{
     Generation,
     bundle::{self, Draft},
@@ -20,7 +20,7 @@ use spotter_models::{
     towers::{self, Config},
 };
 
-use super::Spread;
+use super::{Spread, peer::Peer};
 use crate::{
     clock::{Clock, SystemClock},
     error::Error,
@@ -75,6 +75,12 @@ pub struct EmbedArgs {
     /// The ONNX Runtime library, where it is not found by itself
     #[arg(long, value_name = "FILE")]
     library: Option<PathBuf>,
+    /// A Python that has the peers, as scripts/bench-peers makes it; they are left out without it
+    #[arg(long, value_name = "FILE", default_value = "target/bench/venv/bin/python")]
+    python: PathBuf,
+    /// The peers' program
+    #[arg(long, value_name = "FILE", default_value = "tests/bench/tower_peer.py")]
+    peer: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -142,47 +148,60 @@ fn write_random(
     bundle::write(out, &draft)
 }
 
+/// What was measured.
 #[derive(serde::Serialize)]
 struct Timing {
     ours_ms: Spread,
-    peer_ms: Spread,
-    /// Peer's time over ours, round by round: above 1 is faster.
-    ratio: Spread,
+    /// Of each peer.
+    peers: BTreeMap<&'static str, Against>,
     threads: usize,
     batch: usize,
 }
+
+#[derive(serde::Serialize)]
+struct Against {
+    ms: Spread,
+    /// Its time over ours, round by round: above 1 ours is faster.
+    ratio: Spread,
+}
+
+/// A tower that is run again and again: what each run takes, in milliseconds.
+type Run = Box<dyn FnMut() -> Result<f64>>;
+
+/// Peers in a process of their own, and which graph each is given.
+const OTHERS: [(&str, &str, bool); 3] = [
+    ("onnxruntime in Python, naive export", "ort", false),
+    ("OpenVINO bf16, folded", "openvino-bf16", true),
+    ("OpenVINO f32, folded", "openvino-f32", true),
+];
 
 pub(super) fn embed(args: &EmbedArgs) -> Result<ExitCode> {
     if args.rounds == 0 || args.batch == 0 || args.batch > 256 {
         return Err(Error::config("bench", "--rounds and --batch must be 1 or more").into());
     }
-    let config = args.size.config();
-    let runtime = Runtime::load(args.library.as_deref())?;
-    let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
-    let open = |name: &str, model: Vec<u8>| runtime.open(name.as_ref(), &model, &options);
-    let weights = towers::random(&config, 1)?;
-    let mut ours = open("folded", towers::vision_tower(&weights, &config, args.precision)?)?;
-    let mut peer = open("unfolded", towers::unfolded_vision(&weights, &config)?)?;
-    drop(weights);
-    let shape = [args.batch, 3, config.height, config.width];
-    let pixels: Vec<f32> =
-        (0..shape.iter().product::<usize>()).map(|i| (i as f32 * 0.37).sin()).collect();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let mut times = (Vec::new(), Vec::new(), Vec::new());
+    let folder = tempfile::tempdir()?;
+    let (mut ours, mut peers) = contenders(args, folder.path())?;
+    let mut times = Vec::new();
+    let mut others: Vec<(Vec<f64>, Vec<f64>)> = vec![Default::default(); peers.len()];
     for round in 0..=args.rounds {
-        let (a, b) =
-            (once(&clock, &mut ours, shape, &pixels)?, once(&clock, &mut peer, shape, &pixels)?);
+        let own = ours()?;
         // The first round warms up.
         if round > 0 {
-            times.0.push(1e3 * a.as_secs_f64());
-            times.1.push(1e3 * b.as_secs_f64());
-            times.2.push(b.as_secs_f64() / a.as_secs_f64());
+            times.push(own);
+        }
+        for ((_, peer), (ms, ratios)) in peers.iter_mut().zip(&mut others) {
+            let other = peer()?;
+            if round > 0 {
+                ms.push(other);
+                ratios.push(other / own);
+            }
         }
     }
+    let against = |(ms, ratios)| Against { ms: Spread::of(ms), ratio: Spread::of(ratios) };
+    let names = peers.iter().map(|(name, _)| *name);
     let timing = Timing {
-        ours_ms: Spread::of(times.0),
-        peer_ms: Spread::of(times.1),
-        ratio: Spread::of(times.2),
+        ours_ms: Spread::of(times),
+        peers: names.zip(others.into_iter().map(against)).collect(),
         threads: args.threads,
         batch: args.batch,
     };
@@ -191,30 +210,70 @@ pub(super) fn embed(args: &EmbedArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut table = format!(
-        "vision tower, {}, batch {}, {} threads, {} rounds\n",
-        args.precision, args.batch, args.threads, args.rounds
+        "vision tower, {}, batch {}, {} threads, {} rounds\n{:<36} {}\n",
+        args.precision,
+        args.batch,
+        args.threads,
+        args.rounds,
+        "folded",
+        timing.ours_ms.ms()
     );
-    for (name, spread, unit) in [
-        ("folded", &timing.ours_ms, "ms"),
-        ("naive export", &timing.peer_ms, "ms"),
-        ("ratio", &timing.ratio, "x"),
-    ] {
-        table += &format!(
-            "{name:<13} median {:>8.2} {unit}   min {:>8.2}   max {:>8.2}\n",
-            spread.median, spread.min, spread.max
-        );
+    for (name, Against { ms, ratio }) in &timing.peers {
+        table += &format!("{name:<36} {}, {}\n", ms.ms(), ratio.times());
     }
     crate::cmd::print(&table)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn once(
-    clock: &Arc<dyn Clock>,
-    session: &mut Session,
-    shape: [usize; 4],
-    pixels: &[f32],
-) -> Result<Duration> {
-    let start = clock.now();
-    session.run(ort::inputs![TensorRef::from_array_view((shape, pixels))?])?;
-    Ok(clock.now().since(start))
+/// The tower that the daemon runs, and those that it is compared with.
+fn contenders(args: &EmbedArgs, folder: &Path) -> Result<(Run, Vec<(&'static str, Run)>)> {
+    let config = args.size.config();
+    let runtime = Runtime::load(args.library.as_deref())?;
+    let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
+    let shape = [args.batch, 3, config.height, config.width];
+    let pixels: Arc<[f32]> =
+        (0..shape.iter().product::<usize>()).map(|i| (i as f32 * 0.37).sin()).collect();
+    let session = |name: &str, model: &[u8]| -> Result<Run> {
+        let mut session = runtime.open(name.as_ref(), model, &options)?;
+        let (clock, pixels) = (SystemClock::new(), pixels.clone());
+        Ok(Box::new(move || {
+            let start = clock.now();
+            session.run(ort::inputs![TensorRef::from_array_view((shape, &*pixels))?])?;
+            Ok(1e3 * clock.now().since(start).as_secs_f64())
+        }))
+    };
+    let weights = towers::random(&config, 1)?;
+    let ours = session("folded", &towers::vision_tower(&weights, &config, args.precision)?)?;
+    let naive = towers::unfolded_vision(&weights, &config)?;
+    let mut peers = vec![("the same library, naive export", session("unfolded", &naive)?)];
+    if !args.python.exists() {
+        return Ok((ours, peers));
+    }
+    let write = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes).map_err(Error::io(&path))?;
+        Ok(path)
+    };
+    let naive = write("naive.onnx", &naive)?;
+    let folded = towers::vision_tower(&weights, &config, Precision::F32)?;
+    let folded = write("folded.onnx", &folded)?;
+    let numbers = [args.batch, config.height, config.width, args.threads];
+    for (name, kind, is_folded) in OTHERS {
+        let mut peer = Peer::run(
+            Command::new(&args.python)
+                .arg(&args.peer)
+                .arg(kind)
+                .arg(if is_folded { &folded } else { &naive })
+                .args(numbers.map(|number| number.to_string())),
+            kind,
+        )?;
+        peers.push((name, Box::new(move || Ok(peer.ask::<Once>()?.ms))));
+    }
+    Ok((ours, peers))
+}
+
+/// One run of a peer.
+#[derive(serde::Deserialize)]
+struct Once {
+    ms: f64,
 }

@@ -68,6 +68,13 @@ impl Args {
         for variable in ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"] {
             command.env(variable, "1");
         }
+        Peer::run(&mut command, kind)
+    }
+}
+
+impl Peer {
+    /// Starts a program that says when it is ready, and from then on answers when it is told to go.
+    pub(super) fn run(command: &mut Command, kind: &str) -> Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (input, output) = pipes.ok_or_else(|| anyhow!("{kind}: no pipes"))?;
@@ -77,11 +84,14 @@ impl Args {
         peer.build_s = ready.ready;
         Ok(peer)
     }
-}
 
-impl Peer {
     /// Searches all queries once.
     pub(super) fn round(&mut self) -> Result<Round> {
+        self.ask()
+    }
+
+    /// Tells it to go, and what it says then.
+    pub(super) fn ask<T: serde::de::DeserializeOwned>(&mut self) -> Result<T> {
         if let Some(input) = &mut self.input {
             input.write_all(b"go\n")?;
         }
