@@ -79,6 +79,11 @@ pub trait Pixels: Send {
     /// # Errors
     /// Where the memory cannot be mapped or converted.
     fn region(&self, rect: PixelRect) -> Result<Rgb>;
+
+    /// Whether a part costs little more than its own pixels: whoever can do without it waits until it does.
+    fn is_at_hand(&self) -> bool {
+        true
+    }
 }
 
 /// One decoded frame.

@@ -136,6 +136,10 @@ impl Pixels for Masked {
     fn region(&self, rect: PixelRect) -> Result<Rgb> {
         self.mask.part(self.pixels.region(rect)?, rect, self.size)
     }
+
+    fn is_at_hand(&self) -> bool {
+        self.pixels.is_at_hand()
+    }
 }
 
 impl Rows {

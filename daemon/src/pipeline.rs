@@ -30,7 +30,7 @@ use crate::{
     erase::{Job, Jobs, Trace},
     error::{Error, Result},
     feedback::Gatherer,
-    frame::{CameraId, Frame, Pts},
+    frame::{CameraId, Frame},
     health::{Heart, Hearts},
     keep::{Keeper, Past},
     mask::Mask,
@@ -46,6 +46,8 @@ use crate::{
 
 /// Views that may wait for the tower: at a third of a second each, older ones are history.
 const MAX_WAITING_VIEWS: usize = 32;
+/// From so many waiting views on only tracks that have none yet are given one.
+const BUSY_FROM: usize = 4;
 /// How long a thread waits before it looks whether it should stop, and beats: far below
 /// [`crate::health::STALLED_AFTER`].
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -69,8 +71,8 @@ struct LaneState {
     /// Whether the camera is not watched any more: a frame that a worker still has is not looked at,
     /// or what it shows would be told of a camera that is gone, and never ended.
     is_closed: bool,
-    /// The last frame looked at.
-    last: Option<(u64, Pts)>,
+    /// The last frame looked at, and when it came.
+    last: Option<(u64, Mono)>,
     /// What nobody may look at.
     mask: Option<Arc<Mask>>,
 }
@@ -282,7 +284,9 @@ impl Site {
             heart.beat();
             let seen = self.signal.seen();
             match self.next() {
-                Some((claim, frame)) => self.look(detector, &claim.0, frame, &mut stopwatch),
+                Some((claim, frame, due)) => {
+                    self.look(detector, &claim.0, (frame, due), &mut stopwatch);
+                }
                 None => {
                     self.signal.wait(seen, self.until_due());
                 }
@@ -293,8 +297,8 @@ impl Site {
         }
     }
 
-    /// The camera that is due for longest and has a frame, unless another worker has it.
-    fn next(&self) -> Option<(Claim, Frame)> {
+    /// The camera that is due for longest and has a frame, unless another worker has it; and since when it is due.
+    fn next(&self) -> Option<(Claim, Frame, Mono)> {
         let now = self.clock.now();
         let lanes = self.lanes.load();
         let mut ready: Vec<(Mono, &Arc<Lane>)> = lanes
@@ -309,7 +313,7 @@ impl Site {
             let frame = lane.slot.take()?;
             // Keeps the rate on average, but does not try to catch up what a busy box missed.
             lane.set_due((due + lane.interval).max(now));
-            Some((claim, frame))
+            Some((claim, frame, due))
         })
     }
 
@@ -330,7 +334,7 @@ impl Site {
         &self,
         detector: &mut dyn Detector,
         lane: &Lane,
-        frame: Frame,
+        (frame, due): (Frame, Mono),
         stopwatch: &mut Stopwatch,
     ) {
         let mut state = lane.state();
@@ -346,7 +350,7 @@ impl Site {
             Some(large) => large.over(frame, state.mask.clone()),
             None => frame,
         };
-        count_skipped(lane, &mut state, &frame);
+        count_skipped(lane, &mut state, &frame, due);
         if state.watch.is_still(&frame) {
             metrics::dropped(Stage::Detect, &lane.camera, "still", 1);
             metrics::tracks(&lane.camera, 0);
@@ -368,6 +372,7 @@ impl Site {
             metrics::dropped(Stage::Detect, &lane.camera, cause, u64::from(count));
         }
         metrics::left(Stage::Detect, &lane.camera, found.detections.len() as u64);
+        state.watch.set_has_time(self.queue.views() < BUSY_FROM);
         let step = state.watch.see(&frame, &found, stopwatch);
         metrics::tracks(&lane.camera, step.persons.len());
         for evicted in self.hand_on(lane, &frame, step) {
@@ -636,19 +641,32 @@ impl Embedding {
     }
 }
 
-/// Counts the frames between two looks: those that came before the look was due were never meant to
-/// be looked at, the others gave way to a newer frame because the box was busy.
-fn count_skipped(lane: &Lane, state: &mut LaneState, frame: &Frame) {
-    let last = state.last.replace((frame.seq, frame.pts));
-    let Some((seq, pts)) = last else { return };
+/// Counts the frames between two looks. They were never meant to be looked at, but for those that had their turn: a look
+/// that comes so late that others were due by then has taken theirs.
+fn count_skipped(lane: &Lane, state: &mut LaneState, frame: &Frame, due: Mono) {
+    let last = state.last.replace((frame.seq, frame.decoded_at));
+    let Some((seq, at)) = last else { return };
     let skipped = frame.seq.saturating_sub(seq).saturating_sub(1);
-    let spacing = frame.pts.seconds_since(pts) / (skipped + 1) as f64;
-    let by_rate = if spacing > 0.0 {
-        ((lane.interval.as_secs_f64() / spacing).round() as u64).saturating_sub(1)
-    } else {
-        skipped
-    };
-    let by_rate = by_rate.min(skipped);
-    metrics::dropped(Stage::Decode, &lane.camera, "rate", by_rate);
-    metrics::dropped(Stage::Decode, &lane.camera, "newer_frame", skipped - by_rate);
+    let late = frame.decoded_at.since(due.max(at + lane.interval));
+    let missed = missed_looks(late, lane.interval).min(skipped);
+    metrics::dropped(Stage::Decode, &lane.camera, "rate", skipped - missed);
+    metrics::dropped(Stage::Decode, &lane.camera, "newer_frame", missed);
+}
+
+/// How many looks were due before one that comes so late, after the one that it is.
+fn missed_looks(late: Duration, interval: Duration) -> u64 {
+    (late.as_secs_f64() / interval.as_secs_f64()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_that_is_late_takes_the_turn_of_those_that_were_due_meanwhile() {
+        let ms = Duration::from_millis;
+        for (late, missed) in [(0, 0), (41, 0), (199, 0), (201, 1), (650, 3), (1_000, 5)] {
+            assert_eq!(missed_looks(ms(late), ms(200)), missed, "{late} ms");
+        }
+    }
 }

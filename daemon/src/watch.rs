@@ -63,6 +63,8 @@ pub struct Watch {
     selector: Selector,
     /// What says whether anything moves, unless every frame is looked at.
     motion: Option<Motion>,
+    /// Whether the box has time for more than the first view of a track.
+    has_time: bool,
 }
 
 impl Watch {
@@ -73,12 +75,18 @@ impl Watch {
             tracker: Tracker::new(Rules::default(), ids),
             selector: Selector::new(SelectionRules::default()),
             motion: Some(Motion::default()),
+            has_time: true,
         }
     }
 
     /// Looks at every frame, whether or not anything moves.
     pub fn with_every_look(self) -> Self {
         Self { motion: None, ..self }
+    }
+
+    /// Says whether the box has time for views of tracks that have one already.
+    pub fn set_has_time(&mut self, has_time: bool) {
+        self.has_time = has_time;
     }
 
     /// Whether a detector need not look at this frame: nobody is followed and nothing moves. Every frame that could be
@@ -150,6 +158,10 @@ impl Watch {
         let TrackView { id, bbox, score, .. } = *person;
         let size = (frame.width, frame.height);
         let quality = Quality::of_box(&Detection { bbox, score }, others, size);
+        // Somebody who was seen well already can wait.
+        if self.selector.views(id) > 0 && !(self.has_time && frame.pixels.is_at_hand()) {
+            return Ok(None);
+        }
         if self.selector.consider(id, frame.pts, &bbox, &quality).is_none() {
             return Ok(None);
         }

@@ -86,6 +86,11 @@ impl Queue {
         item
     }
 
+    /// How many views wait.
+    pub fn views(&self) -> usize {
+        self.lock().views
+    }
+
     /// Takes out the views that are meant, without a trace; how many these were.
     pub fn forget(&self, is_meant: impl Fn(&Seen, &View) -> bool) -> usize {
         let mut state = self.lock();

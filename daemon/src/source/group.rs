@@ -38,6 +38,9 @@ const MAX_APART: Duration = Duration::from_millis(500);
 /// A frame that was decoded already is taken for one that came so many before it.
 const NEARLY: u64 = 3;
 
+/// Frames that are decoded for a crop that somebody could do without: a tenth of a usual group.
+const AT_HAND: usize = 5;
+
 /// A decoder that nobody asked for this long is let go, with the frames that it holds.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -121,6 +124,12 @@ impl Group {
         };
         let frame = decoding.frame(&caps, (first, &units), at)?;
         frame.map(|pixels| pixels.region(rect)).transpose()
+    }
+
+    /// Whether few frames have to be decoded for the one that arrived then.
+    fn is_at_hand(&self, at: Mono) -> bool {
+        let last = self.decoding.try_lock().ok().and_then(|decoding| decoding.last());
+        self.wanted(at, last).is_none_or(|wanted| wanted.units.len() <= AT_HAND)
     }
 
     /// The frames to decode for the one that arrived then, where a decoder that took frame `last` goes on with the next.
@@ -235,6 +244,10 @@ impl Pixels for Both {
         // Better a poor picture of somebody than none.
         metrics::small_crop(&self.group.camera, why);
         self.small.region(scaled_down(rect, self.size, self.small_size))
+    }
+
+    fn is_at_hand(&self) -> bool {
+        self.group.is_at_hand(self.at)
     }
 }
 
