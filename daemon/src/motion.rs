@@ -20,6 +20,9 @@ const LEAST_CHANGE: u16 = 10;
 /// How many times the picture's noise a change must be.
 const NOISES: u16 = 8;
 
+/// Levels by which most of the picture changes beyond its usual noise where the light does, or the camera turns.
+const LARGE_CHANGE: f32 = 8.0;
+
 /// Cells that change together before it is motion: one alone is noise.
 const FEWEST_CELLS: usize = 3;
 
@@ -37,6 +40,8 @@ const AFTERMATH: Duration = Duration::from_secs(5);
 pub struct Motion {
     /// Brightness of each cell, in sixteenths.
     known: Vec<i32>,
+    /// By how much most cells have changed from look to look lately, in levels.
+    noise: f32,
     /// When the detector looked last.
     looked: Option<Pts>,
     /// When somebody was in view last.
@@ -66,8 +71,9 @@ impl Motion {
         wants
     }
 
-    fn moved(&self, cells: &[i32]) -> bool {
+    fn moved(&mut self, cells: &[i32]) -> bool {
         if self.known.len() != cells.len() {
+            self.noise = 0.0;
             return true;
         }
         let change = |(now, known): (&i32, &i32)| ((now - known).unsigned_abs() / 16) as u16;
@@ -77,6 +83,12 @@ impl Motion {
         let middle = sorted.len() / 2;
         let (_, noise, _) = sorted.select_nth_unstable(middle);
         let limit = LEAST_CHANGE.max(NOISES * *noise);
+        let (usual, noise) = (self.noise, f32::from(*noise));
+        self.noise += (noise - usual) / FOLLOWS as f32;
+        if noise > 3.0 * usual + LARGE_CHANGE {
+            // The whole picture is another: in it nobody could be told apart.
+            return true;
+        }
         changes.iter().filter(|change| **change > limit).count() >= FEWEST_CELLS
     }
 
@@ -193,5 +205,22 @@ mod tests {
         let mut half = vec![7; 16 * 9 * 3];
         half[..16 * 4 * 3].fill(90);
         assert!(motion.wants(&Rgb::new(16, 9, half).unwrap(), at(11), false));
+    }
+
+    #[test]
+    fn the_light_goes_on_everywhere() {
+        let mut random = SmallRng::seed_from_u64(7);
+        let mut motion = Motion::default();
+        quiet(&mut motion, &mut random, 2);
+        let (width, height) = CELLS;
+        let bright = Rgb::new(width, height, vec![190; (3 * width * height) as usize]).unwrap();
+        // Just looked at.
+        let mut now = 600;
+        while !motion.wants(&picture(&mut random, 2, None), at(now), false) {
+            now += 1;
+        }
+        assert!(!motion.wants(&picture(&mut random, 2, None), at(now + 1), false));
+        assert!(motion.wants(&bright, at(now + 2), false));
+        assert!(motion.wants(&bright, at(now + 3), false), "until it is known");
     }
 }

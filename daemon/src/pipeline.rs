@@ -488,7 +488,7 @@ impl Embedding {
                     is_meant(&seen.camera, view.track, (seen.decoded_at, seen.decoded_at))
                 });
                 if let Some(shadow) = self.shadow.load().as_ref() {
-                    shadow.erase(&meant);
+                    shadow.erase();
                 }
                 for (camera, track) in meant.drain(..) {
                     self.matcher.forget(&camera, track);

@@ -2,7 +2,7 @@
 //!
 //! The same steps for a live camera and for a replay; who calls decides about threads.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use spotter_models::Rgb;
 
@@ -17,6 +17,9 @@ use crate::{
     scene::Scene,
     track::{Rules, State, TrackId, TrackIds, TrackView, Tracker},
 };
+
+/// Longest time that another view of a track waits for a moment at which it costs little.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// A person cut out of a frame.
 pub struct View {
@@ -158,8 +161,10 @@ impl Watch {
         let TrackView { id, bbox, score, .. } = *person;
         let size = (frame.width, frame.height);
         let quality = Quality::of_box(&Detection { bbox, score }, others, size);
-        // Somebody who was seen well already can wait.
-        if self.selector.views(id) > 0 && !(self.has_time && frame.pixels.is_at_hand()) {
+        // Somebody who was seen already can wait, though not for ever: looks may never meet a cheap moment.
+        let can_wait =
+            |last: Duration| !self.has_time || (last < LONGEST_WAIT && !frame.pixels.is_at_hand());
+        if self.selector.since_last(id, frame.pts).is_some_and(can_wait) {
             return Ok(None);
         }
         if self.selector.consider(id, frame.pts, &bbox, &quality).is_none() {

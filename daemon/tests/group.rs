@@ -150,7 +150,7 @@ fn a_part_is_that_of_its_own_frame_whatever_was_asked_for_before() {
         let (units, parts) = (units(&path), parts(&path));
         assert_eq!((units.len(), parts.len()), (150, 150), "{name}");
         assert_eq!(units.iter().filter(|(unit, ..)| unit.is_key).count(), 3, "{name}");
-        let group = Group::new(camera(), DecoderChoice::Software);
+        let group = Group::new(camera());
         // Nothing came yet: the small frame is what it is.
         let same = |number: usize| {
             assert_eq!(asked(&group, number).data(), parts[number].data(), "{name}: {number}");
@@ -171,7 +171,7 @@ fn frames_that_are_not_sent_in_order_cost_a_few_frames_of_time() {
     let path = folder.path().join("b.mp4");
     video(&path, &["-c:v", "libx264", "-preset", "veryfast", "-bf", "2"]);
     let (units, parts) = (units(&path), parts(&path));
-    let group = Group::new(camera(), DecoderChoice::Software);
+    let group = Group::new(camera());
     push(&group, &units, 0..140);
     for number in [60, 77, 130] {
         let got = asked(&group, number);
@@ -186,7 +186,7 @@ fn masks_hide_in_the_large_stream_too() {
     let path = folder.path().join("plain.mp4");
     video(&path, &["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0"]);
     let (units, parts) = (units(&path), parts(&path));
-    let group = Group::new(camera(), DecoderChoice::Software);
+    let group = Group::new(camera());
     push(&group, &units, 0..50);
     // The upper half of the picture: 180 rows, of which the part has 120.
     let half = vec![[0.0, 0.0], [1.0, 0.0], [1.0, 0.5], [0.0, 0.5]];
@@ -203,7 +203,7 @@ fn where_the_large_stream_is_gone_the_small_one_serves() {
     let path = folder.path().join("plain.mp4");
     video(&path, &["-c:v", "libx264", "-preset", "ultrafast", "-bf", "0"]);
     let units = units(&path);
-    let group = Group::new(camera(), DecoderChoice::Software);
+    let group = Group::new(camera());
     push(&group, &units, 0..50);
     let small = |number| {
         let part = asked(&group, number);

@@ -509,7 +509,9 @@ fn a_candidate_waits_beside_the_current_generation_until_it_is_promoted_or_withd
         (Some(ids[0]), Some(ids[2]))
     );
     // Pruning leaves it, withdrawing another does not take it away.
+    assert!(store.is_fresh(ids[1]).unwrap() && !store.is_fresh(ids[0]).unwrap());
     store.withdraw(ids[1]).unwrap();
+    assert!(!store.is_fresh(ids[1]).unwrap());
     assert_eq!(store.prune(0).unwrap(), [ids[1]]);
     assert_eq!(store.candidate().unwrap(), Some(ids[2]));
     store.withdraw(ids[2]).unwrap();

@@ -44,6 +44,9 @@ fn serve(fps: u32, mounts: &[(String, String)]) -> ServerProcess {
     ServerProcess::start(Path::new(env!("CARGO_BIN_EXE_rtsp-server")), &arguments).unwrap()
 }
 
+/// A camera, the round of its clip, and a person in it.
+type Visit = (usize, usize, u64);
+
 /// Everybody who walks through a scene.
 struct Scene {
     size: [f64; 2],
@@ -203,20 +206,30 @@ impl Streams {
     /// of those who came into view well between these seconds of the server.
     fn delays(&self, from: f64, to: f64) -> (Vec<f64>, usize) {
         let begins = self.server.begins().as_secs_f64();
-        let mut first: BTreeMap<(usize, usize, u64), f64> = BTreeMap::new();
-        for (arrived, told) in self.news() {
+        // Whom a sighting shows is told by all its messages: at the first one two persons may stand in one place.
+        let mut shown: BTreeMap<String, (f64, BTreeMap<Visit, usize>)> = BTreeMap::new();
+        for (arrived, told) in self.listener.told.all() {
             let camera: usize = told["camera"].as_str().unwrap()[1..].parse().unwrap();
             let at: jiff::Timestamp = told["at"].as_str().unwrap().parse().unwrap();
             let at = at.as_millisecond() as f64 / 1000.0 - begins;
             let bbox: Vec<f64> =
                 told["box"].as_array().unwrap().iter().map(|side| side.as_f64().unwrap()).collect();
             let scene = &self.scenes[camera];
+            let id = told["id"].as_str().unwrap().to_owned();
+            let (_, visits) =
+                shown.entry(id).or_insert_with(|| (arrived - begins, BTreeMap::new()));
             let Some(person) = scene.who(at % scene.seconds, bbox.try_into().unwrap()) else {
                 continue;
             };
             let round = (at / scene.seconds) as usize;
-            let arrived = arrived - begins;
-            let first = first.entry((camera, round, person)).or_insert(arrived);
+            *visits.entry((camera, round, person)).or_default() += 1;
+        }
+        let mut first: BTreeMap<Visit, f64> = BTreeMap::new();
+        for (arrived, visits) in shown.into_values() {
+            let Some((visit, _)) = visits.into_iter().max_by_key(|(_, count)| *count) else {
+                continue;
+            };
+            let first = first.entry(visit).or_insert(arrived);
             *first = first.min(arrived);
         }
         let (mut delays, mut missed) = (Vec::new(), 0);

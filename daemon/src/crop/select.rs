@@ -140,6 +140,11 @@ impl Selector {
         Some(reason)
     }
 
+    /// How long ago a view of a track was taken last; `None` where none was.
+    pub fn since_last(&self, track: TrackId, pts: Pts) -> Option<Duration> {
+        Some(since(pts, self.tracks.get(&track)?.taken?))
+    }
+
     /// How many views of a track were taken.
     pub fn views(&self, track: TrackId) -> u32 {
         self.tracks.get(&track).map_or(0, |taken| taken.views)

@@ -27,6 +27,7 @@ const RATE_TOLD_EVERY: Duration = Duration::from_secs(5);
 pub(super) struct Running {
     camera: Camera,
     rate_hz: f64,
+    gates_motion: bool,
     lane: Arc<Lane>,
     /// What persons are found in.
     pub(super) supervisor: Supervisor,
@@ -82,13 +83,19 @@ impl Service {
                 camera.id == running.camera.id
                     && camera.streams_like(&running.camera)
                     && camera.rate_hz.unwrap_or(default) == running.rate_hz
+                    && running.gates_motion == self.config.detector.motion_gate
             })
         };
         let before = std::mem::take(&mut self.cameras);
         let (stay, go): (Vec<_>, Vec<_>) =
             before.into_iter().partition(|(_, running)| stays(running));
         self.cameras = stay.into_iter().collect();
-        go.iter().for_each(|(_, running)| running.halt());
+        for (id, running) in &go {
+            running.halt();
+            if running.large.is_some() {
+                metrics::large_stream(id, false);
+            }
+        }
         let is_wanted = |id: &CameraId| wanted.iter().any(|camera| camera.id == *id);
         self.gone.retain(|id| !is_wanted(id));
         self.gone.extend(go.iter().map(|(id, _)| id.clone()).filter(|id| !is_wanted(id)));
@@ -113,11 +120,11 @@ impl Service {
     fn watch(&self, camera: Camera, default: f64) -> Result<Running> {
         let slot: Arc<Slot<Frame>> = Slot::new(self.signal.clone());
         let rate_hz = camera.rate_hz.unwrap_or(default);
-        let group =
-            camera.sub_url.as_ref().map(|_| Group::new(camera.id.clone(), camera.decoder.clone()));
+        let group = camera.sub_url.as_ref().map(|_| Group::new(camera.id.clone()));
         let lane = Lane::new(camera.id.clone(), self.ids.clone(), slot.clone(), rate_hz)
             .with_large(group.clone());
-        let lane = match self.config.detector.motion_gate {
+        let gates_motion = self.config.detector.motion_gate;
+        let lane = match gates_motion {
             true => lane,
             false => lane.with_every_look(),
         };
@@ -132,7 +139,8 @@ impl Service {
         };
         let watched = camera.watched().map_err(invalid)?;
         let supervisor = self.open(&camera, watched, Taker::Newest(slot))?;
-        Ok(Running { camera, rate_hz, lane: Arc::new(lane), supervisor, large, told: None })
+        let lane = Arc::new(lane);
+        Ok(Running { camera, rate_hz, gates_motion, lane, supervisor, large, told: None })
     }
 
     fn open(&self, camera: &Camera, spec: SourceSpec, taker: Taker) -> Result<Supervisor> {

@@ -25,7 +25,7 @@ use crate::{
     alert::{Rules, Wall, place::Places, store},
     aside,
     clock::{Clock, Mono, Stop},
-    config::Config,
+    config::{Bundles, Config},
     desk::{Desk, Inbox, Setup as DeskSetup, Status as DeviceStatus, Truth},
     detect::Detector,
     embed::Handover,
@@ -279,7 +279,12 @@ impl Service {
         let page = start_page(&config, &board, metrics)?;
         let started = clock.now();
         let trials = Trials {
-            span: Duration::from_secs(u64::from(config.bundles.shadow_s)),
+            // Whoever asks for a comparison gets one.
+            span: match config.bundles.shadow_s {
+                0 => Duration::from_secs(u64::from(Bundles::default().shadow_s)),
+                seconds => Duration::from_secs(u64::from(seconds)),
+            },
+            tries_learnt: config.bundles.shadow_s > 0,
             place: shadow,
             places: places.clone(),
             clock: clock.clone(),

@@ -59,8 +59,8 @@ struct Inner {
     views: usize,
     /// Tracks of which a view had to make room.
     cut: BTreeSet<Key>,
-    /// Tracks that were erased and of which the candidate's thread may still know.
-    erased: BTreeSet<Key>,
+    /// Whether somebody was erased of whom the candidate's thread may still know.
+    erased: bool,
     closed: bool,
 }
 
@@ -113,31 +113,24 @@ impl Inbox {
         event
     }
 
-    /// Tracks are erased: their views do not wait any more, and the thread hears of it.
-    pub(super) fn erase(&self, keys: &[Key]) {
+    /// Somebody is erased: what waits is let go, and the thread hears of it.
+    pub(super) fn erase(&self) {
         let mut inner = self.inner();
-        let is_meant = |event: &Event| match event {
-            Event::View(looked) => keys.contains(&looked.key()),
-            Event::End(key, _) => keys.contains(key),
-            Event::EndCamera(_) => false,
-        };
-        inner.events.retain(|event| !is_meant(event));
-        inner.views = inner.events.iter().filter(|event| matches!(event, Event::View(_))).count();
-        if !inner.closed {
-            inner.erased.extend(keys.iter().cloned());
-        }
+        inner.events.clear();
+        inner.views = 0;
+        inner.erased = !inner.closed;
     }
 
-    /// Does this unless the track was erased, and keeps it from being erased meanwhile.
-    pub(super) fn unless_erased(&self, key: &Key, then: impl FnOnce()) {
+    /// Does this unless somebody was erased since [`Inbox::gone`] was asked, and keeps anybody from being erased meanwhile.
+    pub(super) fn unless_erased(&self, then: impl FnOnce()) {
         let inner = self.inner();
-        if !inner.erased.contains(key) {
+        if !inner.erased {
             then();
         }
     }
 
-    /// The tracks that were erased since this was asked last, and those of which a view is missing.
-    pub(super) fn gone(&self) -> (BTreeSet<Key>, BTreeSet<Key>) {
+    /// Whether somebody was erased since this was asked last, and the tracks of which a view is missing since then.
+    pub(super) fn gone(&self) -> (bool, BTreeSet<Key>) {
         let mut inner = self.inner();
         (std::mem::take(&mut inner.erased), std::mem::take(&mut inner.cut))
     }

@@ -43,6 +43,9 @@ const MAX_TRACKS: usize = 1024;
 /// How often the candidate's texts and thresholds follow those that are watched for.
 const ARM_EVERY: Duration = Duration::from_secs(10);
 
+/// How often that may fail in a row before the candidate is given up.
+const MOST_FAILURES: u32 = 6;
+
 /// How long its thread waits before it looks whether it should stop.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -133,9 +136,10 @@ impl Shadow {
         self.inbox.push(Event::EndCamera(camera.clone()));
     }
 
-    /// Persons in view are erased: what the candidate saw of them is kept nowhere from now on.
-    pub fn erase(&self, tracks: &[(CameraId, TrackId)]) {
-        self.inbox.erase(tracks);
+    /// Somebody is erased: nothing that waits for the candidate, or that it has seen of whoever was in view, is kept from
+    /// now on. Whoever is meant may be gone and still wait here; nobody of these is compared.
+    pub fn erase(&self) {
+        self.inbox.erase();
     }
 
     /// Looks along until it is over; what the candidate looked, read and judged with.
@@ -146,10 +150,17 @@ impl Shadow {
         let matcher = Matcher::new(Arc::default(), candidate.places.clone());
         let (watched, tracks, begun) = (BTreeMap::new(), BTreeMap::new(), 0);
         let mut along = Along { shadow: self, candidate, matcher, watched, tracks, begun };
-        let mut arm_at = along.candidate.clock.now();
+        let (mut arm_at, mut failures) = (along.candidate.clock.now(), 0);
         while !self.is_over.load(Ordering::Acquire) && !along.candidate.stop.asked() {
             if along.candidate.clock.now() >= arm_at {
-                along.arm()?;
+                match along.arm() {
+                    Ok(()) => failures = 0,
+                    Err(error) if failures < MOST_FAILURES => {
+                        failures += 1;
+                        tracing::warn!(%error, "The candidate's texts are not those that are watched for; tried again.");
+                    }
+                    Err(error) => return Err(error),
+                }
                 arm_at = along.candidate.clock.now() + ARM_EVERY;
             }
             along.forget_gone();
@@ -209,11 +220,11 @@ impl Along<'_> {
         Wall::new(self.candidate.clock.wall(), None)
     }
 
-    /// Lets go of who was erased, and of nobody else.
+    /// Lets go of everybody where somebody was erased.
     fn forget_gone(&mut self) {
         let (erased, cut) = self.shadow.inbox.gone();
-        if !erased.is_empty() {
-            self.forget(|key| erased.contains(key));
+        if erased {
+            self.forget(|_| true);
         }
         for key in cut {
             if let Some(track) = self.tracks.get_mut(&key) {
@@ -281,7 +292,7 @@ impl Along<'_> {
     fn end(&mut self, key: &Key, told: &[(AlertId, SightingId)]) {
         let passed = self.matcher.end(&key.0, key.1, self.now());
         let Some(track) = self.tracks.remove(key) else { return };
-        self.shadow.inbox.unless_erased(key, || {
+        self.shadow.inbox.unless_erased(|| {
             // The candidate's thresholds rest on them too.
             passed.into_iter().for_each(|passed| self.candidate.history.recall(passed));
             self.compare(track, told);
@@ -306,6 +317,8 @@ impl Along<'_> {
         };
         serving.retain(is_common);
         candidate.retain(is_common);
-        compared.add((&serving, &candidate), told);
+        // Of others the candidate could say nothing.
+        let told: Vec<_> = told.iter().filter(|(alert, _)| is_common(alert)).cloned().collect();
+        compared.add((&serving, &candidate), &told);
     }
 }

@@ -29,6 +29,9 @@ use crate::{
 /// Most bytes that wait of one camera: two groups of 4 s at 8 Mbit/s.
 const MAX_BYTES: usize = 8 << 20;
 
+/// How long a frame waits at least: longer than a detector takes to find somebody in it.
+const KEPT: Duration = Duration::from_millis(1500);
+
 /// Most frames that wait of one camera.
 const MAX_UNITS: usize = 600;
 
@@ -74,9 +77,10 @@ struct Units {
 }
 
 impl Group {
-    /// Nothing came yet.
-    pub fn new(camera: CameraId, decoder: DecoderChoice) -> Arc<Self> {
-        let decoding = Mutex::new(Decoding::new(decoder));
+    /// Nothing came yet. Crops are decoded on the processor: a decoder that works beside it gives a frame when it
+    /// likes, and a few frames are no work for one.
+    pub fn new(camera: CameraId) -> Arc<Self> {
+        let decoding = Mutex::new(Decoding::new(DecoderChoice::Software));
         Arc::new(Self { camera, units: Mutex::default(), decoding })
     }
 
@@ -117,12 +121,14 @@ impl Group {
 
     /// A part of the frame that arrived when that did, at the large stream's resolution; nothing where no such frame
     /// waits any more.
-    fn region(&self, rect: PixelRect, at: Mono) -> Result<Option<Rgb>> {
+    fn region(&self, rect: PixelRect, (at, size): (Mono, (u32, u32))) -> Result<Option<Rgb>> {
         let mut decoding = self.decoding.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(Wanted { caps, units, first }) = self.wanted(at, decoding.last()) else {
             return Ok(None);
         };
         let frame = decoding.frame(&caps, (first, &units), at)?;
+        // A stream that has just become another is cut by no box, and hidden by no mask, of the one before.
+        let frame = frame.filter(|pixels| pixels.size() == size);
         frame.map(|pixels| pixels.region(rect)).transpose()
     }
 
@@ -172,8 +178,9 @@ impl Units {
             *self = Self { first: self.end(), caps, size: Some(size), ..Self::default() };
         }
         if unit.is_key {
-            // The group before stays: a person who was found in its last frame is decoded from there.
-            let before = self.waiting.iter().rposition(|unit| unit.is_key).unwrap_or(0);
+            // What was there a moment ago stays: a person who was found then is decoded from there.
+            let is_old = |old: &Unit| old.is_key && unit.at.since(old.at) >= KEPT;
+            let before = self.waiting.iter().rposition(is_old).unwrap_or(0);
             self.drop_first(before);
         } else if self.waiting.is_empty() {
             self.first += 1;
@@ -228,7 +235,7 @@ impl Pixels for Both {
     }
 
     fn region(&self, rect: PixelRect) -> Result<Rgb> {
-        let why = match self.group.region(rect, self.at) {
+        let why = match self.group.region(rect, (self.at, self.size)) {
             Ok(Some(crop)) => {
                 return match &self.mask {
                     Some(mask) => mask.part(crop, rect, self.size),
@@ -279,7 +286,7 @@ mod tests {
     /// So many frames a group, 40 ms apart, from this one to that.
     fn pushed(of_group: u64, frames: std::ops::Range<u64>, bytes: usize) -> Arc<Group> {
         gst::init().unwrap();
-        let group = Group::new(CameraId::new("gate").unwrap(), DecoderChoice::Software);
+        let group = Group::new(CameraId::new("gate").unwrap());
         let caps = gst::Caps::new_empty_simple("video/x-h264");
         for number in frames {
             let unit = unit(40 * number, number % of_group == 0, bytes);
@@ -296,6 +303,14 @@ mod tests {
         assert_eq!((units.waiting.len(), units.first, units.bytes), (80, 47, 80_000));
         assert!(units.waiting[0].is_key && units.waiting[50].is_key);
         assert_eq!(units.waiting[0].at, mono(2000));
+    }
+
+    #[test]
+    fn where_every_frame_is_a_key_frame_those_of_the_last_seconds_wait() {
+        let group = pushed(1, 0..130, 1000);
+        let first = group.units().waiting[0].at;
+        assert!(mono(40 * 129).since(first) >= KEPT, "{first:?}");
+        assert!(group.units().waiting.len() < 60);
     }
 
     #[test]

@@ -108,6 +108,7 @@ impl Decoding {
             self.running = Some(Running::begin(&self.choice, caps)?);
         }
         let Some(running) = &mut self.running else { return Ok(()) };
+        running.out.forget();
         for (offset, unit) in units.iter().enumerate() {
             let pushed = running.entry.push(unit.clone());
             pushed.map_err(|error| fail(format!("takes no frame ({error})")))?;
@@ -190,6 +191,11 @@ impl Out {
                 true
             })
             .build()
+    }
+
+    /// Forgets what came out before.
+    fn forget(&self) {
+        self.state().newest = None;
     }
 
     /// The newest frame that came out, and its format; waits for it a little.

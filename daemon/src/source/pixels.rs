@@ -116,6 +116,13 @@ impl SystemPixels {
     }
 }
 
+impl SystemPixels {
+    /// Width and height in pixels.
+    pub fn size(&self) -> (u32, u32) {
+        (self.info.width(), self.info.height())
+    }
+}
+
 impl Pixels for SystemPixels {
     fn scaled(&self, width: u32, height: u32) -> Result<Rgb> {
         let mut whole = self.converters.take(&self.info)?;

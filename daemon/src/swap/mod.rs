@@ -232,7 +232,7 @@ impl Swapper {
         let Some(staging) = self.staging.clone() else { return };
         tracing::info!(%candidate, "What the site learnt is taken in.");
         let (opener, shelf, serving) = (self.opener.clone(), self.shelf.clone(), self.serving());
-        let is_tried = !self.trials.span.is_zero();
+        let is_tried = self.trials.tries_learnt;
         let work = move || {
             give_way();
             let store = opener.store()?;
@@ -242,8 +242,8 @@ impl Swapper {
             } else if store.current()? == Some(serving) {
                 Ok(store.promote(generation)?)
             } else {
-                tracing::warn!(%generation, "Another bundle was promoted meanwhile: this one is installed, and waits.");
-                Ok(())
+                tracing::warn!(%generation, "Another bundle was promoted meanwhile: what was learnt from the one before is not.");
+                Ok(store.withdraw(generation)?)
             }
         };
         match std::thread::Builder::new().name("swap".into()).spawn(work) {
@@ -427,7 +427,8 @@ impl Swapper {
         let told = |outcome| Some(Compared::new(&trial, &comparison, outcome));
         let (promoted, refused, called_off) =
             (told("promoted"), told("refused"), told("called-off"));
-        if trial.end == Some(End::CalledOff) {
+        let is_wanted = self.wanted().is_none() && self.candidate() == Some(generation);
+        if trial.end == Some(End::CalledOff) || !is_wanted || self.stop.asked() {
             tracing::warn!(%generation, "The candidate is not tried any more: somebody chose otherwise.");
             self.compared = called_off;
             if let Err(error) = trial.join() {
@@ -435,7 +436,6 @@ impl Swapper {
             }
             return self.forget(generation);
         }
-        // An end that nobody asked for is told by the thread's own error.
         let allowed = allowed(desk, self.trials.took(&trial));
         let said = comparison.said(|sighting| self.shelf.judged(&sighting.to_string()));
         let against = comparison.against(said, allowed);
@@ -451,6 +451,11 @@ impl Swapper {
             Ok(()) => {
                 self.compared = promoted;
                 self.adopt(opened, desk, rules, now);
+            }
+            Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Exhausted) => {
+                tracing::error!(%generation, %error, "The candidate cannot be promoted now; it is tried again.");
+                self.compared = called_off;
+                self.forget(generation);
             }
             Err(error) => self.turn_down(generation, error.to_string(), now),
         }

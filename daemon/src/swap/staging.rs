@@ -80,11 +80,12 @@ struct Verdicts {
 }
 
 impl Staging {
-    /// The candidate that passed and is not in this store yet. An adaptation that is under way has none.
+    /// The candidate that passed and that this store has neither promoted nor turned down yet. An adaptation that is
+    /// under way has none.
     pub(super) fn candidate(&self, store: &Store) -> Option<Generation> {
         let report: Report = self.read("report.json")?;
         let candidate = report.candidate.filter(|_| report.passed)?;
-        (!store.has(candidate)).then_some(candidate)
+        store.is_fresh(candidate).ok()?.then_some(candidate)
     }
 
     /// Folds a candidate onto the pack, has it compute its probe, and installs it.

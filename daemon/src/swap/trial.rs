@@ -30,6 +30,8 @@ const MAX_ALERTS: usize = 16;
 pub struct Trials {
     /// How long a candidate looks along at least.
     pub span: Duration,
+    /// Whether what the site learnt looks along too, or is promoted at once.
+    pub tries_learnt: bool,
     /// Where the embedder's thread finds it.
     pub place: Arc<ArcSwapOption<Shadow>>,
     /// The cameras and their zones.

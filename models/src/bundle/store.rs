@@ -5,6 +5,7 @@
 //!                          a dot is unfinished or half removed
 //! ROOT/current             symbolic link to generations/<id>
 //! ROOT/candidate           symbolic link to the one that is to be compared with the current one before it serves
+//! ROOT/judged              ids of candidates that were turned down
 //! ROOT/history             ids in the order of their promotion, the last one current or about to be
 //! ```
 //! Every step is one rename, so a crash leaves the state before or after it. What a crash leaves
@@ -43,6 +44,9 @@ pub(super) const GENERATIONS: &str = "generations";
 const CANDIDATE: &str = "candidate";
 
 const HISTORY: &str = "history";
+
+/// Name of the list of generations that were turned down.
+const JUDGED: &str = "judged";
 
 /// Promotions that are remembered; older ones cannot be rolled back to in one step each.
 const MOST_HISTORY: usize = 64;
@@ -241,9 +245,7 @@ impl Store {
         }
         history.retain(|other| *other != generation);
         history.push(generation);
-        let forgotten = history.len().saturating_sub(MOST_HISTORY);
-        let lines: String = history.iter().skip(forgotten).map(|id| format!("{id}\n")).collect();
-        aside::replace_file(&self.root.join(HISTORY), lines.as_bytes())?;
+        self.write_list(HISTORY, &history)?;
         self.switch(generation)?;
         self.end_candidacy()
     }
@@ -291,12 +293,24 @@ impl Store {
             .filter(|candidate| !matches!(self.current(), Ok(Some(id)) if id == *candidate)))
     }
 
-    /// A generation is no candidate any more, where it still was.
+    /// Whether a generation was neither promoted nor turned down here yet, as far back as that is remembered.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn is_fresh(&self, generation: Generation) -> Result<bool> {
+        Ok(!self.history()?.contains(&generation) && !self.list_of(JUDGED)?.contains(&generation))
+    }
+
+    /// A generation is turned down: it is no candidate any more, where it was, and [not fresh](Store::is_fresh).
     ///
     /// # Errors
     /// [`Error::Unavailable`] and [`Error::Io`] as [`Store::install`].
     pub fn withdraw(&self, generation: Generation) -> Result<()> {
         let _change = self.begin_change()?;
+        let mut judged = self.list_of(JUDGED)?;
+        judged.retain(|other| *other != generation);
+        judged.push(generation);
+        self.write_list(JUDGED, &judged)?;
         match self.link(CANDIDATE) {
             Ok(candidate) if candidate != Some(generation) => Ok(()),
             // What is no link to a generation is nobody's candidate either.
@@ -531,9 +545,19 @@ impl Store {
     /// Ids in the order of promotion, each once. Lines that are no id are skipped: the history only
     /// serves rollback, and a damaged one must not stand in the way of a promotion.
     fn history(&self) -> Result<Vec<Generation>> {
+        self.list_of(HISTORY)
+    }
+
+    fn write_list(&self, name: &str, ids: &[Generation]) -> Result<()> {
+        let forgotten = ids.len().saturating_sub(MOST_HISTORY);
+        let lines: String = ids.iter().skip(forgotten).map(|id| format!("{id}\n")).collect();
+        aside::replace_file(&self.root.join(name), lines.as_bytes())
+    }
+
+    fn list_of(&self, name: &str) -> Result<Vec<Generation>> {
         // A generation has 32 digits and a line end.
         const MOST_BYTES: u64 = MOST_HISTORY as u64 * 33;
-        let path = self.root.join(HISTORY);
+        let path = self.root.join(name);
         let mut bytes = Vec::new();
         match File::open(&path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut bytes)) {
             Ok(_) => {}
