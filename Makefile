@@ -58,8 +58,10 @@ bench: build
 	target/release/spotterd bench embed --precision int8
 	target/release/spotterd bench match
 	target/release/spotterd bench retro
-	target/release/spotterd bench random-bundle --out target/bench/full
+	target/release/spotterd bench random-bundle --precisions f32,int8 --out target/bench/full
 	target/release/spotterd replay --bundle target/bench/full --video tests/data/scenes/street-a.mp4
+	SPOTTER_EIGHT=$(CURDIR)/target/bench/full SPOTTER_MORE="$$(printf '[inference]\nprecision = "int8"\n[detector]\nrate_hz = 3\n')" \
+		$(CARGO) test $(BUILD) --test streams eight -- --ignored --nocapture
 	target/release/spotter-trainer bench --size small --steps 3 --threads 1
 
 clean:
