@@ -547,6 +547,8 @@ fn a_candidate_that_would_tell_far_more_is_refused() {
     let daemon = plan.start();
     model(&watcher, serves(&serving));
     publish(&broker, "everybody", &alert(text, 1).to_string());
+    // A slip of the pen does not promote it at once.
+    command(&broker, &json!({"command": "use-bundle", "bundle": candidate, "shadoww": true}));
     command(&broker, &json!({"command": "use-bundle", "bundle": candidate, "shadow": true}));
     let told = model(&watcher, |told| told["shadow"]["outcome"] == "refused");
     let (shadow, refused) = (&told["shadow"], &told["refused"]);

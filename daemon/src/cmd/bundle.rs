@@ -243,7 +243,10 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode> {
 fn list(args: &StoreArgs) -> Result<ExitCode> {
     let mut text = String::new();
     let store = args.keys.bundles()?.store(&args.store)?;
-    let candidate = store.candidate()?;
+    let candidate = store.candidate().unwrap_or_else(|error| {
+        text += &format!("the store's candidate is damaged, delete the link: {error}\n");
+        None
+    });
     for installed in store.list()? {
         let mark = match installed.current {
             true => "*",

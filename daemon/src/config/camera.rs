@@ -151,11 +151,19 @@ impl Camera {
 
     pub(super) fn check(&self) -> Result<(), String> {
         let source = self.source()?;
-        let is_encoded = |source: &SourceSpec| {
-            matches!(source, SourceSpec::Rtsp { .. } | SourceSpec::File { .. })
-        };
-        if self.sub_url.is_some() && !(is_encoded(&source) && is_encoded(&self.watched()?)) {
-            return Err("sub_url: only cameras and files have two streams".into());
+        if let Some(sub_url) = &self.sub_url {
+            let is_rtsp = |source: &SourceSpec| matches!(source, SourceSpec::Rtsp { .. });
+            // Two recordings do not run in step.
+            if !(is_rtsp(&source) && is_rtsp(&self.watched()?)) {
+                return Err("sub_url: only RTSP cameras have two streams; url and sub_url must both begin with \
+                            rtsp: or rtsps:"
+                    .into());
+            }
+            if *sub_url == self.url {
+                return Err(
+                    "sub_url: is the same as url; take it out, or name the small stream".into()
+                );
+            }
         }
         let rtsp = matches!(source, SourceSpec::Rtsp { .. });
         if self.credentials_file.is_some() && !rtsp {

@@ -21,8 +21,24 @@ struct Named {
     command: String,
 }
 
+/// What every command may say besides. A field that is not known is refused: a slip of the pen must not do something
+/// else than was meant.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain {
+    #[serde(default, rename = "schema")]
+    _schema: Option<Value>,
+    #[serde(rename = "command")]
+    _command: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct UseBundle {
+    #[serde(default, rename = "schema")]
+    _schema: Option<Value>,
+    #[serde(rename = "command")]
+    _command: String,
     bundle: String,
     /// Whether it is compared with the serving one first.
     #[serde(default)]
@@ -57,6 +73,7 @@ impl Clerk {
             (CommandName::Hold, _) => json!(hold::list(eraser)?),
             (CommandName::UseBundle, "use-bundle") => self.use_bundle(payload)?,
             (CommandName::UseBundle, "rollback") => {
+                read::<Plain>(payload)?;
                 json!({"bundle": self.bundles.rollback()?.to_string()})
             }
             (CommandName::UseBundle, _) => self.list_bundles()?,
@@ -67,7 +84,7 @@ impl Clerk {
 
     /// Has a generation of the store be the current one, which the daemon then serves by, or the candidate.
     fn use_bundle(&self, payload: &[u8]) -> Result<Value> {
-        let UseBundle { bundle, shadow } = read(payload)?;
+        let UseBundle { bundle, shadow, .. } = read(payload)?;
         let generation: Generation = bundle.parse()?;
         match shadow {
             true => self.bundles.nominate(generation)?,

@@ -9,7 +9,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -44,6 +47,9 @@ const NEARLY: u64 = 3;
 /// Frames that are decoded for a crop that somebody could do without: a tenth of a usual group.
 const AT_HAND: usize = 5;
 
+/// By how much the shapes of a camera's streams may differ, as a part: 704x396 and 1920x1080 are the same.
+const SHAPES_APART: f64 = 0.03;
+
 /// A decoder that nobody asked for this long is let go, with the frames that it holds.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -63,6 +69,8 @@ pub struct Group {
     camera: CameraId,
     units: Mutex<Units>,
     decoding: Mutex<Decoding>,
+    /// Whether somebody was told that the two streams do not belong together.
+    is_warned: AtomicBool,
 }
 
 #[derive(Default)]
@@ -81,7 +89,8 @@ impl Group {
     /// likes, and a few frames are no work for one.
     pub fn new(camera: CameraId) -> Arc<Self> {
         let decoding = Mutex::new(Decoding::new(DecoderChoice::Software));
-        Arc::new(Self { camera, units: Mutex::default(), decoding })
+        let (units, is_warned) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { camera, units, decoding, is_warned })
     }
 
     /// The next frame of the stream, which looks like this.
@@ -107,7 +116,19 @@ impl Group {
     ///
     /// What is masked of the small frame already is masked of the large one by `mask`.
     pub fn over(self: &Arc<Self>, frame: Frame, mask: Option<Arc<Mask>>) -> Frame {
-        let Some((width, height)) = self.units().size else { return frame };
+        let size = self.units().size;
+        let same_shape = |size: &(u32, u32)| is_same_shape((frame.width, frame.height), *size);
+        let Some((width, height)) = size.filter(same_shape) else {
+            if size.is_some() && !self.is_warned.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    camera = %self.camera, small = ?(frame.width, frame.height), large = ?size,
+                    "The two streams have not the same shape, so they may not show the same: crops come from the small one."
+                );
+            }
+            let why = if size.is_some() { "shape" } else { "gone" };
+            let pixels = Small { pixels: frame.pixels, camera: self.camera.clone(), why };
+            return Frame { pixels: Box::new(pixels), ..frame };
+        };
         let pixels = Both {
             small: frame.pixels,
             small_size: (frame.width, frame.height),
@@ -258,6 +279,30 @@ impl Pixels for Both {
     }
 }
 
+/// Pixels of the small stream alone, counted where a crop comes from them.
+struct Small {
+    pixels: Box<dyn Pixels>,
+    camera: CameraId,
+    why: &'static str,
+}
+
+impl Pixels for Small {
+    fn scaled(&self, width: u32, height: u32) -> Result<Rgb> {
+        self.pixels.scaled(width, height)
+    }
+
+    fn region(&self, rect: PixelRect) -> Result<Rgb> {
+        metrics::small_crop(&self.camera, self.why);
+        self.pixels.region(rect)
+    }
+}
+
+/// Whether two pictures are as wide for their height, but for a few rows that encoders leave out.
+fn is_same_shape(one: (u32, u32), other: (u32, u32)) -> bool {
+    let ratio = |(width, height): (u32, u32)| f64::from(width) / f64::from(height.max(1));
+    (ratio(one) / ratio(other) - 1.0).abs() < SHAPES_APART
+}
+
 /// The same part of the smaller frame: at least a pixel, and inside it.
 fn scaled_down(rect: PixelRect, (width, height): (u32, u32), small: (u32, u32)) -> PixelRect {
     let scale = |start: u32, span: u32, from: u32, to: u32| {
@@ -346,6 +391,19 @@ mod tests {
         group.clear();
         assert_eq!(wanted(40 * 120, None), None);
         assert_eq!(group.units().first, 130);
+    }
+
+    #[test]
+    fn streams_of_another_shape_do_not_belong_together() {
+        for (one, other, same) in [
+            ((640, 360), (1920, 1080), true),
+            ((704, 400), (1920, 1080), true),
+            ((640, 368), (1920, 1088), true),
+            ((640, 480), (1920, 1080), false),
+            ((704, 576), (1920, 1080), false),
+        ] {
+            assert_eq!(is_same_shape(one, other), same, "{one:?} {other:?}");
+        }
     }
 
     #[test]

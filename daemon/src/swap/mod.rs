@@ -49,7 +49,7 @@ const NICE: i32 = 19;
 const LOOKS_BETWEEN: u64 = 5;
 
 /// Of so many looks at a trial one is told.
-const LOOKS_UNTIL_TOLD: u64 = 60;
+const LOOKS_UNTIL_TOLD: u64 = 10;
 
 /// After so many looks a candidate is tried again that a full disk or a busy store kept out.
 const LOOKS_UNTIL_TRIED_AGAIN: u64 = 600;
@@ -371,6 +371,8 @@ impl Swapper {
         self.serving = bundle;
         self.vocabulary = vocabulary;
         self.since = now;
+        // What serves is refused no more.
+        self.refused.take_if(|refused| refused.bundle == generation);
         self.opener.history.forget(|passed| {
             passed.looks.first().is_some_and(|look| look.embedding.generation() != generation)
         });
@@ -454,7 +456,9 @@ impl Swapper {
             }
             Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::Exhausted) => {
                 tracing::error!(%generation, %error, "The candidate cannot be promoted now; it is tried again.");
+                metrics::refused();
                 self.compared = called_off;
+                self.refused = Some(Refused::new(generation, &error, now));
                 self.forget(generation);
             }
             Err(error) => self.turn_down(generation, error.to_string(), now),
@@ -474,7 +478,9 @@ impl Swapper {
     fn withdraw(&mut self, generation: Generation) {
         let withdrawn = self.opener.store().and_then(|store| Ok(store.withdraw(generation)?));
         self.turned_down = withdrawn.err().map(|error| {
-            tracing::error!(%error, "The store names a candidate that may not serve; tried again.");
+            if self.turned_down.is_none() {
+                tracing::error!(%error, "The store names a candidate that may not serve; tried again.");
+            }
             generation
         });
     }
