@@ -188,7 +188,7 @@ impl Swapper {
                 }
             }
             Step::Trying(trial) if trial.has_ended() => self.judge(*trial, desk, rules, now),
-            Step::Trying(trial) => self.watch(trial),
+            Step::Trying(trial) => self.watch(trial, desk, now),
             Step::Arming(bundle, vocabulary) if self.handover.serving() == bundle.generation() => {
                 return Some(self.switched(bundle, vocabulary, now));
             }
@@ -400,10 +400,15 @@ impl Swapper {
         }
     }
 
-    /// Looks whether a trial is over.
-    fn watch(&mut self, mut trial: Box<Trial>) {
+    /// Looks whether a trial is over. The bundle that serves meanwhile is taken back as at any other time.
+    fn watch(&mut self, mut trial: Box<Trial>, desk: &Desk, now: Timestamp) {
         self.looks += 1;
         if trial.end.is_none() {
+            if self.looks.is_multiple_of(LOOKS_BETWEEN)
+                && let Some(why) = self.doubt(desk, now)
+            {
+                self.take_back(&why, now);
+            }
             if self.wanted().is_some() || self.candidate() != Some(trial.generation()) {
                 self.trials.end(&mut trial, End::CalledOff);
             } else if self.trials.is_over(&trial) {
@@ -419,11 +424,15 @@ impl Swapper {
     /// A trial has ended: the candidate serves, or does not.
     fn judge(
         &mut self,
-        trial: Trial,
+        mut trial: Trial,
         desk: &Desk,
         rules: impl Fn(Option<Arc<Vocabulary>>) -> Result<Rules>,
         now: Timestamp,
     ) {
+        if trial.end.is_none() {
+            // By its own error or with the daemon: nobody must go on giving it views.
+            self.trials.end(&mut trial, End::Over);
+        }
         let generation = trial.generation();
         let comparison = trial.shadow.comparison();
         let told = |outcome| Some(Compared::new(&trial, &comparison, outcome));
